@@ -1,0 +1,51 @@
+import { AppError } from './errors.ts';
+
+export const KIB = 1024;
+export const MIB = 1024 * 1024;
+export const GIB = 1024 * MIB;
+
+/** Bytes for people, decimal units: `13.6 GB`, `412 kB`, `17 B`. */
+export function formatBytes(bytes: number): string {
+  const units = ['B', 'kB', 'MB', 'GB', 'TB', 'PB'];
+  let value = bytes;
+  let unit = 0;
+  while (value >= 999.5 && unit < units.length - 1) {
+    value /= 1000;
+    unit += 1;
+  }
+  if (unit === 0) return `${Math.round(value)} B`;
+  return `${value >= 99.95 ? value.toFixed(0) : value.toFixed(1)} ${units[unit]}`;
+}
+
+/** A count with thousands separators: `3,214,567`. */
+export function formatCount(count: number): string {
+  return Math.round(count).toLocaleString('en-US');
+}
+
+/** Seconds for people: `0.4s`, `12.3s`, `9m 38s`, `2h 5m`. */
+export function formatSeconds(seconds: number): string {
+  if (seconds < 60) return `${seconds.toFixed(seconds < 0.95 ? 2 : 1)}s`;
+  const whole = Math.round(seconds);
+  if (whole < 3600) return `${Math.floor(whole / 60)}m ${whole % 60}s`;
+  return `${Math.floor(whole / 3600)}h ${Math.floor((whole % 3600) / 60)}m`;
+}
+
+/** How long ago: `12 minutes ago`. */
+export function formatAge(ms: number): string {
+  const steps: readonly [number, string][] = [[86_400_000, 'day'], [3_600_000, 'hour'], [60_000, 'minute'], [1000, 'second']];
+  for (const [size, unit] of steps) {
+    const count = Math.floor(ms / size);
+    if (count >= 1) return `${count} ${unit}${count === 1 ? '' : 's'} ago`;
+  }
+  return 'just now';
+}
+
+/** Reads `30s`, `15m`, `48h`, `7d`, `2w` into milliseconds. @throws USAGE */
+export function parseDurationMs(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)$/.exec(text.trim());
+  const factor = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 }[match?.[2] ?? ''];
+  if (!match || factor === undefined) {
+    throw new AppError('USAGE', `unable to read the duration '${text}'`, { hint: 'Write it like 30s, 15m, 48h or 7d.' });
+  }
+  return Number(match[1]) * factor;
+}
