@@ -17,6 +17,12 @@ export function pageLsn(buffer: Uint8Array, pageIndex: number, blockSize = DEFAU
   return (BigInt(word(buffer, at)) << 32n) | BigInt(word(buffer, at + 4));
 }
 
+/** Whether the page was never initialised, as after a relation was extended and before the page was first used. */
+export function isNewPage(buffer: Uint8Array, pageIndex: number, blockSize = DEFAULT_BLOCK_SIZE): boolean {
+  const pdUpper = pageIndex * blockSize + 14;
+  return buffer[pdUpper] === 0 && buffer[pdUpper + 1] === 0;
+}
+
 function word(bytes: Uint8Array, at: number): number {
   return (bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)) >>> 0;
 }

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { compileWasmSource, wasmSources } from '../../../scripts/build-wasm.ts';
 import { createPageChecker, type PageChecker } from '../../../src/engines/postgres/page-checksum.ts';
-import { pageLsn } from '../../../src/engines/postgres/page-header.ts';
+import { isNewPage, pageLsn } from '../../../src/engines/postgres/page-header.ts';
 
 const CHECKSUM_AT = 8;
 const UPPER_AT = 14;
@@ -119,6 +119,8 @@ describe('page checksums', () => {
     const checker = createPageChecker(3 * 8192);
     fillPages(checker, 0, 3);
     checker.buffer.fill(0, 8192, 2 * 8192);
+    expect(isNewPage(checker.buffer, 1)).toBe(true);
+    expect(isNewPage(checker.buffer, 0)).toBe(false);
     expect(checker.check(3 * 8192, 0)).toEqual([]);
     for (const at of [0, 100, 8191]) {
       checker.buffer[8192 + at] = 1;
