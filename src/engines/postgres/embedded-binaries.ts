@@ -1,21 +1,9 @@
 import { existsSync } from 'node:fs';
-import {
-  chmod,
-  constants,
-  copyFile,
-  link,
-  mkdir,
-  mkdtemp,
-  readdir,
-  readFile,
-  rename,
-  rm,
-  stat,
-  symlink,
-} from 'node:fs/promises';
+import { chmod, copyFile, mkdir, mkdtemp, readFile, rename, rm, symlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { AppError, fileError, systemCode } from '../../base/errors.ts';
+import { copyTree } from './embedded-copy.ts';
 import { canExecute, canRead, runAs, type ServerUser } from './embedded-process.ts';
 
 /** What `demo` fetches where no package is installed. */
@@ -191,31 +179,4 @@ async function isUsable(native: string, user: ServerUser | null): Promise<boolea
     (await canExecute(user, join(native, 'bin/postgres'))) &&
     (await canExecute(user, join(native, 'bin/initdb')))
   );
-}
-
-/** Copies a tree so that everyone can read it. Symbolic links are left out: {@link hydrate} makes them. */
-export async function copyTree(source: string, target: string): Promise<void> {
-  await mkdir(target, { recursive: true });
-  await chmod(target, 0o755);
-  for (const entry of await readdir(source, { withFileTypes: true })) {
-    const [from, to] = [join(source, entry.name), join(target, entry.name)];
-    if (entry.isDirectory()) await copyTree(from, to);
-    else if (entry.isFile()) await linkOrCopy(from, to);
-  }
-}
-
-/** A hard link costs neither time nor space, but shares the mode: taken only where everyone can read the file already. */
-export async function linkOrCopy(source: string, target: string): Promise<void> {
-  const { mode } = await stat(source);
-  const executable = (mode & 0o100) !== 0;
-  const wanted = executable ? 0o755 : 0o644;
-  if ((mode & wanted & 0o055) === (wanted & 0o055)) {
-    const linked = await link(source, target).then(
-      () => true,
-      error => systemCode(error) === 'EEXIST',
-    );
-    if (linked) return;
-  }
-  await copyFile(source, target, constants.COPYFILE_FICLONE);
-  await chmod(target, wanted);
 }

@@ -1,5 +1,7 @@
 import { spawn } from 'node:child_process';
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile, readlink, realpath } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { AppError, messageOf, systemCode } from '../../base/errors.ts';
 
 /** An ordinary account of the operating system that runs a server when this program runs as root. */
@@ -102,4 +104,65 @@ export async function canRead(user: ServerUser | null, paths: readonly string[])
 export async function canExecute(user: ServerUser | null, path: string): Promise<boolean> {
   const { exitCode } = await runAs('/bin/sh', ['-c', 'test -x "$1"', 'sh', path], { user, cwd: '/' });
   return exitCode === 0;
+}
+
+/**
+ * The first of the system's directories for temporary files that the account can enter: root's own TMPDIR often is not.
+ *
+ * @throws FILE_FAILED there is none
+ */
+export async function temporaryParent(user: ServerUser | null): Promise<string> {
+  for (const candidate of [tmpdir(), '/tmp', '/var/tmp']) {
+    if (await canExecute(user, candidate)) return realpath(candidate);
+  }
+  throw new AppError(
+    'FILE_FAILED',
+    `unable to use '${tmpdir()}': ${user?.name ?? 'this account'} cannot enter it`,
+    {
+      hint: 'Set TMPDIR to a directory that everyone can enter.',
+    },
+  );
+}
+
+/**
+ * Ends every process that works in a directory or runs a program from it, and waits until all are gone: at once, with
+ * SIGKILL for what does not go within five seconds. For directories this program made, so that nothing is left behind
+ * whatever was going on in them. Where there is no /proc it does nothing.
+ */
+export async function stopProcessesUnder(directory: string): Promise<void> {
+  const startedAt = performance.now();
+  for (;;) {
+    const found = await processesUnder(directory);
+    if (found.length === 0) return;
+    // SIGQUIT is PostgreSQL's immediate shutdown, and ends a Node program too.
+    const signal = performance.now() - startedAt > 5000 ? 'SIGKILL' : 'SIGQUIT';
+    for (const pid of found) signalQuietly(pid, signal);
+    await sleep(50);
+  }
+}
+
+async function processesUnder(directory: string): Promise<number[]> {
+  const found: number[] = [];
+  for (const name of await readdir('/proc').catch(() => [])) {
+    const pid = Number(name);
+    if (!Number.isInteger(pid) || pid === process.pid) continue;
+    for (const what of ['cwd', 'exe']) {
+      // Not ours to look at, or gone by now; a process that has ended has neither.
+      const path = await readlink(`/proc/${pid}/${what}`).catch(() => '');
+      if (`${path}/`.startsWith(`${directory}/`)) {
+        found.push(pid);
+        break;
+      }
+    }
+  }
+  return found;
+}
+
+/** Signals a process; one that has ended meanwhile is fine. */
+export function signalQuietly(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    if (systemCode(error) !== 'ESRCH') throw error;
+  }
 }

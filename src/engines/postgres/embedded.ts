@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { AppError } from '../../base/errors.ts';
 import type { EmbeddedBinaries } from './embedded-binaries.ts';
 import { type ReservedPort, reservePort } from './embedded-port.ts';
-import { type RunResult, runAs, type ServerUser } from './embedded-process.ts';
+import { type RunResult, runAs, type ServerUser, signalQuietly } from './embedded-process.ts';
 
 export interface ClusterOptions {
   readonly binaries: EmbeddedBinaries;
@@ -187,7 +187,7 @@ class Server implements EmbeddedCluster {
     const pid = await this.pid();
     if (pid === null) return;
     const children = await childrenOf(pid);
-    for (const victim of [pid, ...children]) killQuietly(victim);
+    for (const victim of [pid, ...children]) signalQuietly(victim, 'SIGKILL');
     while ([pid, ...children].some(isAlive)) await sleep(10);
     // Until its parent has noticed, a dead postmaster looks alive to the next one, which refuses to start over its lock
     // files. As the first process of a container or a small machine may take seconds for that, or never do it, they go.
@@ -243,14 +243,6 @@ function answersSignals(pid: number): boolean {
     return process.kill(pid, 0);
   } catch {
     return false;
-  }
-}
-
-function killQuietly(pid: number): void {
-  try {
-    process.kill(pid, 'SIGKILL');
-  } catch {
-    // It ended by itself.
   }
 }
 
