@@ -57,7 +57,10 @@ function licensesOf(metafile: Metafile): string {
       readFileSync(join(folder, 'package.json'), 'utf8'),
     );
     const file = globSync('{LICENSE,LICENCE,license}*', { cwd: folder })[0];
-    const text = file === undefined ? 'No licence file in the package.' : readFileSync(join(folder, file), 'utf8').trim();
+    const text =
+      file === undefined
+        ? 'No licence file in the package.'
+        : readFileSync(join(folder, file), 'utf8').trim();
     return `${manifest.name} ${manifest.version} (${manifest.license ?? 'see below'})\n\n${text}\n`;
   });
   return `aishell contains code of these packages.\n\n${texts.join('\n---\n\n')}`;

@@ -22,5 +22,7 @@ if (existsSync(join(root, 'node_modules', 'esbuild'))) {
   await buildDist();
   linkCommand();
 } else {
-  process.stdout.write('aishell was not built: its development dependencies are left out. Run `npm ci` without --omit=dev.\n');
+  process.stdout.write(
+    'aishell was not built: its development dependencies are left out. Run `npm ci` without --omit=dev.\n',
+  );
 }

@@ -1,0 +1,38 @@
+import { access } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { AppError } from '../base/errors.ts';
+
+export interface ConfigSearch {
+  /** `--config`. */
+  readonly file?: string | undefined;
+  readonly env: NodeJS.ProcessEnv;
+  readonly cwd: string;
+}
+
+/** Where a configuration file is looked for, in order, when neither `--config` nor AISHELL_CONFIG names one. */
+export function configPlaces({ env, cwd }: ConfigSearch): readonly string[] {
+  const home = env.HOME;
+  return [
+    join(cwd, 'aishell.yaml'),
+    ...(home === undefined || home === '' ? [] : [join(home, '.config', 'aishell', 'aishell.yaml')]),
+    '/etc/aishell/aishell.yaml',
+  ];
+}
+
+/** The absolute path of the file to use. A file that is named is taken, whether it exists or not. @throws CONFIG none found */
+export async function findConfigFile(search: ConfigSearch): Promise<string> {
+  const named = search.file ?? (search.env.AISHELL_CONFIG || undefined);
+  if (named !== undefined) return resolve(search.cwd, named);
+  const places = configPlaces(search);
+  for (const place of places) {
+    // A file that is there but cannot be read is found: reading it then says why, instead of using another one.
+    const found = await access(place).then(
+      () => true,
+      (error: NodeJS.ErrnoException) => error.code !== 'ENOENT' && error.code !== 'ENOTDIR',
+    );
+    if (found) return place;
+  }
+  throw new AppError('CONFIG', `unable to find a configuration: there is none at ${places.join(', ')}`, {
+    hint: "Run 'aishell backup init' to create one, or name one with --config.",
+  });
+}

@@ -1,0 +1,98 @@
+import { z } from 'zod';
+
+const instanceName = z
+  .string()
+  .regex(
+    /^[a-z0-9][a-z0-9._-]{0,62}$/,
+    'a name is up to 63 lower case letters, digits, dots, dashes and underscores',
+  )
+  .describe('The name of this instance, as used in commands and in the repository.');
+
+const absolutePath = z.string().regex(/^\/[^\0]*$/, 'must be an absolute path');
+
+const secret = z
+  .string()
+  .regex(
+    /^(env:[A-Za-z_][A-Za-z0-9_]*|file:\/.+|command:.+)$/s,
+    'a secret is given as env:NAME, file:/PATH or command:…, never as itself',
+  )
+  .describe('Where a secret is kept: env:NAME, file:/PATH or command:…');
+
+const connection = z
+  .string()
+  .regex(/^postgres(ql)?:\/\//, 'must be a postgresql:// URL')
+  .regex(
+    /^postgres(ql)?:\/\/(?![^/@?]*:[^/@?]*@)(?!.*[?&]password=)/,
+    "must not hold a password: give it under 'password' as env:NAME, file:/PATH or command:…",
+  )
+  .describe('How to reach the server, e.g. postgresql://postgres@/postgres?host=/var/run/postgresql');
+
+const service = z
+  .discriminatedUnion('kind', [
+    z.strictObject({ kind: z.literal('auto') }).describe('Found out from the running server.'),
+    z.strictObject({ kind: z.literal('pg_ctl') }),
+    z.strictObject({ kind: z.literal('pg_ctlcluster') }).describe("Debian's and Ubuntu's wrapper."),
+    z.strictObject({ kind: z.literal('systemd'), unit: z.string().min(1).optional() }),
+    z.strictObject({ kind: z.literal('commands'), start: z.string().min(1), stop: z.string().min(1) }),
+  ])
+  .describe('What starts and stops the server, for a restore in place.');
+
+/** One entry of `instances`. */
+export const instanceSchema = z.strictObject({
+  engine: z.literal('postgresql').describe('The kind of database server.'),
+  connection,
+  password: secret.optional(),
+  data_directory: absolutePath.optional().describe('Asked from the server when left out.'),
+  binaries: absolutePath
+    .optional()
+    .describe('The folder with postgres and pg_ctl; found from the running server when left out.'),
+  service: service.optional(),
+});
+
+const key = z
+  .strictObject({
+    file: absolutePath.optional().describe('A key file, written by `aishell backup init`.'),
+    passphrase: secret.optional(),
+  })
+  .refine(value => (value.file === undefined) !== (value.passphrase === undefined), {
+    message: "needs either 'file' or 'passphrase'",
+  })
+  .describe('What opens the repository: a key file, or a passphrase.');
+
+const repository = z.strictObject({
+  storage: z
+    .string()
+    .regex(/^(\/|[a-z][a-z0-9+.-]*:\/\/)/, 'must be an absolute path or a URL')
+    .describe('Where the backups are kept: an absolute path or a file:// URL.'),
+  key,
+});
+
+const backup = z.strictObject({
+  compression: z
+    .string()
+    .regex(/^(none|zstd(:([1-9]|1[0-9]))?)$/, 'must be zstd:1 to zstd:19, or none')
+    .optional()
+    .describe('zstd:1 to zstd:19, or none. Default: zstd:3'),
+  workers: z
+    .int()
+    .min(1)
+    .max(64)
+    .optional()
+    .describe('Threads that read, compress and encrypt. Default: one per processor.'),
+});
+
+/** What stands in aishell.yaml. It only checks; toConfig gives it its meaning, so that JSON Schema can say the same. */
+export const configSchema = z
+  .strictObject({
+    version: z.literal(1).describe('The version of this format.'),
+    instances: z
+      .record(instanceName, instanceSchema)
+      .refine(value => Object.keys(value).length > 0, { message: 'needs at least one instance' })
+      .describe('The database servers that are protected.'),
+    repository: repository.describe('Where their backups and logs are kept.'),
+    backup: backup.optional(),
+  })
+  .describe('The configuration of aishell.');
+
+/** aishell.yaml as it was written. */
+export type RawConfig = z.infer<typeof configSchema>;

@@ -1,0 +1,66 @@
+import { didYouMean } from '../base/did-you-mean.ts';
+import { AppError, assert } from '../base/errors.ts';
+import { parseCompression } from '../repository/compression.ts';
+import type { Config, InstanceConfig, RepositoryKeyConfig, ServiceConfig } from './config.ts';
+import type { RawConfig } from './schema.ts';
+
+/** Gives a checked file its meaning: defaults filled in, everything frozen. */
+export function toConfig(raw: RawConfig, file: string): Config {
+  const instances = new Map(
+    Object.entries(raw.instances).map(([name, instance]) => [name, toInstance(name, instance)]),
+  );
+  return Object.freeze({
+    file,
+    instances,
+    repository: Object.freeze({ storage: raw.repository.storage, key: toKey(raw.repository.key) }),
+    backup: Object.freeze({
+      compression: parseCompression(raw.backup?.compression ?? 'zstd:3'),
+      workers: raw.backup?.workers ?? null,
+    }),
+  });
+}
+
+function toInstance(name: string, raw: RawConfig['instances'][string]): InstanceConfig {
+  return Object.freeze({
+    name,
+    engine: raw.engine,
+    connection: raw.connection,
+    password: raw.password ?? null,
+    dataDirectory: raw.data_directory ?? null,
+    binaries: raw.binaries ?? null,
+    service: toService(raw.service),
+  });
+}
+
+function toService(raw: RawConfig['instances'][string]['service']): ServiceConfig {
+  if (raw === undefined) return Object.freeze({ kind: 'auto' });
+  if (raw.kind === 'systemd') return Object.freeze({ kind: 'systemd', unit: raw.unit ?? null });
+  return Object.freeze(raw);
+}
+
+function toKey(raw: RawConfig['repository']['key']): RepositoryKeyConfig {
+  if (raw.file !== undefined) return Object.freeze({ kind: 'file', path: raw.file });
+  assert(raw.passphrase !== undefined, 'the configuration has neither a key file nor a passphrase');
+  return Object.freeze({ kind: 'passphrase', passphrase: raw.passphrase });
+}
+
+/** The instance a command is about: the named one, or the only one. @throws USAGE, INSTANCE_NOT_FOUND */
+export function selectInstance(config: Config, name: string | undefined): InstanceConfig {
+  const names = [...config.instances.keys()];
+  const only = names.length === 1 ? names[0] : undefined;
+  const chosen = config.instances.get(name ?? only ?? '');
+  if (chosen) return chosen;
+  if (name === undefined) {
+    throw new AppError(
+      'USAGE',
+      `unable to choose an instance: '${config.file}' has ${names.length} of them`,
+      {
+        hint: `Name one with --instance: ${names.join(', ')}.`,
+      },
+    );
+  }
+  const near = didYouMean(name, names);
+  throw new AppError('INSTANCE_NOT_FOUND', `unable to find the instance '${name}' in '${config.file}'`, {
+    hint: near === null ? `It has: ${names.join(', ')}.` : `Did you mean '${near}'?`,
+  });
+}
