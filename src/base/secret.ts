@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { constants, type Stats } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { inspect, promisify } from 'node:util';
 import { AppError, messageOf, systemCode } from './errors.ts';
@@ -55,9 +56,25 @@ export function formatSecretReference(reference: SecretReference): string {
 }
 
 /**
+ * Fetches the secret a text refers to, as {@link parseSecretReference} and {@link readSecret} in one.
+ * @throws SECRET_EXPOSED the text is no reference, so it may be the secret itself: the message does not repeat it
+ * @throws SECRET_UNAVAILABLE as {@link readSecret}
+ */
+export async function resolveSecretRef(
+  text: string,
+  options: { readonly env?: NodeJS.ProcessEnv; readonly signal?: AbortSignal } = {},
+): Promise<Secret> {
+  const reference = parseSecretReference(text);
+  if (reference !== null) return await readSecret(reference, options);
+  throw new AppError('SECRET_EXPOSED', 'unable to take a secret that is written out', {
+    hint: 'Give it as env:NAME, file:/ABSOLUTE/PATH or command:…, and change it if others could have read it.',
+  });
+}
+
+/**
  * Fetches a secret; one line end at its close is not part of it.
  * @throws SECRET_UNAVAILABLE not set, missing, empty, the command failed
- * @throws SECRET_EXPOSED the file can be read by everybody
+ * @throws SECRET_EXPOSED the file can be read or changed by others
  */
 export async function readSecret(
   reference: SecretReference,
@@ -115,17 +132,25 @@ async function fetchText(
 
 async function readSecretFile(path: string): Promise<string> {
   try {
-    await using file = await open(path, 'r');
-    const { mode, size } = await file.stat();
-    if ((mode & 0o007) !== 0) {
+    // Not blocking, so that a named pipe in its place cannot hang the program.
+    await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    const stat = await file.stat();
+    if (!stat.isFile()) {
+      throw new AppError(
+        'SECRET_UNAVAILABLE',
+        `unable to read the secret file '${path}': it is no regular file`,
+      );
+    }
+    if (othersCanUse(stat)) {
       throw new AppError(
         'SECRET_EXPOSED',
-        `unable to use the secret file '${path}': every user of this machine can access it`,
+        `unable to use the secret file '${path}': other users can read or change it`,
         {
           hint: `Run: chmod 600 '${path}'`,
         },
       );
     }
+    const { size } = stat;
     if (size > largestSecretBytes) {
       throw new AppError(
         'SECRET_UNAVAILABLE',
@@ -142,4 +167,13 @@ async function readSecretFile(path: string): Promise<string> {
       cause: error,
     });
   }
+}
+
+/**
+ * Only the owner may have rights, and the group may read what root owns: an administrator's way to give a secret to one
+ * service user. PostgreSQL judges its own key files so.
+ * @source PostgreSQL, src/backend/libpq/be-secure-common.c, check_ssl_key_file_permissions
+ */
+function othersCanUse({ mode, uid }: Stats): boolean {
+  return (mode & (uid === 0 ? 0o037 : 0o077)) !== 0;
 }

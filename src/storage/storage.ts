@@ -63,4 +63,6 @@ export interface Storage {
 }
 
 /** How a storage is named in the configuration and handed to worker threads: plain data, no secrets. */
-export type StorageLocation = { readonly kind: 'local'; readonly path: string } | { readonly kind: 'memory'; readonly name: string };
+export type StorageLocation =
+  | { readonly kind: 'local'; readonly path: string }
+  | { readonly kind: 'memory'; readonly name: string };
