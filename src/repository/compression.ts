@@ -1,4 +1,5 @@
-import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import { promisify } from 'node:util';
+import { constants, zstdCompress, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { AppError } from '../base/errors.ts';
 
 /** zstd level 1 to 19, or null for none. */
@@ -24,30 +25,54 @@ export function formatCompression(level: CompressionLevel): string {
   return level === null ? 'none' : `zstd:${level}`;
 }
 
+/** A body as it is sealed. */
+export interface PackedBody {
+  readonly codec: number;
+  readonly body: Uint8Array;
+}
+
 /** Compresses a body; what does not get smaller stays as it is. */
-export function compress(body: Uint8Array, level: CompressionLevel): { readonly codec: number; readonly body: Uint8Array } {
+export function compress(body: Uint8Array, level: CompressionLevel): PackedBody {
   if (level === null || body.length === 0) return { codec: CODEC_NONE, body };
+  return smaller(body, zstdCompressSync(body, zstdOptions(body, level)));
+}
+
+/** The same on the thread pool: for a program that has one segment to archive and no threads of its own. */
+export async function compressInBackground(body: Uint8Array, level: CompressionLevel): Promise<PackedBody> {
+  if (level === null || body.length === 0) return { codec: CODEC_NONE, body };
+  return smaller(body, await zstdInBackground(body, zstdOptions(body, level)));
+}
+
+const zstdInBackground = promisify(zstdCompress);
+
+function zstdOptions(body: Uint8Array, level: number): { chunkSize: number; params: Record<number, number> } {
   // One output chunk of the worst size: the default of 16 KiB costs a copy per chunk (measured: half the speed).
   const chunkSize = Math.max(64, body.length + (body.length >>> 8) + 512);
-  const packed = zstdCompressSync(body, { chunkSize, params: { [constants.ZSTD_c_compressionLevel]: level } });
+  return { chunkSize, params: { [constants.ZSTD_c_compressionLevel]: level } };
+}
+
+function smaller(body: Uint8Array, packed: Uint8Array): PackedBody {
   return packed.length < body.length ? { codec: CODEC_ZSTD, body: packed } : { codec: CODEC_NONE, body };
 }
 
 /** The inverse; `rawBytes` is what the authenticated footer says, and a body that opens to more or less is damage. @throws CORRUPT */
 export function decompress(frame: { readonly codec: number; readonly body: Uint8Array }, rawBytes: number, path: string): Uint8Array {
   if (rawBytes > FRAME_BODY_BYTES) throw damaged(path, 'a frame is larger than the format allows');
-  let body = frame.body;
-  if (frame.codec === CODEC_ZSTD) {
-    try {
-      body = zstdDecompressSync(frame.body, { chunkSize: Math.max(64, rawBytes), maxOutputLength: Math.max(1, rawBytes) });
-    } catch (error) {
-      throw damaged(path, 'a frame does not decompress', error);
-    }
-  } else if (frame.codec !== CODEC_NONE) {
-    throw new AppError('UNSUPPORTED', `unable to read object '${path}': codec ${frame.codec} is not known`);
-  }
+  const body = decompressUpTo(frame, rawBytes, path);
   if (body.length !== rawBytes) throw damaged(path, 'a frame has another length than its footer says');
   return body;
+}
+
+/** Decompresses a body of unknown length, at most `limitBytes`. @throws CORRUPT */
+export function decompressUpTo(frame: { readonly codec: number; readonly body: Uint8Array }, limitBytes: number, path: string): Uint8Array {
+  if (frame.codec === CODEC_NONE) return frame.body;
+  if (frame.codec !== CODEC_ZSTD) throw new AppError('UNSUPPORTED', `unable to read object '${path}': codec ${frame.codec} is not known`);
+  try {
+    const chunkSize = Math.max(64, Math.min(limitBytes, FRAME_BODY_BYTES));
+    return zstdDecompressSync(frame.body, { chunkSize, maxOutputLength: Math.max(1, limitBytes) });
+  } catch (error) {
+    throw damaged(path, 'a frame does not decompress', error);
+  }
 }
 
 function damaged(path: string, why: string, cause?: unknown): AppError {

@@ -1,0 +1,42 @@
+import type { CompressionLevel } from '../../repository/compression.ts';
+import type { DamagedPage, PackFacts } from '../../repository/manifest.ts';
+import type { StoredFrame } from '../../repository/pack-writer.ts';
+import type { StorageLocation } from '../../storage/storage.ts';
+
+/** What a backup worker is started with: plain data, so that it can build everything of its own. */
+export interface BackupWorkerStart {
+  readonly location: StorageLocation;
+  readonly keys: readonly (readonly [number, Uint8Array])[];
+  readonly instance: string;
+  readonly backupId: string;
+  readonly level: CompressionLevel;
+  readonly blockSize: number;
+  /** Null when the instance has no page checksums. */
+  readonly startLsn: bigint | null;
+}
+
+/** A range of one file to read, or bytes at hand (backup_label and its like). */
+export interface ReadTask {
+  readonly id: number;
+  /** Its path in the manifest. */
+  readonly path: string;
+  readonly source: string | Uint8Array;
+  readonly offset: number;
+  readonly length: number;
+  /** Block number, within the relation, of the page at `offset`; null where there are no pages. */
+  readonly firstBlock: number | null;
+}
+
+export type BackupBatch = { readonly tasks: readonly ReadTask[]; readonly last?: boolean };
+
+/** What was read of one task; fewer bytes than asked for when the file got shorter, null when it is gone. */
+export interface ReadResult {
+  readonly id: number;
+  readonly frames: readonly StoredFrame[] | null;
+  readonly damaged: readonly DamagedPage[];
+}
+
+export type BackupMessage =
+  | { readonly type: 'batch'; readonly results: readonly ReadResult[] }
+  | { readonly type: 'progress'; readonly bytes: number }
+  | { readonly type: 'pack'; readonly facts: PackFacts };

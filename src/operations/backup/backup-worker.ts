@@ -1,0 +1,162 @@
+import { closeSync, openSync, readSync } from 'node:fs';
+import { parentPort, workerData } from 'node:worker_threads';
+import { assert, fileError, systemCode, toErrorRecord } from '../../base/errors.ts';
+import { Keyring } from '../../crypto/keyring.ts';
+import { createPageChecker } from '../../engines/postgres/page-checksum.ts';
+import { isNewPage, pageLsn } from '../../engines/postgres/page-header.ts';
+import { FRAME_BODY_BYTES } from '../../repository/compression.ts';
+import type { DamagedPage } from '../../repository/manifest.ts';
+import { PACK_BUFFER_BYTES, type PackTarget, PackWriter, type StoredFrame } from '../../repository/pack-writer.ts';
+import { openStorage } from '../../storage/registry.ts';
+import type { FromWorker } from '../worker-pool.ts';
+import type { BackupBatch, BackupMessage, BackupWorkerStart, ReadResult, ReadTask } from './backup-protocol.ts';
+
+/**
+ * A thread of a backup: reads, checks pages, hashes, compresses, seals, and puts packs, all by itself. Reading and
+ * computing are synchronous (measured: the asynchronous thread pool is half as fast); putting a pack is not, and goes on
+ * while the next one is filled in a second buffer.
+ */
+const start = workerData as BackupWorkerStart;
+const port = parentPort;
+assert(port !== null, 'backup-worker runs as a worker thread');
+
+const storage = openStorage(start.location);
+const target: PackTarget = {
+  instance: start.instance, backupId: start.backupId, keyring: Keyring.fromWorker(start.keys), level: start.level,
+};
+const checker = createPageChecker(FRAME_BODY_BYTES, start.blockSize);
+const REREADS = 5;
+const REREAD_PAUSE_MS = 10;
+
+let buffer: Uint8Array<ArrayBuffer> = new Uint8Array(PACK_BUFFER_BYTES);
+let spare: Uint8Array<ArrayBuffer> = new Uint8Array(PACK_BUFFER_BYTES);
+let pack = new PackWriter(target, buffer);
+let putting: Promise<void> = Promise.resolve();
+let putFailure: unknown = null;
+
+const send = (message: BackupMessage): void => port.postMessage({ type: 'message', message } satisfies FromWorker<BackupMessage>);
+
+/** Batches are worked on strictly one after the other. */
+let queue: Promise<void> = Promise.resolve();
+port.on('message', (batch: BackupBatch) => {
+  queue = queue.then(() => runBatch(batch)).catch((error: unknown) => {
+    port.postMessage({ type: 'error', error: toErrorRecord(error) } satisfies FromWorker<BackupMessage>);
+  });
+});
+
+async function runBatch(batch: BackupBatch): Promise<void> {
+  const results: ReadResult[] = [];
+  for (const task of batch.tasks) results.push(await readTask(task));
+  if (batch.last === true) {
+    await closePack();
+    await putting;
+    if (putFailure !== null) throw putFailure;
+  }
+  send({ type: 'batch', results });
+}
+
+async function readTask(task: ReadTask): Promise<ReadResult> {
+  const frames: StoredFrame[] = [];
+  const damaged: DamagedPage[] = [];
+  const { source } = task;
+  if (typeof source !== 'string') {
+    for (let at = 0; at < source.length; at += FRAME_BODY_BYTES) {
+      frames.push(await store(task, at, source.subarray(at, at + FRAME_BODY_BYTES)));
+    }
+    return { id: task.id, frames, damaged };
+  }
+  const file = openIfThere(source);
+  if (file === null) return { id: task.id, frames: null, damaged };
+  try {
+    for (let done = 0; done < task.length; ) {
+      const wanted = Math.min(FRAME_BODY_BYTES, task.length - done);
+      const got = readFully(file, { into: checker.buffer.subarray(0, wanted), position: task.offset + done, path: source });
+      if (got === 0) break;
+      if (task.firstBlock !== null && start.startLsn !== null) {
+        damaged.push(...checkPages(file, { task, position: task.offset + done, length: got, path: source, startLsn: start.startLsn }));
+      }
+      frames.push(await store(task, task.offset + done, checker.buffer.subarray(0, got)));
+      send({ type: 'progress', bytes: got });
+      done += got;
+      if (got < wanted) break;
+    }
+  } finally {
+    closeSync(file);
+  }
+  return { id: task.id, frames, damaged };
+}
+
+async function store(task: ReadTask, offset: number, body: Uint8Array): Promise<StoredFrame> {
+  const frame = pack.add(task.path, [offset, body.length], body);
+  if (pack.isFull) await closePack();
+  // Lets the put of the last pack go on: its callbacks run on this thread.
+  else await new Promise<void>(resolve => setImmediate(resolve));
+  if (putFailure !== null) throw putFailure;
+  return frame;
+}
+
+async function closePack(): Promise<void> {
+  if (pack.isEmpty) return;
+  const finished = pack.finish();
+  await putting;
+  if (putFailure !== null) throw putFailure;
+  putting = storage.put(finished.path, finished.bytes).then(
+    outcome => {
+      assert(outcome === 'created', `pack ${finished.facts.id} exists already`);
+      send({ type: 'pack', facts: finished.facts });
+    },
+    (error: unknown) => {
+      putFailure = error;
+    },
+  );
+  [buffer, spare] = [spare, buffer];
+  pack = new PackWriter(target, buffer);
+}
+
+/**
+ * Checks the pages just read. A bad one that was written after the backup began may be torn: the log's full-page image
+ * replaces it, so it is taken as it is. Any other is read again, for it may have been caught in the middle of a write.
+ */
+function checkPages(
+  file: number,
+  read: { readonly task: ReadTask; readonly position: number; readonly length: number; readonly path: string; readonly startLsn: bigint },
+): DamagedPage[] {
+  const { blockSize } = start;
+  const firstBlock = (read.task.firstBlock ?? 0) + (read.position - read.task.offset) / blockSize;
+  const isDamaged = (page: number): boolean =>
+    isNewPage(checker.buffer, page, blockSize) || pageLsn(checker.buffer, page, blockSize) < read.startLsn;
+  let bad = checker.check(read.length, firstBlock).filter(isDamaged);
+  for (let attempt = 0; bad.length > 0 && attempt < REREADS; attempt += 1) {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, REREAD_PAUSE_MS);
+    for (const page of bad) {
+      const into = checker.buffer.subarray(page * blockSize, (page + 1) * blockSize);
+      readFully(file, { into, position: read.position + page * blockSize, path: read.path });
+    }
+    bad = checker.check(read.length, firstBlock).filter(isDamaged);
+  }
+  return bad.map(page => ({ path: read.task.path, block: firstBlock + page }));
+}
+
+/** Null when the file is gone: its relation was dropped since, and the log says so too. */
+function openIfThere(path: string): number | null {
+  try {
+    return openSync(path, 'r');
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return null;
+    throw fileError('read', path, error);
+  }
+}
+
+function readFully(file: number, read: { readonly into: Uint8Array; readonly position: number; readonly path: string }): number {
+  let done = 0;
+  try {
+    while (done < read.into.length) {
+      const got = readSync(file, read.into, done, read.into.length - done, read.position + done);
+      if (got === 0) break;
+      done += got;
+    }
+  } catch (error) {
+    throw fileError('read', read.path, error);
+  }
+  return done;
+}

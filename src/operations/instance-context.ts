@@ -1,0 +1,28 @@
+import type { ConnectionSettings } from '../engines/postgres/connection.ts';
+import type { ServiceSetting } from '../engines/postgres/service.ts';
+import type { CompressionLevel } from '../repository/compression.ts';
+import type { Repository } from '../repository/repository.ts';
+import type { OnEvent } from '../base/events.ts';
+import type { StorageLocation } from '../storage/storage.ts';
+
+/** What an operation on one instance works with; built in `app/` from a configuration. */
+export interface InstanceContext {
+  readonly instance: string;
+  readonly repository: Repository;
+  /** The repository's location as plain data: worker threads open their own storage from it. */
+  readonly location: StorageLocation;
+  readonly connection: ConnectionSettings;
+  /** Null: the server is asked. */
+  readonly dataDirectory: string | null;
+  /** The directory of the server's programs; null: looked for. */
+  readonly binaries: string | null;
+  readonly service: ServiceSetting;
+  readonly level: CompressionLevel;
+  readonly workers: number;
+  readonly toolVersion: string;
+}
+
+export interface RunOptions {
+  readonly signal: AbortSignal;
+  readonly onEvent: OnEvent;
+}

@@ -1,0 +1,215 @@
+import { chownSync, closeSync, fchmodSync, fchownSync, ftruncateSync, mkdirSync, openSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { AppError, fileError, systemCode } from '../../base/errors.ts';
+import type { OnEvent } from '../../base/events.ts';
+import { workerUrl } from '../../base/worker-url.ts';
+import type { Chunk, ConfigLine, FileLine } from '../../repository/manifest.ts';
+import { type Manifest, manifestLines, packPathOf } from '../../repository/manifest-reader.ts';
+import type { Repository } from '../../repository/repository.ts';
+import type { StorageLocation } from '../../storage/storage.ts';
+import { startWorkerPool, type WorkerPool } from '../worker-pool.ts';
+import type { RestoreBatch, RestoreMessage, RestoreTask, RestoreWorkerStart } from './restore-protocol.ts';
+
+/** The operating system user that restored files belong to; null: whoever runs this. */
+export type Owner = { readonly uid: number; readonly gid: number } | null;
+
+/** A log file to put into `pg_wal`. */
+export interface LogFileToRestore {
+  /** Its name in the archive; may end in `.partial`. */
+  readonly name: string;
+  readonly target: string;
+  readonly sizeBytes: number;
+}
+
+export interface RestoreFilesRequest {
+  readonly manifest: Manifest;
+  /** Where a manifest path goes; null leaves the file out. */
+  readonly placeOf: (path: string) => string | null;
+  readonly owner: Owner;
+  readonly logFiles: readonly LogFileToRestore[];
+  readonly workers: number;
+}
+
+export interface RestoredFiles {
+  readonly files: number;
+  readonly bytes: number;
+  /** The configuration files that lay outside the data directory; their content is not written, it is handed on. */
+  readonly configs: readonly ConfigLine[];
+}
+
+const RANGE_BYTES = 64 * 1024 * 1024;
+const BATCH_BYTES = 16 * 1024 * 1024;
+const BATCH_TASKS = 128;
+const PROGRESS_EVERY_MS = 100;
+const FILE_MODE = 0o600;
+const DIRECTORY_MODE = 0o700;
+
+/** The threads that fetch, open and write, and the batches on their way to them. */
+export function startRestorePool(
+  source: { readonly repository: Repository; readonly location: StorageLocation; readonly manifest: Manifest; readonly workers: number },
+  onMessage: (message: RestoreMessage) => void,
+  signal: AbortSignal,
+): WorkerPool<RestoreBatch> {
+  const { repository, manifest } = source;
+  return startWorkerPool<RestoreWorkerStart, RestoreBatch, RestoreMessage>({
+    url: workerUrl('restore-worker', import.meta.url),
+    count: source.workers,
+    start: {
+      location: source.location,
+      keys: repository.keyring.toWorker(),
+      log: { instance: manifest.backup.instance, systemIdentifier: manifest.backup.systemIdentifier },
+      packs: manifest.packs.map(pack => ({ path: packPathOf(manifest, pack), id: pack.id, generation: pack.generation })),
+    },
+    signal,
+    onMessage: message => {
+      onMessage(message);
+      return message.type === 'batch' ? 'batch-done' : 'more';
+    },
+  });
+}
+
+/** Writes every file of a backup, and log files beside them, in parallel. Nothing that exists is overwritten. */
+export async function restoreFiles(
+  source: { readonly repository: Repository; readonly location: StorageLocation },
+  request: RestoreFilesRequest,
+  options: { readonly signal: AbortSignal; readonly onEvent: OnEvent },
+): Promise<RestoredFiles> {
+  const { manifest, owner } = request;
+  const totalBytes = manifest.backup.sizeBytes + request.logFiles.reduce((sum, file) => sum + file.sizeBytes, 0);
+  const onProgress = progressTeller('restore-files', totalBytes, options.onEvent);
+  const pool = startRestorePool({ ...source, manifest, workers: request.workers }, message => {
+    if (message.type === 'progress') onProgress(message.bytes);
+  }, options.signal);
+  const batches = batchTasks(pool);
+  const configs: ConfigLine[] = [];
+  let files = 0;
+  let bytes = 0;
+  try {
+    for await (const line of manifestLines(source.repository, manifest, { signal: options.signal })) {
+      if (line.t === 'config') {
+        configs.push(line);
+        continue;
+      }
+      const target = request.placeOf(line.p);
+      if (target === null) continue;
+      if (line.t === 'dir') {
+        makeDirectory(target, { owner, mode: line.m });
+        continue;
+      }
+      createFile(target, { sizeBytes: line.s, mode: line.m, owner });
+      files += 1;
+      bytes += line.s;
+      for (const task of tasksOf(line, target)) await batches.add(task, line.s);
+    }
+    for (const file of request.logFiles) {
+      createFile(file.target, { sizeBytes: 0, mode: FILE_MODE, owner });
+      await batches.add({ kind: 'log', name: file.name, target: file.target }, file.sizeBytes);
+    }
+    await batches.flush();
+    await pool.finish({ tasks: [] });
+  } catch (error) {
+    await pool.terminate();
+    throw error;
+  }
+  return { files, bytes, configs };
+}
+
+/** Collects tasks into batches worth a message. */
+export function batchTasks(pool: WorkerPool<RestoreBatch>): { add(task: RestoreTask, bytes: number): Promise<void>; flush(): Promise<void> } {
+  let tasks: RestoreTask[] = [];
+  let pendingBytes = 0;
+  const flush = async (): Promise<void> => {
+    if (tasks.length === 0) return;
+    const full = tasks;
+    tasks = [];
+    pendingBytes = 0;
+    await pool.submit({ tasks: full });
+  };
+  return {
+    flush,
+    async add(task, bytes) {
+      tasks.push(task);
+      pendingBytes += bytes;
+      if (pendingBytes >= BATCH_BYTES || tasks.length >= BATCH_TASKS) await flush();
+    },
+  };
+}
+
+/** Tells the bytes done at most ten times a second. */
+export function progressTeller(step: string, totalBytes: number, onEvent: OnEvent): (bytes: number) => void {
+  let doneBytes = 0;
+  let toldAt = 0;
+  return bytes => {
+    doneBytes += bytes;
+    const now = performance.now();
+    if (now - toldAt < PROGRESS_EVERY_MS && doneBytes < totalBytes) return;
+    toldAt = now;
+    onEvent({ type: 'progress', step, doneBytes, totalBytes: Math.max(totalBytes, doneBytes) });
+  };
+}
+
+/** Cuts a large file, so that the threads end together. */
+function tasksOf(line: FileLine, target: string): RestoreTask[] {
+  const tasks: RestoreTask[] = [];
+  let chunks: Chunk[] = [];
+  let from = 0;
+  let at = 0;
+  for (const chunk of line.c) {
+    chunks.push(chunk);
+    at += chunk[0];
+    if (at - from < RANGE_BYTES) continue;
+    tasks.push({ kind: 'chunks', path: line.p, target, offset: from, chunks });
+    chunks = [];
+    from = at;
+  }
+  if (chunks.length > 0) tasks.push({ kind: 'chunks', path: line.p, target, offset: from, chunks });
+  return tasks;
+}
+
+interface NewFile {
+  readonly sizeBytes: number;
+  readonly mode: number;
+  readonly owner: Owner;
+}
+
+/** Creates a file of its full size; one that exists is never touched (a hostile manifest may name a path twice). */
+function createFile(path: string, facts: NewFile): void {
+  let file: number;
+  try {
+    file = openNew(path, facts.owner);
+  } catch (error) {
+    if (systemCode(error) !== 'EEXIST') throw fileError('create', path, error);
+    throw new AppError('TARGET_NOT_EMPTY', `unable to restore '${path}': it exists already`, { hint: 'Restore into an empty directory.' });
+  }
+  try {
+    // Never more than the owner's and the group's reading: PostgreSQL refuses anything wider.
+    fchmodSync(file, (facts.mode & 0o640) | FILE_MODE);
+    if (facts.owner !== null) fchownSync(file, facts.owner.uid, facts.owner.gid);
+    if (facts.sizeBytes > 0) ftruncateSync(file, facts.sizeBytes);
+  } catch (error) {
+    throw fileError('create', path, error);
+  } finally {
+    closeSync(file);
+  }
+}
+
+function openNew(path: string, owner: Owner): number {
+  try {
+    return openSync(path, 'wx', FILE_MODE);
+  } catch (error) {
+    if (systemCode(error) !== 'ENOENT') throw error;
+    makeDirectory(dirname(path), { owner, mode: DIRECTORY_MODE });
+    return openSync(path, 'wx', FILE_MODE);
+  }
+}
+
+function makeDirectory(path: string, facts: { readonly owner: Owner; readonly mode: number }): void {
+  try {
+    const mode = (facts.mode & 0o750) | DIRECTORY_MODE;
+    const first = mkdirSync(path, { recursive: true, mode });
+    if (first === undefined || facts.owner === null) return;
+    for (let made = path; made.length >= first.length; made = dirname(made)) chownSync(made, facts.owner.uid, facts.owner.gid);
+  } catch (error) {
+    throw fileError('create', path, error);
+  }
+}

@@ -1,0 +1,100 @@
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { AppError, fileError } from '../base/errors.ts';
+import type { CallOptions } from '../storage/storage.ts';
+import { FRAME_BODY_BYTES } from './compression.ts';
+import { manifestPath } from './layout.ts';
+import type { BackupFacts, ManifestLine, PackFacts } from './manifest.ts';
+import type { Repository } from './repository.ts';
+import { SealedWriter } from './sealed-writer.ts';
+
+const LEVEL = 3;
+
+/**
+ * Writes a manifest while the backup runs: lines go into sealed frames, these into a local spool file, so that memory
+ * stays bounded whatever the number of files; `commit` puts the object, and with that the backup exists.
+ */
+export class ManifestWriter {
+  readonly #repository: Repository;
+  readonly #path: string;
+  readonly #directory: string;
+  readonly #spool: FileHandle;
+  readonly #hash = createHash('sha256');
+  readonly #sealed: SealedWriter;
+  readonly #pending = Buffer.allocUnsafe(FRAME_BODY_BYTES);
+  #pendingBytes = 0;
+  #lines = 0;
+
+  private constructor(repository: Repository, path: string, spool: { readonly directory: string; readonly file: FileHandle }) {
+    this.#repository = repository;
+    this.#path = path;
+    this.#directory = spool.directory;
+    this.#spool = spool.file;
+    this.#sealed = new SealedWriter({ kind: 'manifest', path, keyring: repository.keyring, level: LEVEL });
+  }
+
+  static async create(repository: Repository, backup: { readonly instance: string; readonly id: string }): Promise<ManifestWriter> {
+    const directory = await mkdtemp(join(tmpdir(), 'aishell-manifest-'));
+    const file = await open(join(directory, 'spool'), 'wx', 0o600);
+    return new ManifestWriter(repository, manifestPath(backup.instance, backup.id), { directory, file });
+  }
+
+  get lines(): number {
+    return this.#lines;
+  }
+
+  async add(line: ManifestLine): Promise<void> {
+    const bytes = Buffer.from(`${JSON.stringify(line)}\n`, 'utf8');
+    this.#lines += 1;
+    for (let at = 0; at < bytes.length; ) {
+      const room = FRAME_BODY_BYTES - this.#pendingBytes;
+      const copied = bytes.copy(this.#pending, this.#pendingBytes, at, at + Math.min(room, bytes.length - at));
+      at += copied;
+      this.#pendingBytes += copied;
+      if (this.#pendingBytes === FRAME_BODY_BYTES) await this.#flushFrame();
+    }
+  }
+
+  /**
+   * Commits the backup: once this resolves it is listed, durable and complete.
+   *
+   * @returns the hex SHA-256 of the manifest object, and its size
+   */
+  async commit(backup: BackupFacts, packs: readonly PackFacts[], options: CallOptions = {}): Promise<{ readonly sha256: string; readonly sizeBytes: number }> {
+    if (this.#pendingBytes > 0) await this.#flushFrame();
+    this.#sealed.finish({ backup, packs, lines: this.#lines });
+    await this.#spill();
+    const sizeBytes = this.#sealed.sizeBytes;
+    const spoolPath = join(this.#directory, 'spool');
+    const body = { sizeBytes, open: () => createReadStream(spoolPath, { highWaterMark: FRAME_BODY_BYTES }) as AsyncIterable<Uint8Array> };
+    if ((await this.#repository.storage.put(this.#path, body, options)) === 'exists') {
+      throw new AppError('EXISTS', `unable to commit: there is a backup '${backup.id}' already`, { hint: 'Run the command again: a new id is chosen.' });
+    }
+    return { sha256: this.#hash.digest('hex'), sizeBytes };
+  }
+
+  /** Removes the spool file; to be called in every case. */
+  async close(): Promise<void> {
+    await this.#spool.close().catch(() => undefined);
+    await rm(this.#directory, { recursive: true, force: true });
+  }
+
+  async #flushFrame(): Promise<void> {
+    this.#sealed.addFrame(this.#pending.subarray(0, this.#pendingBytes));
+    this.#pendingBytes = 0;
+    await this.#spill();
+  }
+
+  async #spill(): Promise<void> {
+    const bytes = this.#sealed.take();
+    this.#hash.update(bytes);
+    try {
+      for (let at = 0; at < bytes.length; ) at += (await this.#spool.write(bytes, at)).bytesWritten;
+    } catch (error) {
+      throw fileError('write', this.#directory, error);
+    }
+  }
+}

@@ -1,0 +1,92 @@
+/** The content of manifests; docs/format.md, "Manifests". */
+
+/**
+ * `length` bytes of a file: from byte `start` of the body of frame `number` of pack number `pack`. The frame is `stored`
+ * bytes at `offset` of the pack object, `raw` bytes when opened; `hash` is of its whole body.
+ */
+export type Chunk = readonly [
+  length: number, pack: number, number: number, offset: number, stored: number, raw: number, start: number, hash: string,
+];
+
+export interface FileLine {
+  readonly t: 'file';
+  /** Relative to the data directory, `/` between segments. */
+  readonly p: string;
+  readonly s: number;
+  readonly m: number;
+  readonly c: readonly Chunk[];
+}
+
+/** A configuration file that lay outside the data directory; `p` is its path below the directory of postgresql.conf. */
+export interface ConfigLine extends Omit<FileLine, 't'> {
+  readonly t: 'config';
+  readonly source: string;
+}
+
+export interface DirLine {
+  readonly t: 'dir';
+  readonly p: string;
+  readonly m: number;
+}
+
+export type ManifestLine = FileLine | ConfigLine | DirLine;
+
+export interface PackFacts {
+  /** 32 hex characters. */
+  readonly id: string;
+  /** The backup that wrote it. */
+  readonly backup: string;
+  readonly generation: number;
+  readonly sizeBytes: number;
+  readonly sha256: string;
+}
+
+export interface TablespaceFacts {
+  readonly oid: number;
+  readonly name: string;
+  readonly path: string;
+}
+
+/** A page whose checksum was wrong on the server's own disk when it was backed up. */
+export interface DamagedPage {
+  readonly path: string;
+  readonly block: number;
+}
+
+/** What is known of one backup. Members are only ever added. */
+export interface BackupFacts {
+  readonly id: string;
+  readonly name: string;
+  readonly instance: string;
+  readonly engine: 'postgresql';
+  readonly type: 'full';
+  readonly toolVersion: string;
+  readonly serverVersion: number;
+  readonly systemIdentifier: string;
+  readonly timeline: number;
+  readonly startLsn: string;
+  readonly stopLsn: string;
+  readonly startTime: string;
+  readonly stopTime: string;
+  readonly blockSize: number;
+  readonly walSegmentSize: number;
+  readonly pageChecksums: boolean;
+  readonly dataDirectory: string;
+  readonly tablespaces: readonly TablespaceFacts[];
+  readonly databases: readonly string[];
+  readonly tables: number;
+  readonly indexes: number;
+  readonly estimatedRows: number;
+  /** Bytes of the files as read. */
+  readonly sizeBytes: number;
+  /** Bytes of the packs. */
+  readonly storedBytes: number;
+  readonly fileCount: number;
+  readonly compression: string;
+  readonly durationSeconds: number;
+  /** The WAL from start to stop is among the files: restorable without the log archive. */
+  readonly logIncluded: boolean;
+  /** archive_mode was on: later points in time can be reached. */
+  readonly logArchived: boolean;
+  readonly damagedPages: readonly DamagedPage[];
+}
