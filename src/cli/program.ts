@@ -1,4 +1,99 @@
+import { Command, CommanderError } from 'commander';
+import { AppError, toErrorRecord } from '../base/errors.ts';
+import { createCli } from './cli.ts';
+import { addCompletion } from './commands/completion.ts';
+import { createRenderer } from './run-command.ts';
+import type { GlobalFlags, Terminal } from './terminal.ts';
+import { programVersion } from './version.ts';
+
+/** The whole command line, for running, for help and for completion. */
+export function createProgram(terminal: Terminal, onExitCode: (exitCode: number) => void): Command {
+  const program = new Command('aishell')
+    .description('Disaster recovery for databases: verified, encrypted backups, and a lost table back.')
+    .version(programVersion(), '-V, --version', 'show the version')
+    .helpOption('-h, --help', 'show help')
+    .helpCommand(false)
+    .option(
+      '--config <file>',
+      'the configuration to use (default: AISHELL_CONFIG, ./aishell.yaml, ~/.config/aishell, /etc/aishell)',
+    )
+    .option('--instance <name>', 'which instance, when the configuration has several')
+    .option('--json', 'one JSON object per line instead of text')
+    .option('--no-color', 'no colours')
+    .option('--quiet', 'only results, warnings and errors')
+    .option('--verbose', 'also say when a step starts')
+    .option('--yes', 'do not ask the last question')
+    .configureHelp({ showGlobalOptions: true, sortSubcommands: false })
+    .exitOverride()
+    // Its errors come back as exceptions and are shown like every other.
+    .configureOutput({
+      writeOut: text => void terminal.stdout.write(text),
+      writeErr: () => undefined,
+      getOutHelpWidth: () => terminal.stdout.columns ?? 100,
+      getOutHasColors: () => false,
+    });
+  const cli = createCli(program, terminal, onExitCode);
+  program.command('backup').description('make backups, look at them, restore them');
+  addCompletion(cli);
+  return program;
+}
+
+/** Runs the command line to its exit code. */
 export async function runProgram(args: readonly string[]): Promise<number> {
-  process.stdout.write(`${args.join(' ')}\n`);
-  return 0;
+  const terminal = openTerminal();
+  let exitCode = 0;
+  const program = createProgram(terminal, code => {
+    exitCode = code;
+  });
+  try {
+    await program.parseAsync([...args], { from: 'user' });
+    return exitCode;
+  } catch (error) {
+    if (error instanceof CommanderError && error.exitCode === 0) return 0;
+    const shown = error instanceof CommanderError ? usageError(program, error, args) : error;
+    if (shown === null) return 2;
+    const flags: GlobalFlags = { json: args.includes('--json'), color: !args.includes('--no-color') };
+    (await createRenderer(terminal, flags)).error(toErrorRecord(shown));
+    return shown instanceof AppError ? shown.exitCode : 70;
+  }
+}
+
+/** Commander's complaint in our words; null when it is only that a group was called without a command: help was shown. */
+function usageError(program: Command, error: CommanderError, args: readonly string[]): AppError | null {
+  if (error.code === 'commander.help') {
+    program.outputHelp();
+    return null;
+  }
+  const [first = '', ...more] = error.message.replace(/^error: /, '').split('\n');
+  const suggestion = more.join(' ').replace(/^\(|\)$/g, '');
+  const path = args.filter(arg => /^[a-z][a-z-]*$/.test(arg)).slice(0, 2);
+  const known = path.length > 0 && program.commands.some(command => command.name() === path[0]);
+  const help = `Run 'aishell ${known ? `${path.join(' ')} ` : ''}--help' to see what is accepted.`;
+  return new AppError('USAGE', `unable to read the command line: ${first.replace(/\.$/, '')}`, {
+    hint: suggestion === '' ? help : suggestion,
+  });
+}
+
+/** The process's own terminal. The first Ctrl-C or SIGTERM asks the work to stop, the second does not ask. */
+function openTerminal(): Terminal {
+  const stop = new AbortController();
+  const onSignal = (): void => {
+    if (stop.signal.aborted) process.exit(130);
+    stop.abort(new DOMException('cancelled', 'AbortError'));
+  };
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal);
+  for (const output of [process.stdout, process.stderr]) {
+    // Whoever read the output is gone (`| head`): the work itself goes on to its end.
+    output.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPIPE') throw error;
+    });
+  }
+  return {
+    stdin: process.stdin,
+    stdout: process.stdout,
+    stderr: process.stderr,
+    env: process.env,
+    cwd: process.cwd(),
+    signal: stop.signal,
+  };
 }

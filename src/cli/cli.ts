@@ -1,0 +1,47 @@
+import { type Command, InvalidArgumentError } from 'commander';
+import type { CommandRun, CommandSpec } from './run-command.ts';
+import { runCommand } from './run-command.ts';
+import type { GlobalFlags, Terminal } from './terminal.ts';
+
+/** What the files in commands/ add themselves to. */
+export interface Cli {
+  readonly program: Command;
+  /** Runs what a command does, with the global flags it was given; its exit code becomes the program's. */
+  run<T>(command: Command, spec: CommandSpec<T>): Promise<void>;
+}
+
+export function createCli(program: Command, terminal: Terminal, onExitCode: (exitCode: number) => void): Cli {
+  return {
+    program,
+    async run(command, spec) {
+      onExitCode(await runCommand(terminal, command.optsWithGlobals<GlobalFlags>(), spec));
+    },
+  };
+}
+
+/** The examples at the end of a command's help: command, then what it does. */
+export function addExamples(
+  command: Command,
+  examples: readonly (readonly [command: string, does: string])[],
+): Command {
+  const lines = examples.map(([line, does]) => `  # ${does}\n  ${line}`);
+  return command.addHelpText('after', `\nExamples:\n${lines.join('\n\n')}\n`);
+}
+
+/** An option's whole number between two bounds. */
+export function wholeNumber(least: number, most: number): (text: string) => number {
+  return text => {
+    const value = Number(text);
+    if (/^\d+$/.test(text) && value >= least && value <= most) return value;
+    throw new InvalidArgumentError(`It must be a whole number from ${least} to ${most}.`);
+  };
+}
+
+/** Where to look for the configuration, from what a command was given. */
+export function configSearch({ terminal, flags }: CommandRun): {
+  readonly file: string | undefined;
+  readonly env: NodeJS.ProcessEnv;
+  readonly cwd: string;
+} {
+  return { file: flags.config, env: terminal.env, cwd: terminal.cwd };
+}

@@ -1,0 +1,32 @@
+import type { ProgressEvent } from '../../base/events.ts';
+import { formatBytes, formatCount, formatSeconds } from '../../base/sizes.ts';
+
+const barCells = 30;
+
+/** `75% (34.2 GB / 45.3 GB)`, then the counted things, speed and time left as far as they are known. */
+export function progressText(event: ProgressEvent, rateBytesPerSecond: number | null): string {
+  const parts = [`${percentOf(event)}% (${formatBytes(event.doneBytes)} / ${formatBytes(event.totalBytes)})`];
+  if (event.done !== undefined) {
+    const total = event.total === undefined ? '' : ` / ${formatCount(event.total)}`;
+    parts.push(`${formatCount(event.done)}${total} ${event.unit ?? ''}`.trim());
+  }
+  if (rateBytesPerSecond !== null) {
+    parts.push(`${formatBytes(rateBytesPerSecond)}/s`);
+    const leftBytes = event.totalBytes - event.doneBytes;
+    if (leftBytes > 0 && rateBytesPerSecond > 0)
+      parts.push(`ETA ${formatSeconds(leftBytes / rateBytesPerSecond)}`);
+  }
+  return parts.join('  ');
+}
+
+/** `[■■■■■■░░░░]` */
+export function progressBar(event: ProgressEvent): string {
+  const filled = Math.floor((percentOf(event) * barCells) / 100);
+  return `[${'■'.repeat(filled)}${'░'.repeat(barCells - filled)}]`;
+}
+
+function percentOf({ doneBytes, totalBytes }: ProgressEvent): number {
+  // Nothing to do is done; and a file that grew while it was read must not make more than all.
+  if (totalBytes <= 0) return 100;
+  return Math.max(0, Math.min(100, Math.floor((doneBytes * 100) / totalBytes)));
+}

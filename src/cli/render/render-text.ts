@@ -1,0 +1,122 @@
+import type { ErrorRecord } from '../../base/errors.ts';
+import type { OperationEvent, ProgressEvent, StepEvent } from '../../base/events.ts';
+import { formatSeconds } from '../../base/sizes.ts';
+import { errorLines } from './error-text.ts';
+import { formatFact } from './format-fact.ts';
+import type { LiveArea } from './live-area.ts';
+import { createPage } from './page.ts';
+import { progressBar, progressText } from './progress-line.ts';
+import { createRate, type Rate } from './rate.ts';
+import type { Renderer } from './renderer.ts';
+import type { Style } from './style.ts';
+
+export interface TextOptions {
+  readonly style: Style;
+  /** Writes a finished line to the output. */
+  readonly write: (line: string) => void;
+  readonly writeError: (line: string) => void;
+  /** Where lines can be drawn over; null where they cannot: then progress is a line now and then. */
+  readonly live: LiveArea | null;
+  /** Only results, warnings and errors. */
+  readonly quiet: boolean;
+  /** Also when a step starts. */
+  readonly verbose: boolean;
+  /** Milliseconds that only go forward. */
+  readonly now: () => number;
+}
+
+interface ActiveStep {
+  readonly title: string;
+  readonly rate: Rate;
+  progress: ProgressEvent | null;
+  drawnAtMs: number;
+}
+
+const liveEveryMs = 100;
+const plainEveryMs = 10_000;
+
+/** The text of the tutorial: steps with a tick and their seconds, bars while they go on. */
+export function createTextRenderer(options: TextOptions): Renderer {
+  const { style, live, quiet } = options;
+  const active = new Map<string, ActiveStep>();
+  const print = (line: string): void => {
+    if (live) live.print(line);
+    else options.write(line);
+  };
+  const page = createPage(style, print);
+  const redraw = (): void => live?.draw([...active.values()].flatMap(step => liveLines(step, style)));
+
+  function onStep(event: StepEvent): void {
+    if (event.state === 'started') {
+      active.set(event.step, {
+        title: event.title,
+        rate: createRate(),
+        progress: null,
+        drawnAtMs: options.now(),
+      });
+      if (options.verbose && !live && !quiet) print(`  … ${event.title}`);
+    } else {
+      active.delete(event.step);
+      if (!quiet) print(`  ${stepLine(event, style)}`);
+    }
+    if (!quiet) redraw();
+  }
+
+  function onProgress(event: ProgressEvent): void {
+    const step = active.get(event.step);
+    if (!step || quiet) return;
+    const now = options.now();
+    step.progress = event;
+    step.rate.add(event.doneBytes, now);
+    if (now - step.drawnAtMs < (live ? liveEveryMs : plainEveryMs)) return;
+    step.drawnAtMs = now;
+    if (live) redraw();
+    else print(`  … ${step.title}: ${progressText(event, step.rate.perSecond())}`);
+  }
+
+  function onEvent(event: OperationEvent): void {
+    if (event.type === 'step') onStep(event);
+    else if (event.type === 'progress') onProgress(event);
+    else if (event.type === 'note') {
+      if (event.level === 'warning') print(`${style.warn('⚠️  warning:')} ${event.message}`);
+      else if (!quiet) print(`  ${event.message}`);
+    } else if (!quiet) {
+      page.section(
+        event.topic,
+        Object.entries(event.facts).map(([name, value]) => formatFact(name, value)),
+      );
+      page.line();
+    }
+  }
+
+  return {
+    onEvent,
+    show: draw => draw(page),
+    pause: () => live?.draw([]),
+    result(_result, draw) {
+      live?.end();
+      draw(createPage(style, options.write));
+    },
+    error(record: ErrorRecord) {
+      live?.end();
+      for (const line of errorLines(record, style)) options.writeError(line);
+    },
+  };
+}
+
+function stepLine(event: StepEvent, style: Style): string {
+  const detail = event.detail === undefined ? '' : `: ${event.detail}`;
+  const seconds = event.seconds === undefined ? '' : ` ${style.dim(`(${formatSeconds(event.seconds)})`)}`;
+  if (event.state === 'failed') return `${style.bad('✗')} ${event.title}${detail}${seconds}`;
+  if (event.state === 'skipped') return style.dim(`- ${event.title}${detail === '' ? ': skipped' : detail}`);
+  return `${style.good('✓')} ${event.title}${detail}${seconds}`;
+}
+
+function liveLines(step: ActiveStep, style: Style): readonly string[] {
+  const { progress } = step;
+  if (progress === null) return [`  ⏳ ${step.title}`];
+  return [
+    `  ⏳ ${step.title}`,
+    `  ${style.good(progressBar(progress))} ${progressText(progress, step.rate.perSecond())}`,
+  ];
+}

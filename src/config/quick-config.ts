@@ -1,0 +1,65 @@
+import { parse } from 'yaml';
+import type { Config } from './config.ts';
+import type { RawConfig } from './schema.ts';
+import { toConfig } from './to-config.ts';
+
+/**
+ * Reads a configuration without loading the schema, which takes longer than archiving a segment may. It knows which
+ * keys there are and looks at the values that archiving uses; on any doubt it is null, and parseConfig says what is wrong.
+ */
+export function quickConfig(text: string, file: string): Config | null {
+  try {
+    const raw: unknown = parse(text, { logLevel: 'silent', maxAliasCount: 0 });
+    return isPlain(raw) ? toConfig(raw, file) : null;
+  } catch {
+    // Whatever is wrong here, parseConfig finds it again and has the words for it.
+    return null;
+  }
+}
+
+const keys = {
+  file: ['version', 'instances', 'repository', 'backup'],
+  instance: ['engine', 'connection', 'password', 'data_directory', 'binaries', 'service'],
+  repository: ['storage', 'key'],
+  backup: ['compression', 'workers'],
+} as const;
+
+type Group = Readonly<Record<string, unknown>>;
+
+function isPlain(raw: unknown): raw is RawConfig {
+  if (!isGroup(raw, keys.file) || raw.version !== 1) return false;
+  const { instances, repository, backup } = raw;
+  if (!isGroup(instances) || Object.keys(instances).length === 0) return false;
+  if (!Object.entries(instances).every(([name, instance]) => isInstance(name, instance))) return false;
+  if (!isGroup(repository, keys.repository) || typeof repository.storage !== 'string') return false;
+  if (backup !== undefined && !isBackup(backup)) return false;
+  return isKey(repository.key);
+}
+
+function isInstance(name: string, value: unknown): boolean {
+  if (!/^[a-z0-9][a-z0-9._-]{0,62}$/.test(name) || !isGroup(value, keys.instance)) return false;
+  return (
+    value.engine === 'postgresql' && typeof value.connection === 'string' && isServiceOrNone(value.service)
+  );
+}
+
+function isServiceOrNone(value: unknown): boolean {
+  return value === undefined || isGroup(value, ['kind', 'unit', 'start', 'stop']);
+}
+
+function isKey(value: unknown): boolean {
+  if (!isGroup(value, ['file', 'passphrase'])) return false;
+  const [only, ...others] = Object.values(value);
+  return typeof only === 'string' && others.length === 0;
+}
+
+function isBackup(value: unknown): boolean {
+  if (!isGroup(value, keys.backup)) return false;
+  return value.compression === undefined || typeof value.compression === 'string';
+}
+
+/** A mapping that has no other keys than these. */
+function isGroup(value: unknown, known?: readonly string[]): value is Group {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
+  return known === undefined || Object.keys(value).every(key => known.includes(key));
+}
