@@ -1,4 +1,4 @@
-import type { ConnectionSettings } from '../engines/postgres/connection.ts';
+import type { ConnectionSettings } from '../engines/postgres/connection-target.ts';
 import type { ServiceSetting } from '../engines/postgres/service.ts';
 import type { CompressionLevel } from '../repository/compression.ts';
 import type { Repository } from '../repository/repository.ts';

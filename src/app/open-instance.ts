@@ -1,0 +1,46 @@
+import { availableParallelism } from 'node:os';
+import { resolveSecretRef } from '../base/secret.ts';
+import type { Config, InstanceConfig } from '../config/config.ts';
+import { selectInstance } from '../config/to-config.ts';
+import { type ConnectionSettings, parseConnectionUrl } from '../engines/postgres/connection-target.ts';
+import type { InstanceContext } from '../operations/instance-context.ts';
+import { checkInstanceName } from '../repository/layout.ts';
+import { parseStorageLocation } from '../storage/registry.ts';
+import { openConfiguredRepository, type OpenOptions } from './open-repository.ts';
+
+/** Most instances have some processors to spare for a backup, not all of them. */
+const WORKERS_AT_MOST = 8;
+
+export interface InstanceOptions extends OpenOptions {
+  /** `--instance`. */
+  readonly instance?: string | undefined;
+  /** `--workers`. */
+  readonly workers?: number | undefined;
+  readonly toolVersion: string;
+}
+
+/** Builds what operations on one instance work with. @throws as openConfiguredRepository; USAGE, INSTANCE_NOT_FOUND */
+export async function openInstance(config: Config, options: InstanceOptions): Promise<InstanceContext> {
+  const instance = selectInstance(config, options.instance);
+  const repository = await openConfiguredRepository(config, options);
+  return {
+    instance: checkInstanceName(instance.name),
+    repository,
+    location: parseStorageLocation(config.repository.storage),
+    connection: connectionOf(instance, options.env),
+    dataDirectory: instance.dataDirectory,
+    binaries: instance.binaries,
+    service: instance.service,
+    level: config.backup.compression,
+    workers: options.workers ?? config.backup.workers ?? Math.min(WORKERS_AT_MOST, availableParallelism()),
+    toolVersion: options.toolVersion,
+  };
+}
+
+/** How to reach an instance's server; its password is fetched when the server asks for one. */
+export function connectionOf(instance: InstanceConfig, env: NodeJS.ProcessEnv): ConnectionSettings {
+  const settings = parseConnectionUrl(instance.connection);
+  const { password } = instance;
+  if (password === null) return settings;
+  return { ...settings, password: async () => (await resolveSecretRef(password, { env })).reveal() };
+}

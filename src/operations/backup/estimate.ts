@@ -1,0 +1,67 @@
+import { open } from 'node:fs/promises';
+import { systemCode } from '../../base/errors.ts';
+import { compress, type CompressionLevel, FRAME_BODY_BYTES } from '../../repository/compression.ts';
+
+/** What a backup is going to cost, from a sample that was really read and compressed. */
+export interface BackupEstimate {
+  readonly storedBytes: number;
+  readonly secondsLow: number;
+  readonly secondsHigh: number;
+}
+
+const SAMPLES = 12;
+
+/** Files seen while the data directory was walked: every one has the chance of its size to be sampled. */
+export class SampleCollector {
+  readonly #samples: { path: string; offset: number; length: number }[] = [];
+  #seenBytes = 0;
+
+  get seenBytes(): number {
+    return this.#seenBytes;
+  }
+
+  /** Reservoir sampling by bytes: no list of all files is held. */
+  add(path: string, sizeBytes: number): void {
+    if (sizeBytes === 0) return;
+    this.#seenBytes += sizeBytes;
+    for (let slot = 0; slot < SAMPLES; slot += 1) {
+      if (Math.random() * this.#seenBytes >= sizeBytes) continue;
+      const room = Math.max(0, sizeBytes - FRAME_BODY_BYTES);
+      const offset = Math.floor((Math.random() * room) / FRAME_BODY_BYTES) * FRAME_BODY_BYTES;
+      this.#samples[slot] = { path, offset, length: Math.min(FRAME_BODY_BYTES, sizeBytes) };
+    }
+  }
+
+  /** Reads and compresses the samples (some 50 ms), and projects. */
+  async estimate(level: CompressionLevel, workers: number): Promise<BackupEstimate> {
+    let raw = 0;
+    let stored = 0;
+    const startedAt = performance.now();
+    const buffer = new Uint8Array(FRAME_BODY_BYTES);
+    for (const sample of this.#samples) {
+      const body = await readSample(sample, buffer);
+      raw += body.length;
+      stored += compress(body, level).body.length;
+    }
+    if (raw === 0) return { storedBytes: 0, secondsLow: 0, secondsHigh: 1 };
+    const secondsPerByte = (performance.now() - startedAt) / 1000 / raw;
+    const seconds = (this.#seenBytes * secondsPerByte) / workers;
+    // Below: nothing but reading and compressing. Above: the storage and the server's own work take their share.
+    return { storedBytes: Math.round((this.#seenBytes * stored) / raw), secondsLow: seconds * 0.9, secondsHigh: seconds * 1.8 + 1 };
+  }
+}
+
+async function readSample(sample: { readonly path: string; readonly offset: number; readonly length: number }, buffer: Uint8Array): Promise<Uint8Array> {
+  try {
+    const file = await open(sample.path, 'r');
+    try {
+      const { bytesRead } = await file.read(buffer, 0, sample.length, sample.offset);
+      return buffer.subarray(0, bytesRead);
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    if (['ENOENT', 'EACCES'].includes(systemCode(error))) return buffer.subarray(0, 0);
+    throw error;
+  }
+}
