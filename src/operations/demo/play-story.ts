@@ -1,0 +1,210 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { AppError } from '../../base/errors.ts';
+import { type OnEvent, runStep } from '../../base/events.ts';
+import { formatCount } from '../../base/sizes.ts';
+import { connect } from '../../engines/postgres/connection.ts';
+import { runAishell } from './aishell-command.ts';
+import type { DemoSite } from './demo-site.ts';
+import { causeDisaster, type Disaster } from './disaster.ts';
+import { proveRecovery, type TableProof } from './prove-recovery.ts';
+import { createShop, openShop, type ShopSizes, shopSizes } from './shop.ts';
+import { type ShopWriters, startShopWriters } from './shop-writers.ts';
+
+/** What happened, all of it measured or counted. */
+export interface DemoStory {
+  /** `PostgreSQL 18.4` */
+  readonly server: string;
+  readonly sizes: ShopSizes;
+  readonly disaster: Pick<Disaster, 'statement' | 'usersDeleted' | 'ordersLost'>;
+  /** The last moment before the disaster, ISO 8601 in UTC with microseconds. */
+  readonly recoveryTarget: string;
+  /** Every table at the recovery target and after the restore; they are equal, or the demo fails. */
+  readonly tables: readonly TableProof[];
+  /** The application's transactions after the target: they are not in the restored state. */
+  readonly salesAfterTarget: number;
+  readonly seconds: {
+    readonly load: number;
+    readonly backup: number;
+    readonly delete: number;
+    readonly restore: number;
+    /** From the application's last sale before the restore to its first one after it. */
+    readonly outage: number;
+  };
+}
+
+interface StoryOptions {
+  readonly signal: AbortSignal;
+  readonly onEvent: OnEvent;
+}
+
+const WRITERS = 4;
+const INSTANCE = 'production';
+/** How long the application runs between the backup and the disaster, and before somebody acts on it. */
+const GO_ON_MS = 1500;
+
+/** Plays the whole story at a site whose server is not started yet; afterwards the server runs, with all rows back. */
+export async function playStory(site: DemoSite, users: number, options: StoryOptions): Promise<DemoStory> {
+  const sizes = shopSizes(users);
+  const loaded = await timed(() => openForBusiness(site, sizes, options));
+  await setUp(site, options);
+  const writers = startShopWriters({
+    writers: WRITERS,
+    users: sizes.users,
+    products: sizes.products,
+    connect: () => openShop(site.cluster.connection),
+  });
+  try {
+    const backup = await timed(() =>
+      runAishell(site.aishell, ['backup', 'create', '--name', 'hourly', ...own(site)], options),
+    );
+    await sleep(GO_ON_MS, undefined, { signal: options.signal });
+    const disaster = await loseUsers(site, writers, options);
+    writers.holdReconnects();
+    const restore = await timed(() => restoreBefore(disaster, site, options));
+    const salesAfterTarget = writers.counts().committed - disaster.salesAtTarget;
+    const tables = await proveRecovery(site.cluster.connection, { disaster, writers }, options.onEvent);
+    return {
+      server: loaded.result,
+      sizes,
+      disaster: {
+        statement: disaster.statement,
+        usersDeleted: disaster.usersDeleted,
+        ordersLost: disaster.ordersLost,
+      },
+      recoveryTarget: disaster.target,
+      tables,
+      salesAfterTarget,
+      seconds: {
+        load: loaded.seconds,
+        backup: backup.seconds,
+        delete: disaster.seconds,
+        restore: restore.seconds,
+        outage: await outageSeconds(writers, options.signal),
+      },
+    };
+  } finally {
+    await writers.stop();
+  }
+}
+
+async function openForBusiness(
+  site: DemoSite,
+  sizes: ShopSizes,
+  { onEvent, signal }: StoryOptions,
+): Promise<string> {
+  const { cluster } = site;
+  await cluster.start();
+  signal.throwIfAborted();
+  const administrator = await connect(cluster.connection, { applicationName: 'demo', signal });
+  try {
+    await administrator.query('create database shop');
+    const { rows } = await administrator.query<{ version: string }>(
+      "select current_setting('server_version') as version",
+    );
+    const detail = `${formatCount(sizes.users)} users, ${formatCount(sizes.orders)} orders, ${formatCount(sizes.products)} products`;
+    await runStep(onEvent, { id: 'demo-load', title: 'Filled a shop', detail: () => detail }, () =>
+      load(site, sizes, signal),
+    );
+    return `PostgreSQL ${rows[0]?.version.split(' ')[0]}`;
+  } finally {
+    await administrator.end();
+  }
+}
+
+async function load(site: DemoSite, sizes: ShopSizes, signal: AbortSignal): Promise<void> {
+  const session = await openShop(site.cluster.connection);
+  // Millions of rows take a while: on Ctrl-C the session goes, and its statement with it.
+  const leave = (): void => void session.end();
+  signal.addEventListener('abort', leave, { once: true });
+  try {
+    await createShop(session, sizes);
+  } catch (error) {
+    signal.throwIfAborted();
+    throw error;
+  } finally {
+    signal.removeEventListener('abort', leave);
+    await session.end();
+  }
+}
+
+/** As a user would: the repository first, then the archive_command that init proposes, set in the running server. */
+async function setUp(site: DemoSite, options: StoryOptions): Promise<void> {
+  const { host, port, user } = site.cluster.connection;
+  const url = `postgresql://${user}@${host}:${port}/postgres`;
+  const args = [
+    'backup',
+    'init',
+    url,
+    '--storage',
+    site.repositoryDirectory,
+    '--name',
+    INSTANCE,
+    ...own(site),
+  ];
+  const { archiveCommand } = await runAishell(site.aishell, args, options);
+  if (typeof archiveCommand !== 'string') throw new AppError('BUG', 'init proposed no archive_command');
+  const administrator = await connect(site.cluster.connection, {
+    applicationName: 'demo',
+    signal: options.signal,
+  });
+  try {
+    const literal = administrator.escapeLiteral(archiveCommand);
+    await administrator.query(`alter system set archive_command = ${literal}`);
+    await administrator.query('select pg_catalog.pg_reload_conf()');
+  } finally {
+    await administrator.end();
+  }
+}
+
+async function loseUsers(
+  site: DemoSite,
+  writers: ShopWriters,
+  { onEvent, signal }: StoryOptions,
+): Promise<Disaster> {
+  const disaster = await runStep(
+    onEvent,
+    {
+      id: 'demo-disaster',
+      title: 'DELETE FROM users WHERE 1=1',
+      detail: ({ usersDeleted, ordersLost }) =>
+        `${formatCount(usersDeleted)} rows affected, and ${formatCount(ordersLost)} orders gone with them`,
+    },
+    () => causeDisaster(site.cluster.connection, writers),
+  );
+  const before = writers.counts();
+  await sleep(GO_ON_MS, undefined, { signal });
+  const after = writers.counts();
+  const tried = after.committed - before.committed;
+  const failed = after.withoutCustomer - before.withoutCustomer;
+  const message = `The application goes on: ${formatCount(failed)} of its next ${formatCount(tried)} sales find no customer.`;
+  onEvent({ type: 'note', level: 'info', message });
+  return disaster;
+}
+
+async function restoreBefore(disaster: Disaster, site: DemoSite, options: StoryOptions): Promise<void> {
+  const confirmed = ['--confirm', `restore ${INSTANCE}`, '--yes'];
+  const args = ['backup', 'restore', '--point-in-time', disaster.target, ...confirmed, ...own(site)];
+  await runAishell(site.aishell, args, options);
+}
+
+async function outageSeconds(writers: ShopWriters, signal: AbortSignal): Promise<number> {
+  for (let waitedMs = 0; waitedMs < 10_000; waitedMs += 20) {
+    const outageMs = writers.outageMs();
+    if (outageMs !== null) return outageMs / 1000;
+    await sleep(20, undefined, { signal });
+  }
+  throw new AppError(
+    'VERIFICATION_FAILED',
+    'unable to sell anything after the restore: the application stays out',
+  );
+}
+
+function own(site: DemoSite): readonly string[] {
+  return ['--config', site.configFile];
+}
+
+async function timed<T>(work: () => Promise<T>): Promise<{ readonly result: T; readonly seconds: number }> {
+  const startedAt = performance.now();
+  const result = await work();
+  return { result, seconds: (performance.now() - startedAt) / 1000 };
+}
