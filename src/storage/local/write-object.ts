@@ -11,7 +11,7 @@ import { lstatOrNull, type Owner, syncDirectory } from './directories.ts';
 import { somethingElse } from './local-error.ts';
 
 const LEFT_OVER_MS = 24 * 3_600_000;
-const LOCK_WAIT_MS = 10_000;
+const LOCK_WAIT_MS = 5000;
 const MOST_AT_ONCE_BYTES = 1 << 30;
 
 export interface ObjectSource {
