@@ -13,6 +13,9 @@ export interface AishellCommand {
   readonly env: NodeJS.ProcessEnv;
 }
 
+/** How long a command may take to stop when it is cancelled. */
+const CANCEL_TIMEOUT_MS = 15_000;
+
 /**
  * Runs one command with `--json` and returns its result. Its steps, progress and warnings are passed on.
  *
@@ -33,7 +36,10 @@ export async function runAishell(
     detached: true,
     ...(command.user === null ? {} : { uid: command.user.uid, gid: command.user.gid }),
   });
-  const cancel = (): void => void child.kill('SIGINT');
+  const cancel = (): void => {
+    child.kill('SIGINT');
+    setTimeout(() => child.kill('SIGKILL'), CANCEL_TIMEOUT_MS).unref();
+  };
   options.signal.addEventListener('abort', cancel, { once: true });
   const closed = new Promise<void>((resolve, reject) => {
     child.once('error', reject);

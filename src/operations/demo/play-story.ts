@@ -103,7 +103,7 @@ async function openForBusiness(
     );
     const detail = `${formatCount(sizes.users)} users, ${formatCount(sizes.orders)} orders, ${formatCount(sizes.products)} products`;
     await runStep(onEvent, { id: 'demo-load', title: 'Filled a shop', detail: () => detail }, () =>
-      load(site, sizes, signal),
+      load(site, sizes),
     );
     return `PostgreSQL ${rows[0]?.version.split(' ')[0]}`;
   } finally {
@@ -111,18 +111,11 @@ async function openForBusiness(
   }
 }
 
-async function load(site: DemoSite, sizes: ShopSizes, signal: AbortSignal): Promise<void> {
+async function load(site: DemoSite, sizes: ShopSizes): Promise<void> {
   const session = await openShop(site.cluster.connection);
-  // Millions of rows take a while: on Ctrl-C the session goes, and its statement with it.
-  const leave = (): void => void session.end();
-  signal.addEventListener('abort', leave, { once: true });
   try {
     await createShop(session, sizes);
-  } catch (error) {
-    signal.throwIfAborted();
-    throw error;
   } finally {
-    signal.removeEventListener('abort', leave);
     await session.end();
   }
 }

@@ -65,10 +65,18 @@ export async function runDemo(
     },
     () => createDemoSite(deps, options.signal),
   );
+  // Whatever statement runs then ends with its server: no session has to listen for itself.
+  const stopServer = (): void => void site.cluster.stop('immediate').catch(() => undefined);
+  options.signal.addEventListener('abort', stopServer, { once: true });
   let story: DemoStory | null = null;
   try {
+    options.signal.throwIfAborted();
     story = await playStory(site, request.rows, options);
+  } catch (error) {
+    options.signal.throwIfAborted();
+    throw error;
   } finally {
+    options.signal.removeEventListener('abort', stopServer);
     if (story === null || !request.keep) await removeDemoSite(site);
   }
   const totalSeconds = (performance.now() - startedAt) / 1000;
