@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError } from 'commander';
-import type { CommandRun, CommandSpec } from './run-command.ts';
-import { runCommand } from './run-command.ts';
+import { printable } from './render/page.ts';
+import { type CommandSpec, runCommand } from './run-command.ts';
 import type { GlobalFlags, Terminal } from './terminal.ts';
 
 /** What the files in commands/ add themselves to. */
@@ -37,11 +37,8 @@ export function wholeNumber(least: number, most: number): (text: string) => numb
   };
 }
 
-/** Where to look for the configuration, from what a command was given. */
-export function configSearch({ terminal, flags }: CommandRun): {
-  readonly file: string | undefined;
-  readonly env: NodeJS.ProcessEnv;
-  readonly cwd: string;
-} {
-  return { file: flags.config, env: terminal.env, cwd: terminal.cwd };
+/** An option that is a name people see again: on one line, and not too long. */
+export function nameOption(text: string): string {
+  if (text.trim() !== '' && text.length <= 100 && printable(text) === text) return text.trim();
+  throw new InvalidArgumentError('It must be 1 to 100 characters on one line.');
 }

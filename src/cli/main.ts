@@ -22,7 +22,7 @@ async function main(): Promise<void> {
   // PostgreSQL runs these two for every segment, and waits: they load neither the command line parser nor the schema.
   if (args.includes('wal-archive') || args.includes('wal-fetch')) {
     const { runHotCommand } = await import('./hot/hot-command.ts');
-    const exitCode = await runHotCommand(args);
+    const exitCode = await runHotCommand(args, cache);
     if (exitCode !== null) {
       process.exitCode = exitCode;
       return;

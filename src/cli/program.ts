@@ -1,7 +1,13 @@
 import { Command, CommanderError } from 'commander';
 import { AppError, toErrorRecord } from '../base/errors.ts';
 import { createCli } from './cli.ts';
+import { addBackupCreate } from './commands/backup-create.ts';
+import { addBackupInit } from './commands/backup-init.ts';
+import { addBackupList } from './commands/backup-list.ts';
+import { addBackupShow } from './commands/backup-show.ts';
+import { addBackupWal } from './commands/backup-wal.ts';
 import { addCompletion } from './commands/completion.ts';
+import { addDemo } from './commands/demo.ts';
 import { createRenderer } from './run-command.ts';
 import type { GlobalFlags, Terminal } from './terminal.ts';
 import { programVersion } from './version.ts';
@@ -33,7 +39,16 @@ export function createProgram(terminal: Terminal, onExitCode: (exitCode: number)
       getOutHasColors: () => false,
     });
   const cli = createCli(program, terminal, onExitCode);
-  program.command('backup').description('make backups, look at them, restore them');
+  const backup = program
+    .command('backup')
+    .description('make backups, look at them, restore them')
+    .helpCommand(false);
+  addBackupInit(cli, backup);
+  addBackupCreate(cli, backup);
+  addBackupList(cli, backup);
+  addBackupShow(cli, backup);
+  addBackupWal(cli, backup);
+  addDemo(cli);
   addCompletion(cli);
   return program;
 }
@@ -66,12 +81,24 @@ function usageError(program: Command, error: CommanderError, args: readonly stri
   }
   const [first = '', ...more] = error.message.replace(/^error: /, '').split('\n');
   const suggestion = more.join(' ').replace(/^\(|\)$/g, '');
-  const path = args.filter(arg => /^[a-z][a-z-]*$/.test(arg)).slice(0, 2);
-  const known = path.length > 0 && program.commands.some(command => command.name() === path[0]);
-  const help = `Run 'aishell ${known ? `${path.join(' ')} ` : ''}--help' to see what is accepted.`;
+  const help = `Run 'aishell ${[...commandWords(program, args), '--help'].join(' ')}' to see what is accepted.`;
   return new AppError('USAGE', `unable to read the command line: ${first.replace(/\.$/, '')}`, {
     hint: suggestion === '' ? help : suggestion,
   });
+}
+
+/** The words of the arguments that name a command. */
+function commandWords(program: Command, args: readonly string[]): readonly string[] {
+  const words: string[] = [];
+  let at: Command = program;
+  for (const arg of args) {
+    const next = at.commands.find(command => command.name() === arg);
+    if (next) {
+      words.push(arg);
+      at = next;
+    }
+  }
+  return words;
 }
 
 /** The process's own terminal. The first Ctrl-C or SIGTERM asks the work to stop, the second does not ask. */

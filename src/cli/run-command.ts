@@ -3,7 +3,7 @@ import { type ErrorRecord, toErrorRecord } from '../base/errors.ts';
 import type { OnEvent } from '../base/events.ts';
 import type { Page } from './render/page.ts';
 import { createJsonRenderer } from './render/render-json.ts';
-import { createTextRenderer } from './render/render-text.ts';
+import { createTextRenderer, type FactsDrawing } from './render/render-text.ts';
 import type { Renderer } from './render/renderer.ts';
 import { styleFor } from './render/style.ts';
 import { type GlobalFlags, type Output, type Terminal, usesColor } from './terminal.ts';
@@ -20,10 +20,15 @@ export interface CommandRun {
 
 export interface CommandSpec<T> {
   run(run: CommandRun): Promise<T>;
+  /** What is going to happen, as a heading. Left out where the result is all there is. */
+  readonly title?: string;
+  readonly drawFacts?: FactsDrawing;
   /** Draws the result as text. */
   draw(page: Page, result: T): void;
   /** 0 when left out: a command that found something has its own. */
   exitCode?(result: T): number;
+  /** For every error, where a caller knows but one. */
+  readonly errorExitCode?: number;
 }
 
 /** Runs one command from start to exit code; nothing it throws gets past here. */
@@ -32,8 +37,9 @@ export async function runCommand<T>(
   flags: GlobalFlags,
   spec: CommandSpec<T>,
 ): Promise<number> {
-  const renderer = await createRenderer(terminal, flags);
+  const renderer = await createRenderer(terminal, flags, spec.drawFacts);
   try {
+    if (spec.title !== undefined && flags.quiet !== true) renderer.show(page => page.title(spec.title ?? ''));
     const result = await spec.run({
       terminal,
       flags,
@@ -47,7 +53,7 @@ export async function runCommand<T>(
   } catch (error) {
     const record = recordOf(error, terminal.signal);
     renderer.error(record);
-    return exitCodes[record.code];
+    return spec.errorExitCode ?? exitCodes[record.code];
   }
 }
 
@@ -58,7 +64,11 @@ export function recordOf(error: unknown, signal: AbortSignal): ErrorRecord {
   return cancelled ? { code: 'CANCELLED', message: 'cancelled' } : toErrorRecord(error);
 }
 
-export async function createRenderer(terminal: Terminal, flags: GlobalFlags): Promise<Renderer> {
+export async function createRenderer(
+  terminal: Terminal,
+  flags: GlobalFlags,
+  drawFacts?: FactsDrawing,
+): Promise<Renderer> {
   const { stdout, stderr, env } = terminal;
   const writeTo =
     (output: Output) =>
@@ -73,6 +83,7 @@ export async function createRenderer(terminal: Terminal, flags: GlobalFlags): Pr
     live: live ? (await import('./render/live-area.ts')).createLiveArea(stdout) : null,
     quiet: flags.quiet === true,
     verbose: flags.verbose === true,
+    drawFacts,
     now: () => performance.now(),
   });
 }

@@ -1,6 +1,6 @@
-import { access } from 'node:fs/promises';
+import { accessSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { AppError } from '../base/errors.ts';
+import { AppError, systemCode } from '../base/errors.ts';
 
 export interface ConfigSearch {
   /** `--config`. */
@@ -20,17 +20,18 @@ export function configPlaces({ env, cwd }: ConfigSearch): readonly string[] {
 }
 
 /** The absolute path of the file to use. A file that is named is taken, whether it exists or not. @throws CONFIG none found */
-export async function findConfigFile(search: ConfigSearch): Promise<string> {
+export function findConfigFile(search: ConfigSearch): string {
   const named = search.file ?? (search.env.AISHELL_CONFIG || undefined);
   if (named !== undefined) return resolve(search.cwd, named);
   const places = configPlaces(search);
   for (const place of places) {
-    // A file that is there but cannot be read is found: reading it then says why, instead of using another one.
-    const found = await access(place).then(
-      () => true,
-      (error: NodeJS.ErrnoException) => error.code !== 'ENOENT' && error.code !== 'ENOTDIR',
-    );
-    if (found) return place;
+    try {
+      accessSync(place);
+      return place;
+    } catch (error) {
+      // A file that is there but cannot be read is found: reading it then says why, instead of using another one.
+      if (!['ENOENT', 'ENOTDIR'].includes(systemCode(error))) return place;
+    }
   }
   throw new AppError('CONFIG', `unable to find a configuration: there is none at ${places.join(', ')}`, {
     hint: "Run 'aishell backup init' to create one, or name one with --config.",

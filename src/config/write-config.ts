@@ -14,7 +14,12 @@ export interface NewInstance {
 const SCHEMA_COMMENT = ' yaml-language-server: $schema=';
 
 /** The text of a first configuration. */
-export function newConfigText(first: { readonly instance: NewInstance; readonly storage: string; readonly key: { readonly file: string } | { readonly passphrase: string }; readonly schema: string }): string {
+export function newConfigText(first: {
+  readonly instance: NewInstance;
+  readonly storage: string;
+  readonly key: { readonly file: string } | { readonly passphrase: string };
+  readonly schema: string;
+}): string {
   const document = new Document({
     version: 1,
     instances: { [first.instance.name]: instanceNode(first.instance) },
@@ -29,7 +34,9 @@ export function newConfigText(first: { readonly instance: NewInstance; readonly 
 export function withInstance(text: string, instance: NewInstance): string {
   const document = parseDocument(text);
   if (document.hasIn(['instances', instance.name])) {
-    throw new AppError('EXISTS', `instance '${instance.name}' is in the configuration already`, { hint: 'Choose another name with --name.' });
+    throw new AppError('EXISTS', `instance '${instance.name}' is in the configuration already`, {
+      hint: 'Choose another name with --name.',
+    });
   }
   document.setIn(['instances', instance.name], document.createNode(instanceNode(instance)));
   return document.toString();
@@ -39,12 +46,19 @@ export function withInstance(text: string, instance: NewInstance): string {
 type Owner = { readonly uid: number; readonly gid: number } | null;
 
 /** Writes a file that must not exist yet, whole or not at all. @throws EXISTS, FILE_FAILED, DISK_FULL */
-export async function writeNewFile(path: string, text: string, facts: { readonly mode: number; readonly owner: Owner }): Promise<void> {
+export async function writeNewFile(
+  path: string,
+  text: string,
+  facts: { readonly mode: number; readonly owner: Owner },
+): Promise<void> {
   const temporary = await writeTemporary(path, text, facts);
   try {
     await link(temporary, path);
   } catch (error) {
-    if (systemCode(error) === 'EEXIST') throw new AppError('EXISTS', `'${path}' exists already`, { hint: 'Nothing was overwritten. Move it away, or choose another place with --config.' });
+    if (systemCode(error) === 'EEXIST')
+      throw new AppError('EXISTS', `'${path}' exists already`, {
+        hint: 'Nothing was overwritten. Move it away, or choose another place with --config.',
+      });
     throw fileError('create', path, error);
   } finally {
     await rm(temporary, { force: true });
@@ -52,18 +66,27 @@ export async function writeNewFile(path: string, text: string, facts: { readonly
 }
 
 /** Replaces a file in one step. @throws FILE_FAILED, DISK_FULL */
-export async function replaceFile(path: string, text: string, facts: { readonly mode: number; readonly owner: Owner }): Promise<void> {
+export async function replaceFile(
+  path: string,
+  text: string,
+  facts: { readonly mode: number; readonly owner: Owner },
+): Promise<void> {
   const temporary = await writeTemporary(path, text, facts);
   await rename(temporary, path).catch((error: unknown) => {
     throw fileError('write', path, error);
   });
 }
 
-async function writeTemporary(path: string, text: string, facts: { readonly mode: number; readonly owner: Owner }): Promise<string> {
+async function writeTemporary(
+  path: string,
+  text: string,
+  facts: { readonly mode: number; readonly owner: Owner },
+): Promise<string> {
   const temporary = join(dirname(path), `.aishell-${randomBytes(6).toString('hex')}.tmp`);
   try {
     const made = await mkdir(dirname(path), { recursive: true, mode: 0o755 });
-    if (made !== undefined && facts.owner !== null) await chown(dirname(path), facts.owner.uid, facts.owner.gid);
+    if (made !== undefined && facts.owner !== null)
+      await chown(dirname(path), facts.owner.uid, facts.owner.gid);
     const file = await open(temporary, 'wx', facts.mode);
     try {
       if (facts.owner !== null) await file.chown(facts.owner.uid, facts.owner.gid);

@@ -18,18 +18,17 @@ function valueOptions(tree: readonly CommandNode[]): readonly string[] {
   return [...new Set(names)].sort();
 }
 
-/** Finds the command that the words before the cursor name; the same loop does for bash and zsh. */
+/** Finds the command that the words before the cursor name; the same loop does for bash and zsh (where `path` is taken). */
 function pathLoop(tree: readonly CommandNode[], words: string): string {
-  return `  local path="" word skip=0
+  return `  local at="" word skip=0
   for word in ${words}; do
     if [ "$skip" = 1 ]; then skip=0; continue; fi
     case $word in
       ${valueOptions(tree).join('|')}) skip=1 ;;
       -*) ;;
-      *) path="$path\${path:+ }$word" ;;
+      *) at="$at\${at:+ }$word" ;;
     esac
   done
-  if [ "$skip" = 1 ]; then path=""; fi
 `;
 }
 
@@ -43,7 +42,7 @@ _aishell() {
   local current=\${COMP_WORDS[COMP_CWORD]}
 ${pathLoop(tree, '"${COMP_WORDS[@]:1:COMP_CWORD-1}"')}  COMPREPLY=()
   if [ "$skip" = 1 ]; then return; fi
-  case $path in
+  case $at in
 ${cases.join('')}  esac
 }
 complete -o default -F _aishell aishell
@@ -63,7 +62,7 @@ function zshScript(tree: readonly CommandNode[]): string {
 _aishell() {
   local -a items
 ${pathLoop(tree, '"${(@)words[2,CURRENT-1]}"')}  if [ "$skip" = 1 ]; then _files; return; fi
-  case $path in
+  case $at in
 ${cases.join('')}    *) _files; return ;;
   esac
   _describe 'aishell' items
@@ -88,7 +87,7 @@ function fishScript(tree: readonly CommandNode[]): string {
   });
   return `# fish completion for aishell: aishell completion fish > ~/.config/fish/completions/aishell.fish
 function __aishell_at
-    set -l path
+    set -l at
     set -l skip 0
     for word in (commandline -opc)[2..-1]
         if test $skip = 1
@@ -100,10 +99,10 @@ function __aishell_at
                 set skip 1
             case '-*'
             case '*'
-                set -a path $word
+                set -a at $word
         end
     end
-    test "$path" = "$argv[1]"
+    test "$at" = "$argv[1]"
 end
 ${lines.join('\n')}
 `;

@@ -1,33 +1,43 @@
+import { openConfiguredRepository } from '../../app/open-repository.ts';
 import { exitCodes } from '../../base/codes.ts';
 import { toErrorRecord } from '../../base/errors.ts';
+import { findConfigFile } from '../../config/find-config.ts';
+import { quickConfig } from '../../config/quick-config.ts';
+import { readConfigText } from '../../config/read-config-text.ts';
+import { selectInstance } from '../../config/to-config.ts';
+import { archiveSegment } from '../../operations/log/archive-segment.ts';
+import { fetchSegment } from '../../operations/log/fetch-segment.ts';
 import { errorLines } from '../render/error-text.ts';
 import { styleFor } from '../render/style.ts';
+import { FETCH_TROUBLE } from './exit-codes.ts';
 import { parseHotArguments } from './hot-arguments.ts';
-import { walArchive, walFetch } from './wal-commands.ts';
-
-/** PostgreSQL ends a recovery when restore_command exits above 125; 1 would mean the end of the log. */
-export const FETCH_TROUBLE = 200;
 
 /**
  * Runs `backup wal-archive` and `backup wal-fetch` when the arguments are as PostgreSQL gives them. Resolves to the exit
- * code, or to null when the arguments need the full command line (help, a mistake, `--json`).
+ * code, or to null when it takes the full command line (help, a mistake, `--json`, a configuration with mistakes).
  *
  * It handles no signals: PostgreSQL expects to see that its command was ended by one, and a segment is stored whole or
  * not at all.
  */
-export async function runHotCommand(args: readonly string[]): Promise<number | null> {
+export async function runHotCommand(
+  args: readonly string[],
+  cacheDirectory: string | null,
+): Promise<number | null> {
   const command = parseHotArguments(args);
   if (command === null) return null;
   try {
-    const scope = {
-      config: command.config,
-      instance: command.instance,
-      env: process.env,
-      cwd: process.cwd(),
-    };
-    if (command.name === 'wal-fetch') return (await walFetch(scope, command)).found ? 0 : 1;
-    await walArchive(scope, command);
-    return 0;
+    const file = findConfigFile({ file: command.config, env: process.env, cwd: process.cwd() });
+    const config = await quickConfig(readConfigText(file), { file, cacheDirectory });
+    if (config === null) return null;
+    const instance = selectInstance(config, command.instance);
+    const repository = await openConfiguredRepository(config, { env: process.env });
+    if (command.name === 'wal-archive') {
+      const request = { instance: instance.name, path: command.path, level: config.backup.compression };
+      await archiveSegment(repository, request);
+      return 0;
+    }
+    const request = { instance: instance.name, name: command.fileName, path: command.path };
+    return (await fetchSegment(repository, request)) ? 0 : 1;
   } catch (error) {
     const record = toErrorRecord(error);
     process.stderr.write(`${errorLines(record, styleFor(false)).join('\n')}\n`);

@@ -4,7 +4,7 @@ import { formatSeconds } from '../../base/sizes.ts';
 import { errorLines } from './error-text.ts';
 import { formatFact } from './format-fact.ts';
 import type { LiveArea } from './live-area.ts';
-import { createPage } from './page.ts';
+import { createPage, type Page } from './page.ts';
 import { progressBar, progressText } from './progress-line.ts';
 import { createRate, type Rate } from './rate.ts';
 import type { Renderer } from './renderer.ts';
@@ -21,9 +21,16 @@ export interface TextOptions {
   readonly quiet: boolean;
   /** Also when a step starts. */
   readonly verbose: boolean;
+  /** How the command draws facts of a topic; others are drawn by their names. */
+  readonly drawFacts?: FactsDrawing | undefined;
   /** Milliseconds that only go forward. */
   readonly now: () => number;
 }
+
+/** Draws facts by topic. */
+export type FactsDrawing = Readonly<
+  Record<string, (page: Page, facts: Readonly<Record<string, unknown>>) => void>
+>;
 
 interface ActiveStep {
   readonly title: string;
@@ -74,19 +81,23 @@ export function createTextRenderer(options: TextOptions): Renderer {
     else print(`  … ${step.title}: ${progressText(event, step.rate.perSecond())}`);
   }
 
+  function drawFacts({ topic, facts }: Extract<OperationEvent, { type: 'facts' }>): void {
+    const draw = options.drawFacts?.[topic];
+    if (draw) return draw(page, facts);
+    page.section(
+      topic,
+      Object.entries(facts).map(([name, value]) => formatFact(name, value)),
+    );
+    page.line();
+  }
+
   function onEvent(event: OperationEvent): void {
     if (event.type === 'step') onStep(event);
     else if (event.type === 'progress') onProgress(event);
     else if (event.type === 'note') {
       if (event.level === 'warning') print(`${style.warn('⚠️  warning:')} ${event.message}`);
       else if (!quiet) print(`  ${event.message}`);
-    } else if (!quiet) {
-      page.section(
-        event.topic,
-        Object.entries(event.facts).map(([name, value]) => formatFact(name, value)),
-      );
-      page.line();
-    }
+    } else if (!quiet) drawFacts(event);
   }
 
   return {

@@ -1,0 +1,78 @@
+import type { Command } from 'commander';
+import { formatAge, formatBytes, formatCount } from '../../base/sizes.ts';
+import type { BackupList, ListedBackup } from '../../operations/backup/list-backups.ts';
+import { addExamples, type Cli } from '../cli.ts';
+import { openCommandInstance } from '../open-instance.ts';
+import { type Page, printable, truncate } from '../render/page.ts';
+import { formatTime, formatTimeShort } from '../render/time.ts';
+
+/** `aishell backup list` */
+export function addBackupList(cli: Cli, group: Command): void {
+  const command = group.command('list').description('list the backups of the instance, newest first');
+  addExamples(command, [
+    ['aishell backup list', 'all backups'],
+    ['aishell backup list --json', 'the same for a script'],
+  ]).action(() =>
+    cli.run(command, {
+      async run(run) {
+        const { listBackups } = await import('../../operations/backup/list-backups.ts');
+        return await listBackups(await openCommandInstance(run), run.signal);
+      },
+      draw: (page, list) => drawList(page, list, new Date()),
+    }),
+  );
+}
+
+/** The table of the tutorial and what is below it. */
+export function drawList(page: Page, list: BackupList, now: Date): void {
+  page.title('📋 Available Backups');
+  if (list.backups.length === 0) {
+    page.line(`There are no backups yet at ${list.location}.`);
+    page.line("Run 'aishell backup create' to make one.");
+    return;
+  }
+  page.table(
+    ['Name', 'ID', 'Date (UTC)', 'Size', 'Type', 'Status'],
+    list.backups.map(each => tableRow(page, each)),
+  );
+  page.line();
+  page.line(`Total: ${formatCount(list.backups.length)} backup${list.backups.length === 1 ? '' : 's'}`);
+  page.line(`Total size: ${formatBytes(list.storedBytes)} (compressed)`);
+  const times = list.backups.flatMap(each => (each.backup === null ? [] : [each.backup.startTime]));
+  const [newest, oldest] = [times[0], times.at(-1)];
+  const age = (iso: string): string => formatAge(now.getTime() - Date.parse(iso));
+  if (oldest !== undefined) page.line(`Oldest: ${formatTime(oldest)} (${age(oldest)})`);
+  if (newest !== undefined) page.line(`Newest: ${formatTime(newest)} (${age(newest)})`);
+  page.line();
+  drawLog(page, list, now);
+  for (const { id, problem } of list.backups) {
+    if (problem !== null) page.line(`${page.style.bad('✗')} ${id}: ${problem}`);
+  }
+}
+
+function tableRow(page: Page, { id, status, backup }: ListedBackup): readonly string[] {
+  if (backup === null) return ['-', id, '-', '-', '-', page.style.bad('✗ Damaged')];
+  const type = `${backup.type.slice(0, 1).toUpperCase()}${backup.type.slice(1)}`;
+  return [
+    truncate(printable(backup.name), 24),
+    id,
+    formatTimeShort(backup.startTime),
+    formatBytes(backup.storedBytes),
+    type,
+    status === 'valid' ? page.style.good('✓ Valid') : page.style.bad('✗ Damaged'),
+  ];
+}
+
+function drawLog(page: Page, { log }: BackupList, now: Date): void {
+  if (log.newest === null || log.newestStored === null) {
+    page.line('No log is archived: each backup can be restored to its own end only. See: aishell doctor');
+    return;
+  }
+  page.line(`💡 Log archived: ${formatCount(log.segments)} segments, ${formatBytes(log.storedBytes)}`);
+  page.line(
+    `   Newest: ${log.newest}, stored ${formatTime(log.newestStored)} (${formatAge(now.getTime() - Date.parse(log.newestStored))})`,
+  );
+  page.line(
+    "   'aishell backup restore --point-in-time TIME --dry-run' shows whether a moment can be reached.",
+  );
+}

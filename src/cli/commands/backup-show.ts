@@ -1,0 +1,90 @@
+import type { Command } from 'commander';
+import { formatBytes, formatCount, formatSeconds } from '../../base/sizes.ts';
+import type { ListedBackup } from '../../operations/backup/list-backups.ts';
+import { addExamples, type Cli } from '../cli.ts';
+import { openCommandInstance } from '../open-instance.ts';
+import { type Page, printable } from '../render/page.ts';
+import { formatTime } from '../render/time.ts';
+
+interface ShownBackup {
+  readonly backup: NonNullable<ListedBackup['backup']>;
+  readonly packs: number;
+  readonly location: string;
+}
+
+/** `aishell backup show ID` */
+export function addBackupShow(cli: Cli, group: Command): void {
+  const command = group
+    .command('show')
+    .description('show one backup in full')
+    .argument('<id>', 'its id, the last characters of it, or its name');
+  addExamples(command, [
+    ['aishell backup show before-migration', 'by its name'],
+    ['aishell backup show a1b2c3', 'by the end of its id'],
+  ]).action((id: string) =>
+    cli.run(command, {
+      async run(run): Promise<ShownBackup> {
+        const { findBackup } = await import('../../operations/backup/list-backups.ts');
+        const context = await openCommandInstance(run);
+        const manifest = await findBackup(context, id, run.signal);
+        return {
+          backup: manifest.backup,
+          packs: manifest.packs.length,
+          location: context.repository.storage.description,
+        };
+      },
+      draw: drawBackup,
+    }),
+  );
+}
+
+function drawBackup(page: Page, { backup, packs, location }: ShownBackup): void {
+  page.title(`🗄️  Backup: ${printable(backup.name)}`);
+  page.line(`  ID: ${backup.id}`);
+  page.line(`  Instance: ${backup.instance}`);
+  page.line(`  Type: ${backup.type}`);
+  page.line(`  Created: ${formatTime(backup.startTime)}, in ${formatSeconds(backup.durationSeconds)}`);
+  page.line(
+    `  Size: ${formatBytes(backup.storedBytes)} (compressed from ${formatBytes(backup.sizeBytes)}, ${backup.compression})`,
+  );
+  page.line(`  Location: ${location}`);
+  page.section('Content', [
+    ['Databases', backup.databases.map(printable).join(', ')],
+    ['Tables', formatCount(backup.tables)],
+    ['Indexes', formatCount(backup.indexes)],
+    ['Rows', `about ${formatCount(backup.estimatedRows)}`],
+    ['Files', `${formatCount(backup.fileCount)} in ${formatCount(packs)} packs`],
+    ...backup.tablespaces.map(
+      ({ name, path }) => [`Tablespace ${printable(name)}`, printable(path)] as const,
+    ),
+  ]);
+  page.section('Server', [
+    ['PostgreSQL', formatVersion(backup.serverVersion)],
+    ['System identifier', backup.systemIdentifier],
+    ['Data directory', printable(backup.dataDirectory)],
+    ['Page checksums', backup.pageChecksums ? 'on, every page was checked' : 'off'],
+  ]);
+  page.section('Recovery', [
+    ['From', `${formatTime(backup.stopTime)} (position ${backup.stopLsn}, timeline ${backup.timeline})`],
+    [
+      'Log',
+      backup.logArchived
+        ? 'archived: later points can be reached too'
+        : 'in the backup: its own end can be reached',
+    ],
+  ]);
+  if (backup.damagedPages.length > 0) {
+    const pages = backup.damagedPages
+      .slice(0, 20)
+      .map(({ path, block }) => `${printable(path)}, block ${block}`);
+    page.section(
+      `Damaged on the server's own disk (${formatCount(backup.damagedPages.length)} pages)`,
+      pages,
+    );
+  }
+}
+
+/** `180004` as people say it: 18.4. */
+function formatVersion(version: number): string {
+  return `${Math.floor(version / 10_000)}.${version % 10_000}`;
+}
