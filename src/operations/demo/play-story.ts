@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { AppError } from '../../base/errors.ts';
+import { AppError, assert } from '../../base/errors.ts';
 import { type OnEvent, runStep } from '../../base/events.ts';
 import { formatCount } from '../../base/sizes.ts';
 import { connect } from '../../engines/postgres/connection.ts';
@@ -120,7 +120,7 @@ async function load(site: DemoSite, sizes: ShopSizes): Promise<void> {
   }
 }
 
-/** As a user would: the repository first, then the archive_command that init proposes, set in the running server. */
+/** As a user would: first `init`, then the statements that it says turn archiving on, in the running server. */
 async function setUp(site: DemoSite, options: StoryOptions): Promise<void> {
   const { host, port, user } = site.cluster.connection;
   const url = `postgresql://${user}@${host}:${port}/postgres`;
@@ -134,16 +134,14 @@ async function setUp(site: DemoSite, options: StoryOptions): Promise<void> {
     INSTANCE,
     ...own(site),
   ];
-  const { archiveCommand } = await runAishell(site.aishell, args, options);
-  if (typeof archiveCommand !== 'string') throw new AppError('BUG', 'init proposed no archive_command');
+  const { archiveSql } = await runAishell(site.aishell, args, options);
+  assert(Array.isArray(archiveSql), 'init says how to turn archiving on');
   const administrator = await connect(site.cluster.connection, {
     applicationName: 'demo',
     signal: options.signal,
   });
   try {
-    const literal = administrator.escapeLiteral(archiveCommand);
-    await administrator.query(`alter system set archive_command = ${literal}`);
-    await administrator.query('select pg_catalog.pg_reload_conf()');
+    for (const statement of archiveSql) await administrator.query(String(statement));
   } finally {
     await administrator.end();
   }
