@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import type { ErrorRecord } from '../../src/base/errors.ts';
 
 export interface ChildTask {
-  readonly do: 'put' | 'put-for-ever' | 'get' | 'list' | 'delete';
+  readonly do: 'put' | 'put-twenty' | 'put-for-ever' | 'get' | 'list' | 'delete';
   readonly root: string;
   readonly key?: string;
   readonly sizeBytes?: number;

@@ -28,6 +28,8 @@ async function run(on: Storage): Promise<unknown> {
   switch (task.do) {
     case 'put':
       return await on.put(key, patternBytes(sizeBytes, seed));
+    case 'put-twenty':
+      return await putTwenty(on, key, patternBytes(sizeBytes, seed));
     case 'put-for-ever':
       return await putForEver(on);
     case 'get':
@@ -37,6 +39,13 @@ async function run(on: Storage): Promise<unknown> {
     case 'delete':
       return await on.delete(key);
   }
+}
+
+/** One after the other, so that processes doing the same meet on every key. */
+async function putTwenty(on: Storage, directory: string, body: Uint8Array): Promise<string[]> {
+  const outcomes: string[] = [];
+  for (let index = 0; index < 20; index += 1) outcomes.push(await on.put(`${directory}/${index}`, body));
+  return outcomes;
 }
 
 /** Keys say what the object must hold: `<directory>/<size>-<seed>`. */
