@@ -1,4 +1,4 @@
-import { chmod, chown, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { TestProject } from 'vitest/node';
@@ -79,8 +79,15 @@ async function prepareProgram(directory: string): Promise<Program> {
     return { buildError: messageOf(error) };
   }
   const program = join(directory, 'program');
-  const launcher = join(root, 'bin/aishell');
-  return { launcher: await copyRuntime({ launcher, distDirectory: built, directory: program }) };
+  const launcher = await copyRuntime({
+    launcher: join(root, 'bin/aishell'),
+    distDirectory: built,
+    directory: program,
+  });
+  // The demo looks for PostgreSQL beside the program; a user's own install would have to fetch it.
+  const installed = await findEmbedded(18);
+  if (installed !== null) await symlink(installed, join(program, 'node_modules/pg18'));
+  return { launcher };
 }
 
 async function prepareServers(

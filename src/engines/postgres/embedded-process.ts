@@ -1,8 +1,8 @@
-import { spawn } from 'node:child_process';
 import { readdir, readFile, readlink, realpath } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { AppError, messageOf, systemCode } from '../../base/errors.ts';
+import { AppError, systemCode } from '../../base/errors.ts';
+import { type CommandResult, runCommand } from '../../base/run-command.ts';
 
 /** An ordinary account of the operating system that runs a server when this program runs as root. */
 export interface ServerUser {
@@ -18,12 +18,6 @@ export interface RunOptions {
   readonly cwd: string;
   readonly env?: NodeJS.ProcessEnv;
   readonly signal?: AbortSignal;
-}
-
-export interface RunResult {
-  readonly exitCode: number;
-  /** Standard output and standard error as they came. */
-  readonly output: string;
 }
 
 /**
@@ -52,45 +46,17 @@ export async function chooseServerUser(): Promise<ServerUser | null> {
   );
 }
 
-/**
- * Runs a program to its end and collects what it prints. It gets a session of its own, so that Ctrl-C in a terminal
- * reaches this program alone, which then decides what to stop and in what order.
- *
- * @throws PROGRAM_NOT_FOUND there is no such program; the signal's reason when cancelled
- */
+/** Runs a program as an account; otherwise as `runCommand`, which says what it throws. */
 export async function runAs(
   command: string,
   args: readonly string[],
   options: RunOptions,
-): Promise<RunResult> {
-  options.signal?.throwIfAborted();
-  const child = spawn(command, args, {
-    cwd: options.cwd,
-    env: options.env ?? process.env,
-    stdio: ['ignore', 'pipe', 'pipe'],
-    detached: true,
-    ...(options.user === null ? {} : { uid: options.user.uid, gid: options.user.gid }),
+): Promise<CommandResult> {
+  const { user, ...rest } = options;
+  return runCommand([command, ...args], {
+    ...rest,
+    ...(user === null ? {} : { uid: user.uid, gid: user.gid }),
   });
-  const chunks: Buffer[] = [];
-  child.stdout.on('data', (chunk: Buffer) => chunks.push(chunk));
-  child.stderr.on('data', (chunk: Buffer) => chunks.push(chunk));
-  const stop = (): void => void child.kill('SIGTERM');
-  options.signal?.addEventListener('abort', stop, { once: true });
-  try {
-    const exitCode = await new Promise<number>((resolve, reject) => {
-      child.once('error', reject);
-      child.once('close', (code, signal) => resolve(code ?? (signal === null ? 1 : 128)));
-    });
-    options.signal?.throwIfAborted();
-    return { exitCode, output: Buffer.concat(chunks).toString('utf8') };
-  } catch (error) {
-    if (systemCode(error) !== 'ENOENT') throw error;
-    throw new AppError('PROGRAM_NOT_FOUND', `unable to run '${command}': ${messageOf(error)}`, {
-      cause: error,
-    });
-  } finally {
-    options.signal?.removeEventListener('abort', stop);
-  }
 }
 
 /** Whether an account can read all these paths (and enter what lies above them); asked of the system, not computed. */
@@ -125,18 +91,23 @@ export async function temporaryParent(user: ServerUser | null): Promise<string> 
 }
 
 /**
- * Ends every process that works in a directory or runs a program from it, and waits until all are gone: at once, with
- * SIGKILL for what does not go within five seconds. For directories this program made, so that nothing is left behind
+ * Ends every process that works in a directory or runs a program from it, and waits until all are gone; what does
+ * not go within five seconds is killed. For directories this program made, so that nothing is left behind
  * whatever was going on in them. Where there is no /proc it does nothing.
  */
 export async function stopProcessesUnder(directory: string): Promise<void> {
   const startedAt = performance.now();
+  const asked = new Set<number>();
   for (;;) {
     const found = await processesUnder(directory);
     if (found.length === 0) return;
-    // SIGQUIT is PostgreSQL's immediate shutdown, and ends a Node program too.
-    const signal = performance.now() - startedAt > 5000 ? 'SIGKILL' : 'SIGQUIT';
-    for (const pid of found) signalQuietly(pid, signal);
+    const late = performance.now() - startedAt > 5000;
+    for (const pid of found) {
+      // SIGINT is PostgreSQL's fast shutdown, and ends what runs in a terminal.
+      if (late) signalQuietly(pid, 'SIGKILL');
+      else if (!asked.has(pid)) signalQuietly(pid, 'SIGINT');
+      asked.add(pid);
+    }
     await sleep(50);
   }
 }

@@ -3,9 +3,10 @@ import { chmod, chown, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AppError } from '../../base/errors.ts';
+import type { CommandResult } from '../../base/run-command.ts';
 import type { EmbeddedBinaries } from './embedded-binaries.ts';
 import { type ReservedPort, reservePort } from './embedded-port.ts';
-import { type RunResult, runAs, type ServerUser, signalQuietly } from './embedded-process.ts';
+import { runAs, type ServerUser, signalQuietly } from './embedded-process.ts';
 
 export interface ClusterOptions {
   readonly binaries: EmbeddedBinaries;
@@ -106,11 +107,11 @@ class Server implements EmbeddedCluster {
       ...checksumArgs,
       ...(walSegmentSizeMb === undefined ? [] : [`--wal-segsize=${walSegmentSizeMb}`]),
     ];
-    const { exitCode, output } = await this.#run('initdb', args);
+    const { exitCode, stderr } = await this.#run('initdb', args);
     if (exitCode !== 0) {
       throw new AppError(
         'SERVICE_FAILED',
-        `unable to create a database cluster in '${this.dataDirectory}': ${lastLine(output)}`,
+        `unable to create a database cluster in '${this.dataDirectory}': ${lastLine(stderr)}`,
       );
     }
     this.#configuration = await readFile(join(this.dataDirectory, 'postgresql.conf'), 'utf8');
@@ -123,7 +124,7 @@ class Server implements EmbeddedCluster {
       if (firstStart) await this.#configure();
       const logged = (await readFile(this.logFile, 'utf8').catch(() => '')).length;
       const args = ['start', '-D', this.dataDirectory, '-l', this.logFile, '-w', '-t', '120', '-s'];
-      const { exitCode, output } = await this.#run('pg_ctl', args);
+      const { exitCode, stderr } = await this.#run('pg_ctl', args);
       if (exitCode === 0) return;
       const log = (await readFile(this.logFile, 'utf8').catch(() => '')).slice(logged);
       // The port may have been taken between our look and the server's; before the first start nobody knows it yet.
@@ -131,7 +132,7 @@ class Server implements EmbeddedCluster {
       if (taken && firstStart && this.#options.port === undefined && attempt < 10) continue;
       throw new AppError(
         'SERVICE_FAILED',
-        `unable to start PostgreSQL in '${this.dataDirectory}': ${lastLine(log || output)}`,
+        `unable to start PostgreSQL in '${this.dataDirectory}': ${lastLine(log || stderr)}`,
         {
           hint: `The server's own words are in '${this.logFile}'.`,
         },
@@ -160,7 +161,7 @@ class Server implements EmbeddedCluster {
 
   async stop(mode: 'fast' | 'immediate' = 'fast'): Promise<void> {
     if ((await this.pid()) === null) return;
-    const { exitCode, output } = await this.#run('pg_ctl', [
+    const { exitCode, stderr } = await this.#run('pg_ctl', [
       'stop',
       '-D',
       this.dataDirectory,
@@ -174,7 +175,7 @@ class Server implements EmbeddedCluster {
     if (exitCode === 0 || (await this.pid()) === null) return;
     throw new AppError(
       'SERVICE_FAILED',
-      `unable to stop PostgreSQL in '${this.dataDirectory}': ${lastLine(output)}`,
+      `unable to stop PostgreSQL in '${this.dataDirectory}': ${lastLine(stderr)}`,
     );
   }
 
@@ -209,7 +210,7 @@ class Server implements EmbeddedCluster {
     this.#reserved?.release();
   }
 
-  #run(program: string, args: readonly string[]): Promise<RunResult> {
+  #run(program: string, args: readonly string[]): Promise<CommandResult> {
     return runAs(join(this.binaries.binDirectory, program), args, {
       user: this.user,
       cwd: this.#options.directory,
