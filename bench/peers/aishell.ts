@@ -1,0 +1,63 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { buildDist } from '../../scripts/build.ts';
+import { copyRuntime } from '../../src/operations/demo/runtime-copy.ts';
+import type { Bench, Contender } from '../contender.ts';
+import { makeDirectory, removeTree, treeBytes } from '../files.ts';
+import { measure } from '../measure.ts';
+
+const INSTANCE = 'bench';
+
+/** Builds the program and puts it, with this Node, where the server's account can run it. Returns its launcher. */
+export async function buildProgram(directory: string): Promise<string> {
+  const dist = join(directory, 'built');
+  await buildDist(dist);
+  const launcher = fileURLToPath(new URL('../../bin/aishell', import.meta.url));
+  return copyRuntime({ launcher, distDirectory: dist, directory: join(directory, 'program') });
+}
+
+/** Ourselves, as a user would type it; verification of the finished backup included, as it always is. */
+export function aishell(bench: Bench, launcher: string): Contender {
+  const directory = join(bench.runDirectory, 'aishell');
+  const repository = join(directory, 'repository');
+  const config = join(directory, 'aishell.yaml');
+  const base = [launcher, 'backup'];
+  const env = { PATH: '/usr/bin:/bin', HOME: directory, TMPDIR: directory, LC_ALL: 'C.UTF-8' };
+  const options = { user: bench.user, cwd: bench.runDirectory, env: { ...env, AISHELL_CONFIG: config } };
+  return {
+    name: 'aishell',
+    settings: 'zstd:3, AES-256-GCM, 2 workers, wal-archive on',
+    archiveCommand: `AISHELL_CONFIG=${config} ${launcher} backup wal-archive "%p"`,
+    async prepare() {
+      await makeDirectory(directory, bench.user);
+      const url = `postgresql://postgres@127.0.0.1:${bench.port}/postgres`;
+      await measure([...base, 'init', url, '--storage', repository, '--name', INSTANCE], options);
+    },
+    backup: () => measure([...base, 'create', '--workers', '2', '--json'], options),
+    restore: target =>
+      measure(
+        [
+          ...base,
+          'restore',
+          '--latest',
+          '--target',
+          target,
+          '--confirm',
+          `restore ${INSTANCE}`,
+          '--yes',
+          '--json',
+        ],
+        options,
+      ),
+    archive: segmentPath => measure([...base, 'wal-archive', segmentPath], options),
+    async storedBytes() {
+      const instance = join(repository, 'instances', INSTANCE);
+      const parts = (await readdir(instance))
+        .filter(name => name !== 'log')
+        .map(name => treeBytes(join(instance, name)));
+      return (await Promise.all(parts)).reduce((sum, bytes) => sum + bytes, 0);
+    },
+    clear: () => removeTree(directory),
+  };
+}
