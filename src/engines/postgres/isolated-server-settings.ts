@@ -1,0 +1,104 @@
+import { totalmem } from 'node:os';
+import { MIB } from '../../base/sizes.ts';
+import type { ControlFile } from './control-file.ts';
+import { isolatingSettingsFor, type Settings } from './recovery-settings.ts';
+
+export interface IsolationRequest {
+  /** Of the directory that is started: a recovery needs certain settings to be no lower than on the primary. */
+  readonly control: Pick<
+    ControlFile,
+    | 'majorVersion'
+    | 'maxConnections'
+    | 'maxWorkerProcesses'
+    | 'maxWalSenders'
+    | 'maxPreparedTransactions'
+    | 'maxLocksPerTransaction'
+    | 'trackCommitTimestamp'
+  >;
+  /** Belongs to the server's user, closed to all others; holds its socket and the files below. */
+  readonly privateDirectory: string;
+  readonly hotStandby: boolean;
+  /** True: as fast as can be, and worthless after a crash of the machine unless every file is flushed in the end. */
+  readonly disposable: boolean;
+  readonly sharedPreloadLibraries: string;
+}
+
+/** Below PostgreSQL's own limit for the length of a socket's path. */
+export const ISOLATED_PORT = 5432;
+
+/**
+ * Every setting of a server that nobody else can reach and that reaches nothing. They go onto its command line, where
+ * they win over every file. Its main configuration file is an empty one of ours: what came with the copy could name
+ * production's directories, libraries, or commands. postgresql.auto.conf is still read, below these.
+ */
+export function isolatedSettings(request: IsolationRequest): Settings {
+  const { control, privateDirectory } = request;
+  return {
+    ...isolatingSettingsFor(control.majorVersion),
+    config_file: `${privateDirectory}/postgresql.conf`,
+    hba_file: `${privateDirectory}/pg_hba.conf`,
+    ident_file: `${privateDirectory}/pg_ident.conf`,
+    listen_addresses: '',
+    port: String(ISOLATED_PORT),
+    unix_socket_directories: privateDirectory,
+    unix_socket_group: '',
+    unix_socket_permissions: '0700',
+    bonjour: 'off',
+    ssl: 'off',
+    cluster_name: 'aishell-isolated',
+    wal_level: 'replica',
+    hot_standby: request.hotStandby ? 'on' : 'off',
+    max_connections: String(control.maxConnections),
+    max_worker_processes: String(control.maxWorkerProcesses),
+    max_wal_senders: String(control.maxWalSenders),
+    max_prepared_transactions: String(control.maxPreparedTransactions),
+    max_locks_per_transaction: String(control.maxLocksPerTransaction),
+    // Off at the end of a recovery, it would throw away the commit times that the copy holds.
+    track_commit_timestamp: control.trackCommitTimestamp ? 'on' : 'off',
+    shared_preload_libraries: request.sharedPreloadLibraries,
+    session_preload_libraries: '',
+    local_preload_libraries: '',
+    shared_buffers: `${sharedBuffersMib()}MB`,
+    huge_pages: 'off',
+    autovacuum: 'off',
+    jit: 'off',
+    // A recovery that crashes shall end with its reason in the log, not begin again.
+    restart_after_crash: 'off',
+    logging_collector: 'off',
+    log_destination: 'stderr',
+    log_min_messages: 'warning',
+    log_line_prefix: '%m [%p] ',
+    log_statement: 'none',
+    log_timezone: 'UTC',
+    TimeZone: 'UTC',
+    // The log's words are looked at.
+    lc_messages: 'C',
+    ...(request.disposable ? disposableSettings : {}),
+  };
+}
+
+/** Measured: 41 segments in 3.6-5.8 s against 7.3 s with the server's defaults and 9.2 s with fsync alone left on. */
+const disposableSettings: Settings = {
+  fsync: 'off',
+  full_page_writes: 'off',
+  synchronous_commit: 'off',
+  max_wal_size: '20GB',
+  checkpoint_timeout: '1h',
+  bgwriter_lru_maxpages: '0',
+};
+
+/** An eighth of the memory, at most 256 MB: more gained nothing in recovery, and production may run beside it. */
+function sharedBuffersMib(): number {
+  return Math.max(16, Math.min(256, Math.floor(totalmem() / 8 / MIB)));
+}
+
+/** Settings of which the log says that they are lower than the primary's, with the values they need. @source xlogrecovery.c, RecoveryRequiresIntParameter */
+export function insufficientSettings(log: string): Settings {
+  const found: Record<string, string> = {};
+  for (const match of log.matchAll(
+    /(\w+) = \d+ is a lower setting than on the primary server, where its value was (\d+)/g,
+  )) {
+    found[match[1]!] = match[2]!;
+  }
+  return found;
+}

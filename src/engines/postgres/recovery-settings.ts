@@ -1,0 +1,163 @@
+import { AppError, assert } from '../../base/errors.ts';
+
+/** Where a recovery ends. `inclusive`: does what happened at the target itself count? */
+export type RecoveryTarget =
+  /** The end of the log. */
+  | { readonly kind: 'latest' }
+  /** As soon as the copy is consistent. */
+  | { readonly kind: 'consistent' }
+  | { readonly kind: 'lsn'; readonly lsn: string; readonly inclusive: boolean }
+  /** ISO 8601 with a zone, up to microseconds. */
+  | { readonly kind: 'time'; readonly time: string; readonly inclusive: boolean }
+  /** Stops by the order of commits, not of transaction numbers. */
+  | { readonly kind: 'xid'; readonly xid: string; readonly inclusive: boolean };
+
+/** `pause`: stays a readable hot standby at the target; `promote`: opens on a new timeline; `shutdown`: stops there. */
+export type TargetAction = 'pause' | 'promote' | 'shutdown';
+
+export type Settings = Readonly<Record<string, string>>;
+
+export interface RecoveryRequest {
+  readonly target: RecoveryTarget;
+  /** The timeline to follow. Always a number: `latest` would look for other timelines and follow the newest. */
+  readonly timeline: number;
+  readonly action: TargetAction;
+  /** A shell command with `%f` and `%p`; empty: all log lies in pg_wal already. */
+  readonly restoreCommand: string;
+}
+
+/**
+ * The settings that let a server recover to a target. Only one recovery_target may be set, so the others are set empty:
+ * the configuration that came with the copy may have one.
+ *
+ * @source PostgreSQL manual, "Recovery Target"
+ */
+export function recoverySettings(request: RecoveryRequest): Settings {
+  const { target } = request;
+  const inclusive = 'inclusive' in target && !target.inclusive ? 'off' : 'on';
+  return {
+    restore_command: request.restoreCommand,
+    recovery_target: target.kind === 'consistent' ? 'immediate' : '',
+    recovery_target_name: '',
+    recovery_target_lsn: target.kind === 'lsn' ? target.lsn : '',
+    recovery_target_time: target.kind === 'time' ? target.time : '',
+    recovery_target_xid: target.kind === 'xid' ? target.xid : '',
+    recovery_target_inclusive: inclusive,
+    recovery_target_timeline: String(request.timeline),
+    recovery_target_action: request.action,
+    recovery_min_apply_delay: '0',
+    recovery_end_command: '',
+    archive_cleanup_command: '',
+  };
+}
+
+/**
+ * What keeps a restored copy from touching its origin: it archives nothing, streams from nowhere, holds no commit for a
+ * standby, subscribes to nothing, and writes to no file of the origin's.
+ */
+export const isolatingSettings: Settings = {
+  archive_mode: 'off',
+  archive_command: '',
+  primary_conninfo: '',
+  primary_slot_name: '',
+  synchronous_standby_names: '',
+  archive_cleanup_command: '',
+  recovery_end_command: '',
+  recovery_min_apply_delay: '0',
+  max_logical_replication_workers: '0',
+  external_pid_file: '',
+};
+
+/** Settings that only some versions know, and that a copy needs as well. */
+export function isolatingSettingsFor(majorVersion: number): Settings {
+  return {
+    ...isolatingSettings,
+    ...(majorVersion >= 15 ? { archive_library: '' } : { stats_temp_directory: 'pg_stat_tmp' }),
+    ...(majorVersion <= 15 ? { promote_trigger_file: '' } : {}),
+    ...(majorVersion >= 17 ? { sync_replication_slots: 'off' } : {}),
+  };
+}
+
+const BLOCK_BEGIN = '# aishell recovery begin: removed once the recovery is done';
+const BLOCK_END = '# aishell recovery end';
+
+/** The text of postgresql.auto.conf with a block of settings at its end, where they win; an earlier block goes. */
+export function addSettingsBlock(text: string, settings: Settings): string {
+  const kept = stripSettingsBlock(text);
+  const lines = Object.entries(settings).map(([name, value]) => `${settingLine(name, value)}\n`);
+  return `${kept}${kept === '' || kept.endsWith('\n') ? '' : '\n'}${BLOCK_BEGIN}\n${lines.join('')}${BLOCK_END}\n`;
+}
+
+/** The text without that block; a block whose end is missing goes to the end of the file. */
+export function stripSettingsBlock(text: string): string {
+  const kept: string[] = [];
+  let inside = false;
+  for (const line of text.split('\n')) {
+    if (line === BLOCK_BEGIN) inside = true;
+    if (!inside) kept.push(line);
+    if (line === BLOCK_END) inside = false;
+  }
+  // A block that is cut off took the last line end with it.
+  const result = kept.join('\n');
+  return inside && result !== '' ? `${result}\n` : result;
+}
+
+/** One line of a configuration file. @source guc-file.l: within quotes, `'` is doubled and `\` escapes */
+export function settingLine(name: string, value: string): string {
+  assert(/^[a-z_][a-z0-9_.]*$/i.test(name), `'${name}' is no name of a setting`);
+  const quoted = value
+    .replaceAll('\\', '\\\\')
+    .replaceAll("'", "''")
+    .replaceAll('\n', '\\n')
+    .replaceAll('\r', '\\r');
+  return `${name} = '${quoted}'`;
+}
+
+/**
+ * A postgresql.conf that lay outside the data directory, made fit to lie within it: what names other places is commented
+ * out, with the reason. `keepInclude` tells which included files came along.
+ */
+export function neutraliseConfiguration(
+  text: string,
+  keepInclude: (path: string) => boolean = () => false,
+): string {
+  const places = /^\s*(data_directory|hba_file|ident_file|external_pid_file)\b/i;
+  const include = /^\s*include(?:_if_exists|_dir)?\s*=?\s*(?:'((?:[^'\\]|''|\\.)*)'|(\S+))/i;
+  return text
+    .split('\n')
+    .map(line => {
+      const included = include.exec(line);
+      const away = included
+        ? !keepInclude((included[1] ?? included[2] ?? '').replaceAll("''", "'"))
+        : places.test(line);
+      return away ? `#${line} # by aishell: it names a place of the original server` : line;
+    })
+    .join('\n');
+}
+
+export interface TablespaceMapEntry {
+  readonly oid: number;
+  readonly path: string;
+}
+
+/** Reads a tablespace_map. @throws CORRUPT @source xlogrecovery.c, read_tablespace_map: `\` escapes line ends and itself */
+export function parseTablespaceMap(text: string): TablespaceMapEntry[] {
+  const entries: TablespaceMapEntry[] = [];
+  for (const match of text.matchAll(/((?:[^\\\n\r]|\\.)+)|[\n\r]/gs)) {
+    if (match[1] === undefined) continue;
+    const [, oid, path] = /^(\d+) (.+)$/s.exec(match[1]) ?? [];
+    if (oid === undefined || path === undefined) {
+      throw new AppError(
+        'CORRUPT',
+        `unable to read the tablespace_map: '${match[1].slice(0, 80)}' is no entry`,
+      );
+    }
+    entries.push({ oid: Number(oid), path: path.replace(/\\(.)/gs, '$1') });
+  }
+  return entries;
+}
+
+/** Writes a tablespace_map; the server makes its links from it as recovery starts. */
+export function formatTablespaceMap(entries: readonly TablespaceMapEntry[]): string {
+  return entries.map(({ oid, path }) => `${oid} ${path.replace(/[\\\n\r]/g, '\\$&')}\n`).join('');
+}
