@@ -1,6 +1,12 @@
-import { expect, test } from 'vitest';
+import { chmod, mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, inject, test } from 'vitest';
+import { createCluster } from '../../src/engines/postgres/embedded.ts';
+import { findEmbedded, prepareEmbedded } from '../../src/engines/postgres/embedded-binaries.ts';
+import { copyTree } from '../../src/engines/postgres/embedded-copy.ts';
 import { runCli } from '../support/cli.ts';
 import { checkClean, startTestCluster, tableFingerprints } from '../support/postgres.ts';
+import { temporaryDirectory } from '../support/temp.ts';
 import { loadTraffic } from '../support/traffic.ts';
 
 test.for([14, 15, 16, 17, 18] as const)(
@@ -44,4 +50,28 @@ test('the program, run as the account of the servers - starts and says its versi
   expect(result.stderr).toBe('');
   expect(result.stdout).toMatch(/\d+\.\d+\.\d+/);
   expect(result.exitCode).toBe(0);
+});
+
+test('a package where the account of the servers cannot enter, not hydrated - runs from a copy made by several at once', async ctx => {
+  const { user, directory } = inject('harness');
+  if (user === null) return ctx.skip('only root runs servers as another account');
+  await using place = await temporaryDirectory({ parent: directory });
+  await chmod(place.path, 0o755);
+  const closed = join(place.path, 'closed');
+  await mkdir(closed, { mode: 0o700 });
+  const installed = await findEmbedded(18);
+  await copyTree(installed ?? '', join(closed, 'pg18'));
+
+  const request = { packageDirectory: join(closed, 'pg18'), user, directory: place.path };
+  const made = await Promise.all([1, 2, 3].map(() => prepareEmbedded(request)));
+  for (const binaries of made) {
+    expect(binaries).toEqual({ version: 18, binDirectory: join(place.path, 'postgres-18/native/bin') });
+  }
+  await using cluster = await createCluster({
+    binaries: made[0]!,
+    directory: join(place.path, 'server'),
+    user,
+  });
+  await cluster.start();
+  expect(await cluster.pid()).not.toBeNull();
 });
