@@ -52,4 +52,14 @@ function compileCacheDirectory(): string | null {
   }
 }
 
-void main();
+/** What nothing else caught, a missing file of this program included. */
+function onBug(error: unknown): void {
+  process.stderr.write(
+    `error: ${error instanceof Error ? error.stack : String(error)}\n` +
+      '  hint: This is a mistake in aishell: please report it with the lines above.\n  code: BUG\n',
+  );
+  process.exit(70);
+}
+
+process.on('uncaughtException', onBug);
+main().catch(onBug);

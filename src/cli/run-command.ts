@@ -27,8 +27,6 @@ export interface CommandSpec<T> {
   draw(page: Page, result: T): void;
   /** 0 when left out: a command that found something has its own. */
   exitCode?(result: T): number;
-  /** For every error, where a caller knows but one. */
-  readonly errorExitCode?: number;
 }
 
 /** Runs one command from start to exit code; nothing it throws gets past here. */
@@ -53,7 +51,7 @@ export async function runCommand<T>(
   } catch (error) {
     const record = recordOf(error, terminal.signal);
     renderer.error(record);
-    return spec.errorExitCode ?? exitCodes[record.code];
+    return exitCodes[record.code];
   }
 }
 
@@ -74,7 +72,8 @@ export async function createRenderer(
     (output: Output) =>
     (line: string): void =>
       void output.write(`${line}\n`);
-  if (flags.json === true) return createJsonRenderer(writeTo(stdout));
+  const now = (): number => performance.now();
+  if (flags.json === true) return createJsonRenderer(writeTo(stdout), now);
   const live = stdout.isTTY === true && flags.quiet !== true && env.TERM !== 'dumb';
   return createTextRenderer({
     style: styleFor(usesColor(stdout, flags, env)),
@@ -84,6 +83,6 @@ export async function createRenderer(
     quiet: flags.quiet === true,
     verbose: flags.verbose === true,
     drawFacts,
-    now: () => performance.now(),
+    now,
   });
 }

@@ -103,7 +103,7 @@ function drawArchiving(page: Page, result: InitResult): void {
   const why =
     result.archiving === 'off'
       ? 'The server keeps no archive of its log. To be able to restore to any second, run as a superuser:'
-      : 'The server archives its log elsewhere. To be able to restore to any second, run as a superuser:';
+      : 'The server does not archive its log with aishell. To be able to restore to any second, run as a superuser:';
   page.section('Log archiving', [
     why,
     '',

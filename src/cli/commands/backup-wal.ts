@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { formatBytes } from '../../base/sizes.ts';
 import { addExamples, type Cli } from '../cli.ts';
-import { FETCH_TROUBLE } from '../hot/exit-codes.ts';
+import { NOT_ARCHIVED } from '../hot/exit-codes.ts';
 import { openCommandInstance } from '../open-instance.ts';
 
 /** `aishell backup wal-archive` and `wal-fetch`, when they are run by a person; PostgreSQL takes the way in hot/. */
@@ -38,8 +38,7 @@ export function addBackupWal(cli: Cli, group: Command): void {
           return { name, found: await fetchSegment(repository, { instance, name, path }) };
         },
         draw: (page, { found }) => page.line(`${name}: ${found ? `written to ${path}` : 'is not archived'}`),
-        exitCode: ({ found }) => (found ? 0 : 1),
-        errorExitCode: FETCH_TROUBLE,
+        exitCode: ({ found }) => (found ? 0 : NOT_ARCHIVED),
       }),
   );
 }

@@ -9,7 +9,7 @@ import { archiveSegment } from '../../operations/log/archive-segment.ts';
 import { fetchSegment } from '../../operations/log/fetch-segment.ts';
 import { errorLines } from '../render/error-text.ts';
 import { styleFor } from '../render/style.ts';
-import { FETCH_TROUBLE } from './exit-codes.ts';
+import { NOT_ARCHIVED } from './exit-codes.ts';
 import { parseHotArguments } from './hot-arguments.ts';
 
 /**
@@ -37,10 +37,10 @@ export async function runHotCommand(
       return 0;
     }
     const request = { instance: instance.name, name: command.fileName, path: command.path };
-    return (await fetchSegment(repository, request)) ? 0 : 1;
+    return (await fetchSegment(repository, request)) ? 0 : NOT_ARCHIVED;
   } catch (error) {
     const record = toErrorRecord(error);
     process.stderr.write(`${errorLines(record, styleFor(false)).join('\n')}\n`);
-    return command.name === 'wal-fetch' ? FETCH_TROUBLE : exitCodes[record.code];
+    return exitCodes[record.code];
   }
 }

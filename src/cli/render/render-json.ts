@@ -1,12 +1,43 @@
 import type { ErrorRecord } from '../../base/errors.ts';
-import type { Outcome } from '../../base/events.ts';
+import type { OperationEvent, Outcome, ProgressEvent } from '../../base/events.ts';
 import type { Renderer } from './renderer.ts';
 
-/** One JSON object per line: every event, then the outcome (docs/json-output.md). */
-export function createJsonRenderer(write: (line: string) => void): Renderer {
+const progressEveryMs = 250;
+
+/**
+ * One JSON object per line: every event, then the outcome (docs/json-output.md). Of a step's progress, four lines a second
+ * at most, and always the last one.
+ *
+ * @param now milliseconds that only go forward
+ */
+export function createJsonRenderer(write: (line: string) => void, now: () => number): Renderer {
   const print = (value: unknown): void => write(JSON.stringify(value, replacer));
+  const printedAtMs = new Map<string, number>();
+  const heldBack = new Map<string, ProgressEvent>();
+
+  function onProgress(event: ProgressEvent): void {
+    const last = printedAtMs.get(event.step);
+    if (last !== undefined && now() - last < progressEveryMs) {
+      heldBack.set(event.step, event);
+      return;
+    }
+    heldBack.delete(event.step);
+    printedAtMs.set(event.step, now());
+    print(event);
+  }
+
+  function onEvent(event: OperationEvent): void {
+    if (event.type === 'progress') return onProgress(event);
+    if (event.type === 'step') {
+      const last = heldBack.get(event.step);
+      if (last) print(last);
+      heldBack.delete(event.step);
+    }
+    print(event);
+  }
+
   return {
-    onEvent: print,
+    onEvent,
     show: () => undefined,
     pause: () => undefined,
     result: result => print({ type: 'result', result } satisfies Outcome),

@@ -1,0 +1,72 @@
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { afterAll, describe, expect, it } from 'vitest';
+import { parseConfig } from '../../src/config/parse-config.ts';
+import { quickConfig } from '../../src/config/quick-config.ts';
+
+const good = {
+  version: 1,
+  instances: {
+    production: { engine: 'postgresql', connection: 'postgresql://h/d', service: { kind: 'auto' } },
+  },
+  repository: { storage: '/var/backups/aishell', key: { file: '/etc/aishell/aishell.key' } },
+  backup: { compression: 'zstd:9', workers: 2 },
+};
+const folder = mkdtempSync(join(tmpdir(), 'aishell-quick-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+describe('quickConfig', () => {
+  it('a correct file - the same as the full check gives', async () => {
+    const text = JSON.stringify(good);
+    expect(await quickConfig(text, { file: '/x', cacheDirectory: null })).toEqual(parseConfig(text, '/x'));
+  });
+
+  it('kept from an earlier run - the same again, and only for the same text', async () => {
+    const text = JSON.stringify(good);
+    const options = { file: '/x', cacheDirectory: folder };
+    const first = await quickConfig(text, options);
+    expect(readdirSync(join(folder, 'config'))).toHaveLength(1);
+    expect(await quickConfig(text, options)).toEqual(first);
+    const other = await quickConfig(text.replace('zstd:9', 'zstd:1'), options);
+    expect(other?.backup.compression).toBe(1);
+  });
+
+  it('what was kept is damaged - read from the text again', async () => {
+    const options = { file: '/x', cacheDirectory: folder };
+    for (const name of readdirSync(join(folder, 'config')))
+      writeFileSync(join(folder, 'config', name), '{"version"');
+    expect((await quickConfig(JSON.stringify(good), options))?.backup.compression).toBe(9);
+  });
+
+  it('a mistake that concerns archiving, anywhere - left to the full check, which refuses it', async () => {
+    const spoil = fc.constantFrom(
+      { version: 2 },
+      { instances: {} },
+      { instances: { 'Bad Name': good.instances.production } },
+      { instances: { production: { ...good.instances.production, engine: 'mysql' } } },
+      { instances: { production: { ...good.instances.production, extra: 1 } } },
+      { repository: { ...good.repository, storage: 5 } },
+      { repository: { ...good.repository, key: {} } },
+      { repository: { ...good.repository, key: { file: '/a', passphrase: 'env:B' } } },
+      { repository: { ...good.repository, more: true } },
+      { backup: { compression: 'zstd:22' } },
+      { backup: { compresion: 'zstd:3' } },
+      { backup: [] },
+      { unknown: {} },
+    );
+    await fc.assert(
+      fc.asyncProperty(spoil, async spoiled => {
+        const text = JSON.stringify({ ...good, ...spoiled });
+        expect(await quickConfig(text, { file: '/x', cacheDirectory: null })).toBeNull();
+        expect(() => parseConfig(text, '/x')).toThrow();
+      }),
+    );
+  });
+
+  it('no YAML - null', async () => {
+    expect(await quickConfig('a: [', { file: '/x', cacheDirectory: null })).toBeNull();
+    expect(await quickConfig('', { file: '/x', cacheDirectory: null })).toBeNull();
+  });
+});
