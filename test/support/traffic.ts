@@ -1,7 +1,7 @@
 import pg from 'pg';
 import type { TestCluster } from './postgres.ts';
 
-export interface TrafficCounts {
+interface TrafficCounts {
   /** Transactions whose COMMIT was answered. */
   readonly committed: number;
   /** Transactions whose COMMIT was sent and not answered: they may have happened. */

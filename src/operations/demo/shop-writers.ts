@@ -2,7 +2,7 @@ import { randomInt } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Session } from './shop.ts';
 
-export interface WriterCounts {
+interface WriterCounts {
   /** Sales that were committed. */
   readonly committed: number;
   /** Sales without an order, because the customer was gone. */
