@@ -52,7 +52,7 @@ export async function createDemoSite(deps: DemoDeps, signal: AbortSignal): Promi
     });
     return {
       directory,
-      configFile: join(directory, 'aishell.yaml'),
+      configFile: configFileIn(directory),
       repositoryDirectory: join(directory, 'repository'),
       cluster,
       aishell,
@@ -94,7 +94,13 @@ async function prepareProgram(
     // What a restore starts for a moment stays in this directory as well.
     TMPDIR: join(directory, 'tmp'),
     LC_ALL: 'C.UTF-8',
+    // Otherwise every command would have to name it.
+    AISHELL_CONFIG: configFileIn(directory),
     ...(usable ? { AISHELL_NODE: process.execPath } : {}),
   };
   return { launcher, user, cwd: directory, env };
+}
+
+function configFileIn(directory: string): string {
+  return join(directory, 'aishell.yaml');
 }

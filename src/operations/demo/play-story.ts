@@ -53,9 +53,11 @@ export async function playStory(site: DemoSite, users: number, options: StoryOpt
     products: sizes.products,
     connect: () => openShop(site.cluster.connection),
   });
+  const message = `${WRITERS} connections of an application sell products from here on, whatever happens.`;
+  options.onEvent({ type: 'note', level: 'info', message });
   try {
     const backup = await timed(() =>
-      runAishell(site.aishell, ['backup', 'create', '--name', 'hourly', ...own(site)], options),
+      runAishell(site.aishell, ['backup', 'create', '--name', 'hourly'], options),
     );
     await sleep(GO_ON_MS, undefined, { signal: options.signal });
     const disaster = await loseUsers(site, writers, options);
@@ -124,16 +126,7 @@ async function load(site: DemoSite, sizes: ShopSizes): Promise<void> {
 async function setUp(site: DemoSite, options: StoryOptions): Promise<void> {
   const { host, port, user } = site.cluster.connection;
   const url = `postgresql://${user}@${host}:${port}/postgres`;
-  const args = [
-    'backup',
-    'init',
-    url,
-    '--storage',
-    site.repositoryDirectory,
-    '--name',
-    INSTANCE,
-    ...own(site),
-  ];
+  const args = ['backup', 'init', url, '--storage', site.repositoryDirectory, '--name', INSTANCE];
   const { archiveSql } = await runAishell(site.aishell, args, options);
   assert(Array.isArray(archiveSql), 'init says how to turn archiving on');
   const administrator = await connect(site.cluster.connection, {
@@ -152,29 +145,32 @@ async function loseUsers(
   writers: ShopWriters,
   { onEvent, signal }: StoryOptions,
 ): Promise<Disaster> {
-  const disaster = await runStep(
-    onEvent,
-    {
-      id: 'demo-disaster',
-      title: 'DELETE FROM users WHERE 1=1',
-      detail: ({ usersDeleted, ordersLost }) =>
-        `${formatCount(usersDeleted)} rows affected, and ${formatCount(ordersLost)} orders gone with them`,
-    },
-    () => causeDisaster(site.cluster.connection, writers),
-  );
+  const step = {
+    id: 'demo-disaster',
+    title: 'Somebody runs DELETE FROM users WHERE 1=1',
+    detail: ({ usersDeleted }: Disaster) => `${formatCount(usersDeleted)} rows affected`,
+  };
+  const disaster = await runStep(onEvent, step, () => causeDisaster(site.cluster.connection, writers));
   const before = writers.counts();
   await sleep(GO_ON_MS, undefined, { signal });
   const after = writers.counts();
-  const tried = after.committed - before.committed;
-  const failed = after.withoutCustomer - before.withoutCustomer;
-  const message = `The application goes on: ${formatCount(failed)} of its next ${formatCount(tried)} sales find no customer.`;
-  onEvent({ type: 'note', level: 'info', message });
+  onEvent({
+    type: 'facts',
+    topic: '😱 The disaster',
+    facts: {
+      usersLost: disaster.usersDeleted,
+      ordersLostWithThem: disaster.ordersLost,
+      lastMomentBefore: disaster.target,
+      salesTriedSince: after.committed - before.committed,
+      salesThatFoundNoCustomer: after.withoutCustomer - before.withoutCustomer,
+    },
+  });
   return disaster;
 }
 
 async function restoreBefore(disaster: Disaster, site: DemoSite, options: StoryOptions): Promise<void> {
   const confirmed = ['--confirm', `restore ${INSTANCE}`, '--yes'];
-  const args = ['backup', 'restore', '--point-in-time', disaster.target, ...confirmed, ...own(site)];
+  const args = ['backup', 'restore', '--point-in-time', disaster.target, ...confirmed];
   await runAishell(site.aishell, args, options);
 }
 
@@ -188,10 +184,6 @@ async function outageSeconds(writers: ShopWriters, signal: AbortSignal): Promise
     'VERIFICATION_FAILED',
     'unable to sell anything after the restore: the application stays out',
   );
-}
-
-function own(site: DemoSite): readonly string[] {
-  return ['--config', site.configFile];
 }
 
 async function timed<T>(work: () => Promise<T>): Promise<{ readonly result: T; readonly seconds: number }> {
