@@ -74,7 +74,9 @@ export async function createRenderer(
       void output.write(`${line}\n`);
   const now = (): number => performance.now();
   if (flags.json === true) return createJsonRenderer(writeTo(stdout), now);
-  const live = stdout.isTTY === true && flags.quiet !== true && env.TERM !== 'dumb';
+  // Some pseudo terminals (of CI) have no size: nothing can be drawn over there.
+  const drawable = stdout.isTTY === true && stdout.columns !== 0 && env.TERM !== 'dumb';
+  const live = drawable && flags.quiet !== true;
   return createTextRenderer({
     style: styleFor(usesColor(stdout, flags, env)),
     write: writeTo(stdout),

@@ -1,0 +1,57 @@
+import { AppError } from '../base/errors.ts';
+import { parseMoment } from '../base/moment.ts';
+import { parseLsn } from '../engines/postgres/lsn.ts';
+import type { RecoveryRequest } from '../operations/restore/recovery-request.ts';
+
+/** The options of `backup restore` that say where to go back to. */
+export interface TargetOptions {
+  readonly latest?: boolean;
+  readonly backupId?: string;
+  readonly pointInTime?: string;
+  readonly lsn?: string;
+  readonly xid?: string;
+  /** With `xid`: just after its commit instead of just before. */
+  readonly after?: boolean;
+}
+
+/** Reads the one target that was given. @throws USAGE none, several, or not understood; TIME_AMBIGUOUS */
+export function parseRecoveryTarget(options: TargetOptions, now: Date): RecoveryRequest {
+  const given = [
+    options.latest === true ? '--latest' : null,
+    options.backupId === undefined ? null : '--backup-id',
+    options.pointInTime === undefined ? null : '--point-in-time',
+    options.lsn === undefined ? null : '--lsn',
+    options.xid === undefined ? null : '--xid',
+  ].filter(flag => flag !== null);
+  if (given.length !== 1) {
+    const what = given.length === 0 ? 'no target was given' : `${given.join(' and ')} cannot go together`;
+    throw new AppError('USAGE', `unable to plan a restore: ${what}`, {
+      hint: 'Give one of --latest, --backup-id ID, --point-in-time TIME, --lsn POSITION, --xid TRANSACTION.',
+    });
+  }
+  if (options.after === true && options.xid === undefined) {
+    throw new AppError('USAGE', 'unable to plan a restore: --after goes with --xid only');
+  }
+  if (options.backupId !== undefined) return { kind: 'backup', id: options.backupId };
+  if (options.pointInTime !== undefined)
+    return { kind: 'time', timeUs: parseMoment(options.pointInTime, now) };
+  if (options.lsn !== undefined) return { kind: 'lsn', lsn: parseLsn(options.lsn) };
+  if (options.xid !== undefined)
+    return { kind: 'xid', xid: parseXid(options.xid), after: options.after === true };
+  return { kind: 'latest' };
+}
+
+/**
+ * A transaction's number: 32 bits as in the log, or with the epoch before them, as pg_current_xact_id() shows it.
+ * @source PostgreSQL, access/transam.h: 0 to 2 are no transactions of users
+ */
+function parseXid(text: string): number {
+  const xid = /^\d{1,20}$/.test(text) ? BigInt(text) : -1n;
+  const number = Number(xid & 0xffff_ffffn);
+  if (xid < 0n || xid >= 1n << 64n || number < 3) {
+    throw new AppError('USAGE', `unable to use the transaction '${text}'`, {
+      hint: 'Give its number, as pg_current_xact_id() shows it.',
+    });
+  }
+  return number;
+}
