@@ -40,9 +40,10 @@ export interface WalReaderOptions {
 /** Why nothing valid follows. */
 export interface WalEnd {
   /**
-   * `unwritten`: zeros follow, as at the end of the log of a server that writes into fresh files. `stale`: what follows
-   * is from an earlier use of the file, as at the end of the log in a recycled one. `damaged`: neither; in the files
-   * of a crashed server this too can be the end of the log (a torn write), in an archived segment it is damage.
+   * `unwritten`: zeros follow, the ordinary end of a log, because the server clears a page before it puts records on
+   * it. `stale`: what follows is from an earlier use of the file, as where the log ends with a page of a recycled file.
+   * `damaged`: neither. In the files of a crashed server this too can be the end of the log, a torn write; in an
+   * archived segment it is damage.
    */
   readonly reason: PageFault['reason'];
   /** The start of the page or record that is not valid. */

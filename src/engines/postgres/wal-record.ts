@@ -146,6 +146,10 @@ export class RecordData {
     this.#record = record;
   }
 
+  get remainingBytes(): number {
+    return this.#end - this.#at;
+  }
+
   u8(): number {
     return this.#bytes[this.#take(1)]!;
   }
@@ -179,13 +183,13 @@ export class RecordData {
   /** A count, and that many items of `itemBytes`; leaves them unread. */
   count(itemBytes: number): number {
     const count = this.u32();
-    if (count * itemBytes > this.#end - this.#at)
+    if (count * itemBytes > this.remainingBytes)
       throw malformed(this.#record.lsn, `it cannot hold ${count} items`);
     return count;
   }
 
   /** The text in the next `bytes`, or in all that is left, up to a zero byte. What is no UTF-8 becomes U+FFFD. */
-  text(bytes = this.#end - this.#at): string {
+  text(bytes = this.remainingBytes): string {
     const field = this.take(bytes);
     const zero = field.indexOf(0);
     return new TextDecoder().decode(zero === -1 ? field : field.subarray(0, zero));
@@ -193,7 +197,7 @@ export class RecordData {
 
   #take(bytes: number): number {
     const at = this.#at;
-    if (bytes > this.#end - at) throw malformed(this.#record.lsn, 'it ends before its content');
+    if (bytes > this.remainingBytes) throw malformed(this.#record.lsn, 'it ends before its content');
     this.#at = at + bytes;
     return at;
   }
