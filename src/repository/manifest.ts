@@ -70,6 +70,11 @@ export interface BackupFacts {
   readonly stopTime: string;
   readonly blockSize: number;
   readonly walSegmentSize: number;
+  readonly relationSegmentBlocks: number;
+  /** `PG_18_202506291`: the folder of this version within each tablespace. */
+  readonly tablespaceVersionDirectory: string;
+  /** The superuser that initdb made. */
+  readonly bootstrapSuperuser: string;
   readonly pageChecksums: boolean;
   readonly dataDirectory: string;
   readonly tablespaces: readonly TablespaceFacts[];

@@ -3,7 +3,7 @@ import { dirname } from 'node:path';
 import { AppError, fileError, systemCode } from '../../base/errors.ts';
 import type { OnEvent } from '../../base/events.ts';
 import { workerUrl } from '../../base/worker-url.ts';
-import type { Chunk, ConfigLine, FileLine } from '../../repository/manifest.ts';
+import type { Chunk, ConfigLine, FileLine, ManifestLine } from '../../repository/manifest.ts';
 import { type Manifest, manifestLines, packPathOf } from '../../repository/manifest-reader.ts';
 import type { Repository } from '../../repository/repository.ts';
 import type { StorageLocation } from '../../storage/storage.ts';
@@ -23,8 +23,8 @@ export interface LogFileToRestore {
 
 export interface RestoreFilesRequest {
   readonly manifest: Manifest;
-  /** Where a manifest path goes; null leaves the file out. */
-  readonly placeOf: (path: string) => string | null;
+  /** Where a line of the manifest goes; null leaves it out. */
+  readonly placeOf: (line: ManifestLine) => string | null;
   readonly owner: Owner;
   readonly logFiles: readonly LogFileToRestore[];
   readonly workers: number;
@@ -33,8 +33,6 @@ export interface RestoreFilesRequest {
 export interface RestoredFiles {
   readonly files: number;
   readonly bytes: number;
-  /** The configuration files that lay outside the data directory; their content is not written, it is handed on. */
-  readonly configs: readonly ConfigLine[];
 }
 
 const RANGE_BYTES = 64 * 1024 * 1024;
@@ -81,16 +79,11 @@ export async function restoreFiles(
     if (message.type === 'progress') onProgress(message.bytes);
   }, options.signal);
   const batches = batchTasks(pool);
-  const configs: ConfigLine[] = [];
   let files = 0;
   let bytes = 0;
   try {
     for await (const line of manifestLines(source.repository, manifest, { signal: options.signal })) {
-      if (line.t === 'config') {
-        configs.push(line);
-        continue;
-      }
-      const target = request.placeOf(line.p);
+      const target = request.placeOf(line);
       if (target === null) continue;
       if (line.t === 'dir') {
         makeDirectory(target, { owner, mode: line.m });
@@ -111,7 +104,7 @@ export async function restoreFiles(
     await pool.terminate();
     throw error;
   }
-  return { files, bytes, configs };
+  return { files, bytes };
 }
 
 /** Collects tasks into batches worth a message. */
@@ -149,7 +142,7 @@ export function progressTeller(step: string, totalBytes: number, onEvent: OnEven
 }
 
 /** Cuts a large file, so that the threads end together. */
-function tasksOf(line: FileLine, target: string): RestoreTask[] {
+function tasksOf(line: FileLine | ConfigLine, target: string): RestoreTask[] {
   const tasks: RestoreTask[] = [];
   let chunks: Chunk[] = [];
   let from = 0;

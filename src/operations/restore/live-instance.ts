@@ -1,0 +1,77 @@
+import { AppError } from '../../base/errors.ts';
+import { connect } from '../../engines/postgres/connection.ts';
+import { readControlFile } from '../../engines/postgres/control-file.ts';
+import { inspectDataDirectory, runningServer } from '../../engines/postgres/data-directory.ts';
+import { readServerFacts, type ServerFacts } from '../../engines/postgres/server-facts.ts';
+import { readDatabaseTotals } from '../../engines/postgres/server-facts-totals.ts';
+import { checkIdentity, readIdentities } from '../../repository/identity.ts';
+import { listBackupIds, openManifest } from '../../repository/manifest-reader.ts';
+import { archivingOf } from '../backup/analyze-instance.ts';
+import type { InstanceContext } from '../instance-context.ts';
+
+/** The instance as it is now: running, stopped, or broken. */
+export interface LiveInstance {
+  readonly dataDirectory: string;
+  readonly systemIdentifier: string;
+  readonly majorVersion: number;
+  readonly running: boolean;
+  /** It takes our connections. */
+  readonly answers: boolean;
+  readonly archiving: boolean;
+  readonly port: number | null;
+  /** Null when it does not answer. */
+  readonly totals: { readonly sizeBytes: number; readonly tables: number; readonly estimatedRows: number; readonly clientConnections: number } | null;
+}
+
+/**
+ * Finds the instance's data directory: from the server, else from the configuration, else where the newest backup was
+ * taken. A server that is down is a usual reason to restore.
+ *
+ * @throws SYSTEM_MISMATCH when another database lies there
+ */
+export async function locateInstance(context: InstanceContext, signal: AbortSignal): Promise<LiveInstance> {
+  const answer = await ask(context, signal);
+  const dataDirectory = answer?.facts.dataDirectory ?? context.dataDirectory ?? (await lastKnownDirectory(context, signal));
+  if (dataDirectory === null) {
+    throw new AppError('DATABASE_UNREACHABLE', `unable to find instance '${context.instance}': its server does not answer, and its data directory is not known`, {
+      hint: 'Set `data_directory` of the instance in aishell.yaml, or restore into an empty directory with --target.',
+    });
+  }
+  const directory = await inspectDataDirectory(dataDirectory);
+  const control = await readControlFile(directory.path);
+  if (answer !== null && answer.facts.systemIdentifier !== control.systemIdentifier) {
+    throw new AppError('SYSTEM_MISMATCH', `the server that answers is not the one of '${dataDirectory}'`, { hint: 'Check `connection` and `data_directory` of the instance in aishell.yaml.' });
+  }
+  await checkIdentity(context.repository, { instance: context.instance, systemIdentifier: control.systemIdentifier }, { signal });
+  const running = (await runningServer(directory.path)) !== null || answer !== null;
+  return {
+    dataDirectory: directory.path, systemIdentifier: control.systemIdentifier, majorVersion: directory.majorVersion, running,
+    answers: answer !== null, archiving: answer !== null && archivingOf(answer.facts) === 'on', port: answer?.facts.port ?? null,
+    totals: answer?.totals ?? null,
+  };
+}
+
+async function ask(context: InstanceContext, signal: AbortSignal): Promise<{ readonly facts: ServerFacts; readonly totals: LiveInstance['totals'] } | null> {
+  try {
+    const client = await connect(context.connection, { signal });
+    try {
+      const facts = await readServerFacts(client, signal);
+      const totals = await readDatabaseTotals(database => connect(context.connection, { database, signal }), facts.databases, signal);
+      return { facts, totals: { sizeBytes: totals.sizeBytes, tables: totals.tables, estimatedRows: totals.estimatedRows, clientConnections: facts.clientConnections } };
+    } finally {
+      await client.end().catch(() => undefined);
+    }
+  } catch (error) {
+    if (error instanceof AppError && error.code === 'DATABASE_UNREACHABLE') return null;
+    throw error;
+  }
+}
+
+async function lastKnownDirectory(context: InstanceContext, signal: AbortSignal): Promise<string | null> {
+  const known = new Set((await readIdentities(context.repository, context.instance, { signal })).map(each => each.systemIdentifier));
+  for (const id of (await listBackupIds(context.repository, context.instance, { signal })).reverse()) {
+    const manifest = await openManifest(context.repository, { instance: context.instance, id }, { signal });
+    if (manifest !== null && known.has(manifest.backup.systemIdentifier)) return manifest.backup.dataDirectory;
+  }
+  return null;
+}

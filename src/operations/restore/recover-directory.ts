@@ -1,0 +1,139 @@
+import { AppError } from '../../base/errors.ts';
+import { runStep } from '../../base/events.ts';
+import { runCommand } from '../../base/run-command.ts';
+import { readControlFile } from '../../engines/postgres/control-file.ts';
+import { checkDatabases, type DatabaseChecks } from '../../engines/postgres/database-checks.ts';
+import { startIsolatedServer, type IsolatedServer, type ReachedTarget } from '../../engines/postgres/isolated-server.ts';
+import { formatLsn, parseLsn } from '../../engines/postgres/lsn.ts';
+import { recoverySettings, type RecoveryTarget } from '../../engines/postgres/recovery-settings.ts';
+import type { Binaries } from '../../engines/postgres/service-binaries.ts';
+import type { RunOptions } from '../instance-context.ts';
+import { type PageVerification, verifyPages } from '../verify/verify-pages.ts';
+import { finishRecovery, type Layout } from './assemble-directory.ts';
+import type { RecoveryPlan } from './plan-restore.ts';
+
+/** What recovery and verification found. */
+export interface Recovered {
+  readonly reached: ReachedTarget;
+  /** The timeline that the directory goes on with. */
+  readonly timeline: number;
+  readonly newLogFiles: readonly string[];
+  readonly checks: DatabaseChecks;
+  /** Null when the instance has no page checksums. */
+  readonly pages: PageVerification | null;
+}
+
+/** How long each kind of check may take; what is left then is said in the report. */
+const CHECK_BUDGET_MS = 60_000;
+
+/**
+ * Replays the log in isolation up to the target, verifies while nothing can change, opens on a new timeline, stops
+ * cleanly, and checks every page on disk. The directory is then a whole, stopped database: it starts at once.
+ *
+ * @throws RECOVERY_FAILED, VERIFICATION_FAILED
+ */
+export async function recoverDirectory(
+  layout: Layout,
+  recovery: { readonly plan: RecoveryPlan; readonly binaries: Binaries; readonly workers: number },
+  options: RunOptions,
+): Promise<Recovered> {
+  const { plan } = recovery;
+  const { backup } = plan;
+  const { onEvent, signal } = options;
+  await using server = await startIsolatedServer({
+    dataDirectory: layout.dataDirectory, binaries: recovery.binaries, superuser: backup.bootstrapSuperuser, disposable: true, signal,
+    // Everything is in pg_wal already; a command must be set all the same, and this one says "not in the archive".
+    settings: recoverySettings({ target: targetOf(plan), timeline: plan.timeline, action: 'pause', restoreCommand: 'false' }),
+  });
+  const reached = await runStep(onEvent, { id: 'replay', title: 'Log replayed', detail: state => describeReached(plan, state) }, () => replay(server, plan, options));
+  checkReached(plan, reached);
+  const checks = await checkDatabases({
+    connect: database => server.connect(database, signal),
+    budgetMs: { indexes: CHECK_BUDGET_MS, tables: CHECK_BUDGET_MS, foreignKeys: CHECK_BUDGET_MS, rows: CHECK_BUDGET_MS },
+    onEvent, signal,
+  });
+  await runStep(onEvent, { id: 'promote', title: 'Opened on a new timeline, stopped cleanly' }, () => open(server, reached, options));
+  const { checkpoint } = await readControlFile(layout.dataDirectory);
+  const { newLogFiles } = await finishRecovery(layout, checkpoint.timeline);
+  const pages = backup.pageChecksums ? await checkPages(layout, recovery, options) : null;
+  await runStep(onEvent, { id: 'sync', title: 'Everything flushed to disk' }, () => syncDirectories(layout));
+  refuseProblems(checks, pages, plan);
+  return { reached, timeline: checkpoint.timeline, newLogFiles, checks, pages };
+}
+
+function targetOf(plan: RecoveryPlan): RecoveryTarget {
+  if (plan.toBackupEnd) return { kind: 'consistent' };
+  if (plan.resolved.lsn === null) return { kind: 'latest' };
+  return { kind: 'lsn', lsn: formatLsn(plan.resolved.lsn), inclusive: false };
+}
+
+async function replay(server: IsolatedServer, plan: RecoveryPlan, options: RunOptions): Promise<ReachedTarget> {
+  const from = parseLsn(plan.backup.startLsn);
+  const to = plan.resolved.lsn ?? from + BigInt(plan.logBytes);
+  const totalBytes = Number(to - from);
+  return server.waitForTarget({
+    signal: options.signal,
+    onProgress: ({ replayLsn }) => {
+      if (replayLsn === null) return;
+      const doneBytes = Math.min(totalBytes, Math.max(0, Number(parseLsn(replayLsn) - from)));
+      options.onEvent({ type: 'progress', step: 'replay', doneBytes, totalBytes });
+    },
+  });
+}
+
+/** A server that ends recovery before its target would open in the wrong state and call it success. */
+function checkReached(plan: RecoveryPlan, reached: ReachedTarget): void {
+  const { lsn } = plan.resolved;
+  if (lsn === null || reached.state === 'paused') return;
+  throw new AppError('RECOVERY_FAILED', `the recovery ended at ${reached.lsn ?? 'an unknown position'}, before its target ${formatLsn(lsn)}`, {
+    hint: 'The log may be damaged after that position. Nothing was put in place of the old state.',
+  });
+}
+
+async function open(server: IsolatedServer, reached: ReachedTarget, options: RunOptions): Promise<void> {
+  if (reached.state === 'paused') {
+    const client = await server.connect(undefined, options.signal);
+    await client.query('select pg_wal_replay_resume()').finally(() => client.end().catch(() => undefined));
+    const opened = await server.waitForTarget({ signal: options.signal });
+    if (opened.state !== 'open') throw new AppError('RECOVERY_FAILED', `the recovered server is ${opened.state} instead of open`);
+  }
+  const client = await server.connect(undefined, options.signal);
+  await client.query('checkpoint').finally(() => client.end().catch(() => undefined));
+  await server.stop('fast');
+}
+
+async function checkPages(layout: Layout, recovery: { readonly plan: RecoveryPlan; readonly workers: number }, options: RunOptions): Promise<PageVerification> {
+  const { backup } = recovery.plan;
+  const listing = { tablespaceVersionDirectory: backup.tablespaceVersionDirectory, relationSegmentBlocks: backup.relationSegmentBlocks };
+  return runStep(options.onEvent, { id: 'pages', title: 'Page checksums', detail: found => `${found.pages} pages, ${found.damaged.length} wrong` }, () =>
+    verifyPages(layout.dataDirectory, { blockSize: backup.blockSize, workers: recovery.workers, listing }, options),
+  );
+}
+
+/** The recovery ran without flushing; now everything must be on disk before it counts. */
+async function syncDirectories(layout: Layout): Promise<void> {
+  for (const directory of [layout.dataDirectory, ...layout.tablespaces.values()]) {
+    // Node cannot flush a whole file system at once, and a flush for each of a hundred thousand files takes minutes.
+    const { exitCode, stderr } = await runCommand(['sync', '--file-system', directory], {});
+    if (exitCode !== 0) throw new AppError('FILE_FAILED', `unable to flush '${directory}' to disk: ${stderr.trim()}`);
+  }
+}
+
+function refuseProblems(checks: DatabaseChecks, pages: PageVerification | null, plan: RecoveryPlan): void {
+  const known = new Set(plan.backup.damagedPages.map(page => `${page.path} ${page.block}`));
+  const damaged = (pages?.damaged ?? []).filter(page => !known.has(`${page.path} ${page.block}`));
+  const problems = [...checks.indexes.problems, ...checks.tables.problems];
+  const [page] = damaged;
+  const [problem] = problems;
+  if (page === undefined && problem === undefined) return;
+  const first = page === undefined ? `${problem?.object}: ${problem?.message}` : `block ${page.block} of ${page.path} has a wrong checksum`;
+  throw new AppError('VERIFICATION_FAILED', `the recovered database is damaged (${damaged.length + problems.length} problems; first: ${first})`, {
+    hint: 'The old state was not touched. Restore from an older backup, and run `aishell backup verify --all`.',
+    details: { pages: damaged.slice(0, 100), problems: problems.slice(0, 100) },
+  });
+}
+
+function describeReached(plan: RecoveryPlan, reached: ReachedTarget): string {
+  const at = reached.replayTime === null ? '' : `, last transaction ${reached.replayTime}`;
+  return `${plan.logFiles.length} files of the log${at}`;
+}

@@ -1,0 +1,27 @@
+/** What a person asks to go back to. */
+export type RecoveryRequest =
+  /** The newest backup and all the log after it. */
+  | { readonly kind: 'latest' }
+  /** A backup as it was at its end. */
+  | { readonly kind: 'backup'; readonly id: string }
+  /** The last commit at or before this time, in microseconds since 1970. */
+  | { readonly kind: 'time'; readonly timeUs: bigint }
+  /** All records that start before this position. */
+  | { readonly kind: 'lsn'; readonly lsn: bigint }
+  /** Just before this transaction was committed; with `after`, just after. */
+  | { readonly kind: 'xid'; readonly xid: number; readonly after: boolean };
+
+/** A transaction beside the target: the last kept one, or the first dropped one. */
+export interface EdgeTransaction {
+  readonly xid: number;
+  readonly timeUs: bigint;
+  readonly lsn: bigint;
+}
+
+/** A request turned into a position of the log: null is the end of the log. */
+export interface ResolvedTarget {
+  /** The recovery stops before the first record that starts here or later. */
+  readonly lsn: bigint | null;
+  readonly lastKept: EdgeTransaction | null;
+  readonly firstDropped: EdgeTransaction | null;
+}

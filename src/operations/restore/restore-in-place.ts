@@ -1,0 +1,136 @@
+import { cp, mkdir, readdir, readlink, realpath, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { AppError, systemCode } from '../../base/errors.ts';
+import { runStep } from '../../base/events.ts';
+import { delay } from '../../base/abort.ts';
+import { connect } from '../../engines/postgres/connection.ts';
+import type { Service } from '../../engines/postgres/service.ts';
+import type { InstanceContext, RunOptions } from '../instance-context.ts';
+import { dropConfigFolder, type Layout, markForArchiving, relinkTablespaces } from './assemble-directory.ts';
+import type { Owner } from './restore-files.ts';
+import type { Recovered } from './recover-directory.ts';
+import { type Move, type SwapPlan, swapDirectories } from './swap.ts';
+import { isMountPoint } from './target-directory.ts';
+
+/** Where the new state grows and the old one is kept, on the same file systems as the live one. */
+export interface InPlaceLayout {
+  /** The live data directory, without symbolic links. */
+  readonly dataDirectory: string;
+  readonly owner: Owner;
+  /** Where the backup is restored to and recovered. */
+  readonly fresh: Layout;
+  readonly moves: readonly Move[];
+  /** The live places of tablespaces, by oid. */
+  readonly tablespaces: ReadonlyMap<number, string>;
+  readonly safetyPath: string;
+  readonly scriptPath: string;
+}
+
+/** Settings, keys and certificates that an administrator put into the data directory: the live ones stay. */
+const LIVE_FILES = /\.(conf|crt|key|pem|crl)$/;
+const OPEN_TIMEOUT_MS = 120_000;
+
+/**
+ * Finds room beside the live directory: a sibling for the new state, and names for what is kept.
+ *
+ * @throws TARGET_UNUSABLE when the data directory is a mount point or a tablespace is not there
+ */
+export async function layOutInPlace(dataDirectory: string, backup: { readonly tablespaces: readonly { readonly oid: number }[]; readonly tablespaceVersionDirectory: string }, stamp: string): Promise<InPlaceLayout> {
+  const live = await realpath(dataDirectory);
+  if (await isMountPoint(live)) {
+    throw new AppError('TARGET_UNUSABLE', `unable to restore in place: the data directory '${live}' is a mount point`, {
+      hint: 'Restore beside it with --target DIR on the same or another disk, and point the server at that directory.',
+    });
+  }
+  const { uid, gid } = await stat(live);
+  const safetyPath = `${live}.aishell-safety-${stamp}`;
+  const freshPath = `${live}.aishell-restore-${stamp}`;
+  const tablespaces = new Map<number, string>();
+  const fresh = new Map<number, string>();
+  const moves: Move[] = [];
+  for (const { oid } of backup.tablespaces) {
+    const place = await liveTablespace(live, oid);
+    tablespaces.set(oid, place);
+    // A tablespace is often a mount point, so the version folder inside it changes places, not the directory.
+    fresh.set(oid, join(place, `aishell-restore-${stamp}`));
+    const folder = backup.tablespaceVersionDirectory;
+    moves.push({ live: join(place, folder), fresh: join(place, `aishell-restore-${stamp}`, folder), kept: join(place, `aishell-safety-${stamp}`, folder) });
+  }
+  moves.push({ live, fresh: freshPath, kept: safetyPath });
+  return {
+    dataDirectory: live, owner: process.getuid?.() === 0 ? { uid, gid } : null,
+    fresh: { dataDirectory: freshPath, tablespaces: fresh }, moves, tablespaces, safetyPath,
+    scriptPath: `${live}.aishell-go-back-${stamp}.sh`,
+  };
+}
+
+/** Puts the recovered state in place of the live one and opens it. */
+export async function putInPlace(
+  layout: InPlaceLayout,
+  made: { readonly context: InstanceContext; readonly service: Service; readonly recovered: Recovered; readonly stamp: string },
+  options: RunOptions,
+): Promise<void> {
+  const { service, recovered } = made;
+  const { onEvent } = options;
+  const { fresh, owner } = layout;
+  await runStep(onEvent, { id: 'configure', title: 'Live configuration kept' }, async () => {
+    await keepLiveFiles(layout.dataDirectory, fresh.dataDirectory);
+    await dropConfigFolder(fresh.dataDirectory);
+    await markForArchiving(fresh.dataDirectory, recovered.newLogFiles, owner);
+    await relinkTablespaces(fresh.dataDirectory, layout.tablespaces, owner);
+    for (const move of layout.moves.slice(0, -1)) await mkdir(dirname(move.kept), { recursive: true, mode: 0o700 });
+  });
+  const swap: SwapPlan = {
+    moves: layout.moves, startCommand: service.startCommand, stopCommand: service.stopCommand, scriptPath: layout.scriptPath,
+    asideSuffix: '-undone',
+  };
+  await runStep(onEvent, { id: 'swap', title: 'Restored database put in place', detail: () => `old state kept as ${basename(layout.safetyPath)}` }, () => swapDirectories(swap));
+  await runStep(onEvent, { id: 'start', title: 'Server started', detail: () => service.description }, async () => {
+    try {
+      await service.start({ signal: options.signal });
+      await waitUntilOpen(made.context, options.signal);
+    } catch (error) {
+      if (!(error instanceof AppError)) throw error;
+      throw new AppError(error.code, error.message, { hint: `Bring the old state back and start it with: sh ${layout.scriptPath}`, cause: error });
+    }
+  });
+}
+
+/** Removes what a failed restore has left; the live state was never touched. */
+export async function discardFresh(layout: InPlaceLayout): Promise<void> {
+  await rm(layout.fresh.dataDirectory, { recursive: true, force: true });
+  for (const place of layout.fresh.tablespaces.values()) await rm(place, { recursive: true, force: true });
+}
+
+async function liveTablespace(dataDirectory: string, oid: number): Promise<string> {
+  try {
+    return await realpath(await readlink(join(dataDirectory, 'pg_tblspc', String(oid))));
+  } catch (error) {
+    if (!['ENOENT', 'EINVAL'].includes(systemCode(error))) throw error;
+    throw new AppError('TARGET_UNUSABLE', `unable to restore in place: tablespace ${oid} of the backup is not there any more`, {
+      hint: 'Restore into another directory with --target: there its tablespaces are put below that directory.', cause: error,
+    });
+  }
+}
+
+async function keepLiveFiles(from: string, to: string): Promise<void> {
+  for (const entry of await readdir(from, { withFileTypes: true })) {
+    const wanted = entry.isDirectory() ? entry.name === 'conf.d' : LIVE_FILES.test(entry.name);
+    if (wanted) await cp(join(from, entry.name), join(to, entry.name), { recursive: true, preserveTimestamps: true, force: true, verbatimSymlinks: true });
+  }
+}
+
+async function waitUntilOpen(context: InstanceContext, signal: AbortSignal): Promise<void> {
+  const giveUpAt = Date.now() + OPEN_TIMEOUT_MS;
+  for (;;) {
+    try {
+      const client = await connect(context.connection, { signal });
+      const { rows } = await client.query<{ recovering: boolean }>('select pg_is_in_recovery() as recovering').finally(() => client.end().catch(() => undefined));
+      if (rows[0]?.recovering === false) return;
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!(error instanceof AppError) || error.code !== 'DATABASE_UNREACHABLE' || Date.now() > giveUpAt) throw error;
+    }
+    await delay(100, signal);
+  }
+}

@@ -1,0 +1,107 @@
+import { formatMoment } from '../../base/moment.ts';
+import { formatLsn } from '../../engines/postgres/lsn.ts';
+import type { Service } from '../../engines/postgres/service.ts';
+import type { BackupFacts } from '../../repository/manifest.ts';
+import type { InstanceContext } from '../instance-context.ts';
+import type { LiveInstance } from './live-instance.ts';
+import type { RecoveryPlan } from './plan-restore.ts';
+import type { Recovered } from './recover-directory.ts';
+import type { EdgeTransaction } from './recovery-request.ts';
+import type { InPlaceLayout } from './restore-in-place.ts';
+
+/** The plan of a restore and, once it is done, what was done: plain facts for renderers, JSON and tests. */
+export interface RestoreReport {
+  readonly dryRun: boolean;
+  readonly instance: string;
+  readonly backup: BackupFacts;
+  readonly mode: 'in-place' | 'directory';
+  readonly target: {
+    /** As it was asked for. */
+    readonly requested: string;
+    /** Where the recovery stops; null is the end of the log. */
+    readonly lsn: string | null;
+    readonly lastKept: { readonly xid: number; readonly time: string } | null;
+    readonly firstDropped: { readonly xid: number; readonly time: string } | null;
+  };
+  readonly timeline: number;
+  readonly logFiles: number;
+  readonly backupBytes: number;
+  readonly logBytes: number;
+  /** The instance as it is before the restore; null when it could not be found. */
+  readonly live: LiveInstance | null;
+  /** How the server is stopped and started; null for a copy. */
+  readonly service: string | null;
+  /** In place: what is kept of the old state, for how long, and the one command that brings it back. */
+  readonly safety: { readonly path: string; readonly keepDays: number; readonly goBack: string } | null;
+  readonly copy: { readonly path: string; readonly port: number; readonly startCommand: string } | null;
+  readonly seconds: number;
+  /** From stopping the server until it was open again; null when it was not running, or for a copy. */
+  readonly downtimeSeconds: number | null;
+  readonly recovered: Recovered | null;
+  /** What needs attention although the restore succeeded: exit code 3. */
+  readonly problems: readonly string[];
+}
+
+const SAFETY_DAYS = 7;
+
+/** `20251027_141845`. */
+export function restoreStamp(now: Date): string {
+  return now.toISOString().replace(/[-:]/g, '').replace('T', '_').slice(0, 15);
+}
+
+export function reportOf(made: {
+  readonly context: InstanceContext;
+  readonly plan: RecoveryPlan;
+  readonly live: LiveInstance | null;
+  readonly service: Service | null;
+  readonly layout: InPlaceLayout | null;
+  readonly dryRun: boolean;
+  readonly seconds: number;
+  readonly downtimeSeconds: number | null;
+  readonly recovered: Recovered | null;
+  readonly copy?: { readonly path: string; readonly port: number; readonly pgCtl: string };
+}): RestoreReport {
+  const { plan, layout, copy } = made;
+  return {
+    dryRun: made.dryRun,
+    instance: made.context.instance,
+    backup: plan.backup,
+    mode: layout === null ? 'directory' : 'in-place',
+    target: {
+      requested: describeRequest(plan),
+      lsn: plan.resolved.lsn === null ? null : formatLsn(plan.resolved.lsn),
+      lastKept: edgeFacts(plan.resolved.lastKept),
+      firstDropped: edgeFacts(plan.resolved.firstDropped),
+    },
+    timeline: plan.timeline,
+    logFiles: plan.logFiles.length,
+    backupBytes: plan.backupBytes,
+    logBytes: plan.logBytes,
+    live: made.live,
+    service: made.service?.description ?? null,
+    safety: layout === null ? null : { path: layout.safetyPath, keepDays: SAFETY_DAYS, goBack: `sh ${layout.scriptPath}` },
+    copy: copy === undefined ? null : { path: copy.path, port: copy.port, startCommand: `${copy.pgCtl} -D ${copy.path} -l ${copy.path}/server.log start` },
+    seconds: made.seconds,
+    downtimeSeconds: made.downtimeSeconds,
+    recovered: made.recovered,
+    problems: made.recovered === null ? [] : problemsOf(made.recovered),
+  };
+}
+
+function problemsOf(recovered: Recovered): string[] {
+  const { checks } = recovered;
+  const problems = checks.foreignKeys.problems.map(problem => `foreign key ${problem.object} in ${problem.database}: ${problem.message}`);
+  return [...problems, ...checks.rows.problems.map(problem => `table ${problem.object} in ${problem.database}: ${problem.message}`)];
+}
+
+function describeRequest({ request }: RecoveryPlan): string {
+  if (request.kind === 'latest') return 'the end of the log';
+  if (request.kind === 'backup') return 'the end of the backup';
+  if (request.kind === 'time') return formatMoment(request.timeUs);
+  if (request.kind === 'lsn') return `position ${formatLsn(request.lsn)}`;
+  return `just ${request.after ? 'after' : 'before'} transaction ${request.xid}`;
+}
+
+function edgeFacts(edge: EdgeTransaction | null): { xid: number; time: string } | null {
+  return edge === null ? null : { xid: edge.xid, time: formatMoment(edge.timeUs) };
+}
