@@ -64,9 +64,10 @@ export function createTextRenderer(options: TextOptions): Renderer {
       if (options.verbose && !live && !quiet) print(`  … ${event.title}`);
     } else {
       active.delete(event.step);
-      if (!quiet) print(`  ${stepLine(event, style)}`);
     }
-    if (!quiet) redraw();
+    if (quiet) return;
+    redraw();
+    if (event.state !== 'started') print(`  ${stepLine(event, style)}`);
   }
 
   function onProgress(event: ProgressEvent): void {
