@@ -94,6 +94,17 @@ describe('whole logs', () => {
     );
   });
 
+  test('a log that passes from one upper half of its positions to the next - every record read', () => {
+    const source = [700_000, 10, 700_000, 20, 30].map((length, seed) => ({
+      rmgr: 10,
+      info: 0,
+      content: content(length, seed),
+    }));
+    const wal = buildWal({ segmentSize, startLsn: farLsn, records: source, prevLsn: farLsn - 8n });
+    expect(wal.records.at(-1)!.lsn >> 32n).toBe((farLsn >> 32n) + 1n);
+    expectSame(read([wal.bytes], { startLsn: farLsn }).records, wal.records, source);
+  });
+
   test('pushed byte by byte - every record read', () => {
     const source = [10, 0, 8100, 40, 20_000, 1, 2, 3].map((length, seed) => ({
       rmgr: 10,
@@ -209,6 +220,13 @@ describe('ends', () => {
     const { reader } = read([bytes]);
     expect(reader.end).toMatchObject({ reason: 'stale', lsn: BigInt(pageStart) });
     expect(reader.lastRecordEndLsn).toBe(crossing.lsn);
+  });
+
+  test('a page that holds another length of the record that goes on there - damaged, at that record', () => {
+    const crossing = wal.records.find(record => record.lsn / 8192n !== (record.endLsn - 1n) / 8192n)!;
+    const bytes = wal.bytes.slice();
+    bytes[Number(crossing.endLsn - (crossing.endLsn % 8192n)) + 16]! ^= 8;
+    expect(read([bytes]).reader.end).toMatchObject({ reason: 'damaged', lsn: crossing.lsn });
   });
 
   test('a page of an older timeline - stale', () => {
