@@ -59,16 +59,27 @@ function cut(bytes: Uint8Array, places: readonly number[]): Uint8Array[] {
   return ends.map((end, index) => bytes.subarray(index === 0 ? 0 : ends[index - 1], end));
 }
 
+/** The first record that is not the one written in its place; -1 when none. One `expect` for each would take seconds. */
+function firstDifferent(
+  records: readonly ReadRecord[],
+  built: readonly BuiltRecord[],
+  source: readonly RecordToBuild[],
+): number {
+  const facts = ['lsn', 'endLsn', 'prevLsn', 'length', 'rmgr', 'info', 'xid'] as const;
+  return records.findIndex(
+    (record, index) =>
+      facts.some(fact => record[fact] !== built[index]?.[fact]) ||
+      Buffer.compare(record.content, source[index]?.content ?? new Uint8Array(0)) !== 0,
+  );
+}
+
 function expectSame(
   records: readonly ReadRecord[],
   built: readonly BuiltRecord[],
   source: readonly RecordToBuild[],
 ): void {
   expect(records.length).toBe(built.length);
-  records.forEach(({ content: found, ...facts }, index) => {
-    expect(facts).toEqual(built[index]);
-    expect(Buffer.compare(found, source[index]!.content ?? new Uint8Array(0))).toBe(0);
-  });
+  expect(firstDifferent(records, built, source)).toBe(-1);
 }
 
 describe('whole logs', () => {
@@ -292,10 +303,7 @@ describe('ends', () => {
           for (const [at, value] of changes) bytes[at]! ^= value;
           try {
             const { reader, records } = read(cut(bytes, places));
-            records.forEach(({ content: found, ...facts }, index) => {
-              expect(facts).toEqual(wal.records[index]);
-              expect(Buffer.compare(found, source[index]!.content)).toBe(0);
-            });
+            expect(firstDifferent(records, wal.records, source)).toBe(-1);
             if (reader.end !== null) expect(reader.end.lsn).toBeLessThanOrEqual(BigInt(bytes.length));
             const first = Math.min(...changes.map(([at]) => at));
             // A page header's change may also end the reading at the page, before the record that goes on there.
