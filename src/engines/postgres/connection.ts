@@ -27,7 +27,6 @@ export interface ConnectOptions {
  * runs a long statement notices when we are gone.
  */
 const sessionSettings: Readonly<Record<string, string>> = {
-  statement_timeout: '0',
   lock_timeout: '0',
   idle_in_transaction_session_timeout: '0',
   idle_session_timeout: '0',
@@ -67,6 +66,8 @@ export async function connect(
   const client = await connectWithSsl(target, { ...options, env, password: settings.password });
   if (options.replication !== undefined) return client;
   try {
+    // By itself and first: the timeout of the role or database counts until then, and the rest takes longer.
+    await queryRows(client, 'set up the session', { text: 'set statement_timeout = 0' });
     await queryRows(client, 'set up the session', {
       text: setSessionSql,
       values: [JSON.stringify(sessionSettings)],

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { constants } from 'node:fs';
-import { chown, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises';
+import { chown, mkdtemp, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { delay } from '../../base/abort.ts';
@@ -11,13 +11,16 @@ import type { Settings } from './recovery-settings.ts';
 import { actAs, type Owner, plainEnvironment } from './service-process.ts';
 
 const PREFIX = 'aishell-isolated-';
+const OWNER_FILE = 'aishell.pid';
 
 /** A directory for the server's socket and its configuration, which no other user can enter. */
 export async function makePrivateDirectory(owner: Owner): Promise<string> {
   // A socket's path may have 107 bytes.
   const parent = tmpdir().length <= 60 ? tmpdir() : '/tmp';
+  await removeAbandoned(parent);
   const directory = await mkdtemp(join(parent, PREFIX));
   try {
+    await writeFile(join(directory, OWNER_FILE), String(process.pid));
     await writeFile(join(directory, 'postgresql.conf'), '');
     await writeFile(join(directory, 'pg_hba.conf'), 'local all all trust\n');
     await writeFile(join(directory, 'pg_ident.conf'), '');
@@ -26,6 +29,17 @@ export async function makePrivateDirectory(owner: Owner): Promise<string> {
   } catch (error) {
     await rm(directory, { recursive: true, force: true });
     throw fileError('prepare', directory, error);
+  }
+}
+
+/** A program that was killed could not remove its directory: the next one does. Those of other users are left alone. */
+async function removeAbandoned(parent: string): Promise<void> {
+  for (const name of await readdir(parent)) {
+    if (!name.startsWith(PREFIX)) continue;
+    const directory = join(parent, name);
+    const pid = Number(await readFile(join(directory, OWNER_FILE), 'utf8').catch(() => ''));
+    if (pid > 0 && !(await isAlive(pid)))
+      await rm(directory, { recursive: true, force: true }).catch(() => undefined);
   }
 }
 

@@ -28,27 +28,49 @@ export interface RecoveryRequest {
 
 /**
  * The settings that let a server recover to a target. Only one recovery_target may be set, so the others are set empty:
- * the configuration that came with the copy may have one.
+ * the configuration that came with the copy may have one. The one that counts comes last, and must stay so: the server
+ * applies them in order, and takes even an empty one after another for a second target.
  *
- * @source PostgreSQL manual, "Recovery Target"
+ * @source PostgreSQL manual, "Recovery Target"; xlogrecovery.c, assign_recovery_target_lsn and its like
  */
 export function recoverySettings(request: RecoveryRequest): Settings {
   const { target } = request;
-  const inclusive = 'inclusive' in target && !target.inclusive ? 'off' : 'on';
+  const [name, value] = targetSetting(target);
+  const emptied = targetNames.filter(other => other !== name).map(other => [other, ''] as const);
   return {
     restore_command: request.restoreCommand,
-    recovery_target: target.kind === 'consistent' ? 'immediate' : '',
-    recovery_target_name: '',
-    recovery_target_lsn: target.kind === 'lsn' ? target.lsn : '',
-    recovery_target_time: target.kind === 'time' ? target.time : '',
-    recovery_target_xid: target.kind === 'xid' ? target.xid : '',
-    recovery_target_inclusive: inclusive,
+    ...Object.fromEntries(emptied),
+    recovery_target_inclusive: 'inclusive' in target && !target.inclusive ? 'off' : 'on',
     recovery_target_timeline: String(request.timeline),
     recovery_target_action: request.action,
     recovery_min_apply_delay: '0',
     recovery_end_command: '',
     archive_cleanup_command: '',
+    ...(name === null ? {} : { [name]: value }),
   };
+}
+
+const targetNames = [
+  'recovery_target',
+  'recovery_target_name',
+  'recovery_target_lsn',
+  'recovery_target_time',
+  'recovery_target_xid',
+] as const;
+
+function targetSetting(target: RecoveryTarget): readonly [(typeof targetNames)[number] | null, string] {
+  switch (target.kind) {
+    case 'latest':
+      return [null, ''];
+    case 'consistent':
+      return ['recovery_target', 'immediate'];
+    case 'lsn':
+      return ['recovery_target_lsn', target.lsn];
+    case 'time':
+      return ['recovery_target_time', target.time];
+    case 'xid':
+      return ['recovery_target_xid', target.xid];
+  }
 }
 
 /**
