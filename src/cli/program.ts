@@ -4,6 +4,7 @@ import { createCli } from './cli.ts';
 import { addBackupCreate } from './commands/backup-create.ts';
 import { addBackupInit } from './commands/backup-init.ts';
 import { addBackupList } from './commands/backup-list.ts';
+import { addBackupRestore } from './commands/backup-restore.ts';
 import { addBackupShow } from './commands/backup-show.ts';
 import { addBackupWal } from './commands/backup-wal.ts';
 import { addCompletion } from './commands/completion.ts';
@@ -47,6 +48,7 @@ export function createProgram(terminal: Terminal, onExitCode: (exitCode: number)
   addBackupCreate(cli, backup);
   addBackupList(cli, backup);
   addBackupShow(cli, backup);
+  addBackupRestore(cli, backup);
   addBackupWal(cli, backup);
   addDemo(cli);
   addCompletion(cli);

@@ -1,0 +1,172 @@
+import { formatAge, formatBytes, formatCount, formatSeconds } from '../../base/sizes.ts';
+import type { RestoreReport } from '../../operations/restore/restore-report.ts';
+import { type Page, printable, RULE } from './page.ts';
+import { formatTime } from './time.ts';
+
+/** What is going to be restored: target, analysis, strategy. */
+export function drawRestorePlan(page: Page, report: RestoreReport, now: Date): void {
+  const { backup, target } = report;
+  page.line();
+  page.line(`Target: ${target.requested}`);
+  page.line();
+  page.line(page.style.title('Analysis:'));
+  page.check(
+    `Base backup: ${printable(backup.name)} (${backup.id}), ${formatTime(backup.startTime)} (${age(backup.startTime, now)})`,
+  );
+  page.check(`Size: ${formatBytes(report.backupBytes)} in ${formatCount(backup.fileCount)} files`);
+  page.check(
+    `Log to replay: ${formatCount(report.logFiles)} files (${formatBytes(report.logBytes)}), without a gap`,
+  );
+  if (target.lastKept !== null)
+    page.check(`Last transaction kept: ${target.lastKept.xid}, ended ${target.lastKept.time}`);
+  if (target.firstDropped !== null) {
+    page.check(`First transaction dropped: ${target.firstDropped.xid}, ended ${target.firstDropped.time}`);
+  }
+  page.section(
+    'Recovery Strategy',
+    strategy(report).map((step, index) => `${index + 1}. ${step}`),
+  );
+}
+
+function strategy({ backup, target, mode }: RestoreReport): readonly string[] {
+  return [
+    `Start from the base backup (${formatTime(backup.startTime)})`,
+    target.lsn === null
+      ? `Replay the log to ${target.requested}`
+      : `Replay the log up to position ${target.lsn}`,
+    ...(target.firstDropped === null
+      ? []
+      : [
+          `Stop before transaction ${target.firstDropped.xid}: it and all later ones will not be in the result`,
+        ]),
+    'Verify pages, indexes, tables, foreign keys and row counts before it is opened',
+    mode === 'in-place'
+      ? 'Put it in the place of the present state, which is kept'
+      : 'Leave it stopped, as a copy that cannot reach production',
+  ];
+}
+
+/** What is going to be overwritten, before the typed confirmation. */
+export function drawRestoreWarning(page: Page, report: RestoreReport, now: Date): void {
+  const { backup, live, safety } = report;
+  page.line();
+  page.title('⚠️  RESTORE CONFIRMATION');
+  page.line('You are about to restore:');
+  page.line(`  Target: ${report.target.requested}`);
+  page.line(`  Backup: ${printable(backup.name)} (${backup.id})`);
+  page.line(`  Created: ${formatTime(backup.startTime)} (${age(backup.startTime, now)})`);
+  page.line(`  Size: ${formatBytes(report.backupBytes)}`);
+  if (live !== null) {
+    page.section('Target database', [
+      ['Instance', report.instance],
+      ['Data directory', printable(live.dataDirectory)],
+      [
+        'Server',
+        live.running ? `running, will be stopped (${report.service ?? 'unknown service'})` : 'stopped',
+      ],
+      ['Current size', live.totals === null ? null : formatBytes(live.totals.sizeBytes)],
+      ['Tables', live.totals === null ? null : formatCount(live.totals.tables)],
+      ['Rows', live.totals === null ? null : `about ${formatCount(live.totals.estimatedRows)}`],
+      ['Connections', live.totals === null ? null : formatCount(live.totals.clientConnections)],
+    ]);
+  }
+  page.line();
+  page.line(page.style.warn('⚠️  WARNING: This will OVERWRITE the current database!'));
+  page.section('What aishell will do', [
+    '1. Check that the backup is complete',
+    '2. Stop the server, restore beside the current state, replay and verify',
+    `3. Only then swap: the current state is kept${safety === null ? '' : ` for ${safety.keepDays} days`}`,
+    '4. Start the server',
+  ]);
+  page.line();
+}
+
+/** What was done. */
+export function drawRestored(page: Page, report: RestoreReport): void {
+  if (report.dryRun) {
+    page.line();
+    page.line('Nothing was changed: this was a dry run.');
+    return;
+  }
+  page.line();
+  page.line(page.style.dim(RULE));
+  page.line();
+  const good = report.problems.length === 0;
+  page.line(
+    good
+      ? page.style.good(`✅ Recovery Complete in ${formatSeconds(report.seconds)}!`)
+      : page.style.warn(`⚠️  Recovery complete in ${formatSeconds(report.seconds)}, with problems`),
+  );
+  drawVerification(page, report);
+  page.section('Recovery Summary', [
+    ['Recovery point', report.target.requested],
+    ['Position', report.recovered?.reached.lsn ?? null],
+    ['Last transaction kept', describeEdge(report.target.lastKept)],
+    ['First transaction dropped', describeEdge(report.target.firstDropped)],
+    ['Data restored', formatBytes(report.backupBytes)],
+    ['Log replayed', formatBytes(report.logBytes)],
+    ['New timeline', report.recovered === null ? null : String(report.recovered.timeline)],
+  ]);
+  if (report.copy !== null) {
+    page.section('Copy', [
+      ['Directory', report.copy.path],
+      ['Port', String(report.copy.port)],
+      ['Start it with', report.copy.startCommand],
+    ]);
+  } else {
+    page.section('Database status', [
+      `${page.style.good('✓')} Database online`,
+      ['Downtime', report.downtimeSeconds === null ? null : formatSeconds(report.downtimeSeconds)],
+    ]);
+  }
+  if (report.safety !== null) {
+    page.section(`Old state kept for ${report.safety.keepDays} days`, [
+      printable(report.safety.path),
+      ['To go back', page.style.title(report.safety.goBack)],
+    ]);
+  }
+  page.section(
+    'Problems',
+    report.problems.map(problem => `${page.style.warn('⚠️ ')} ${printable(problem)}`),
+  );
+}
+
+function drawVerification(page: Page, { recovered }: RestoreReport): void {
+  if (recovered === null) return;
+  const { checks, pages } = recovered;
+  page.line();
+  page.line(page.style.title('Verification:'));
+  if (pages === null) page.line('  - Page checksums are off on this server: pages were not checked');
+  else page.check(`Page checksums: ${formatCount(pages.pages)} pages in ${formatCount(pages.files)} files`);
+  const kinds = [
+    ['Indexes', checks.indexes],
+    ['Tables', checks.tables],
+    ['Foreign keys', checks.foreignKeys],
+    ['Row counts', checks.rows],
+  ] as const;
+  for (const [name, { total, checked, leftForTime, skipped, problems }] of kinds) {
+    const left = leftForTime === 0 ? '' : `, ${formatCount(leftForTime)} left for time`;
+    const passed = skipped.length === 0 ? '' : `, ${formatCount(skipped.length)} passed over`;
+    const text = `${name}: ${formatCount(checked)} of ${formatCount(total)} checked${left}${passed}`;
+    if (problems.length > 0)
+      page.line(`  ${page.style.bad('✗')} ${text}, ${formatCount(problems.length)} problems`);
+    else if (checked > 0 || total === 0) page.check(text);
+    else page.line(`  - ${text}`);
+  }
+  for (const { database, table, rows } of checks.rows.counted.slice(0, 20)) {
+    page.check(`${printable(database)}: ${printable(table)}: ${formatCount(rows)} rows`);
+  }
+  if (checks.withoutAmcheck.length > 0) {
+    page.line(
+      `  - amcheck is not installed in ${checks.withoutAmcheck.map(printable).join(', ')}: indexes and tables there were not checked`,
+    );
+  }
+}
+
+function describeEdge(edge: RestoreReport['target']['lastKept']): string | null {
+  return edge === null ? null : `${edge.xid}, ended ${edge.time}`;
+}
+
+function age(iso: string, now: Date): string {
+  return formatAge(now.getTime() - Date.parse(iso));
+}
