@@ -2,7 +2,8 @@ import { chmod, chown, lchown, mkdir, readdir, readFile, rm, symlink, unlink, wr
 import { dirname, join } from 'node:path';
 import { fileError } from '../../base/errors.ts';
 import { formatTablespaceMap, neutraliseConfiguration, parseTablespaceMap, settingLine, type Settings, stripSettingsBlock } from '../../engines/postgres/recovery-settings.ts';
-import { classifyLogFileName } from '../../engines/postgres/lsn.ts';
+import type { ControlFile } from '../../engines/postgres/control-file.ts';
+import { classifyLogFileName, segmentStart } from '../../engines/postgres/lsn.ts';
 import type { BackupFacts } from '../../repository/manifest.ts';
 import { COPY_MARKER } from '../log/archive-segment.ts';
 import type { Owner } from './restore-files.ts';
@@ -49,8 +50,13 @@ export async function prepareRecovery(layout: Layout, backup: BackupFacts, owner
   await makeOwned(join(dataDirectory, 'pg_wal', 'archive_status'), owner);
 }
 
-/** After the recovery: the settings of the backup are back, and the log of the timelines before is gone from pg_wal. */
-export async function finishRecovery(layout: Layout, newTimeline: number): Promise<{ readonly newLogFiles: readonly string[] }> {
+/**
+ * After the recovery: the settings of the backup are back, and the log of the timelines before is gone from pg_wal.
+ *
+ * @returns the files of the new timeline that are complete: its history, and segments before the one it ended in; those
+ * behind are old files under new names, kept by the server for later
+ */
+export async function finishRecovery(layout: Layout, control: Pick<ControlFile, 'checkpoint' | 'walSegmentSize'>): Promise<{ readonly newLogFiles: readonly string[] }> {
   const { dataDirectory } = layout;
   const auto = join(dataDirectory, 'postgresql.auto.conf');
   const text = stripSettingsBlock(await readText(`${auto}.restored`));
@@ -59,11 +65,12 @@ export async function finishRecovery(layout: Layout, newTimeline: number): Promi
   const directory = join(dataDirectory, 'pg_wal');
   const newLogFiles: string[] = [];
   for (const name of await readdir(directory)) {
-    const kind = classifyLogFileName(name);
+    const kind = classifyLogFileName(name, control.walSegmentSize);
     if (kind === null) continue;
+    const { timeline, lsn } = control.checkpoint;
     // After a clean stop the server needs nothing from before; left here, it would be archived a second time.
-    if (kind.timeline < newTimeline && kind.kind !== 'history') await unlink(join(directory, name));
-    else if (kind.timeline === newTimeline) newLogFiles.push(name);
+    if (kind.timeline < timeline && kind.kind !== 'history') await unlink(join(directory, name));
+    else if (kind.timeline === timeline && (kind.lsn ?? 0n) < segmentStart(lsn, control.walSegmentSize)) newLogFiles.push(name);
   }
   return { newLogFiles };
 }

@@ -8,7 +8,8 @@ import { openLogView } from '../log/log-view.ts';
 import { findBackup } from '../backup/list-backups.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import type { RecoveryRequest, ResolvedTarget } from './recovery-request.ts';
-import { resolveTarget, type UsableLog } from './resolve-target.ts';
+import { logTransactions, type LogTransactions } from '../log/log-transactions.ts';
+import { resolveTarget } from './resolve-target.ts';
 
 /** What a recovery reads and where it stops. Plain facts: it can be printed, drawn and checked. */
 export interface RecoveryPlan {
@@ -82,9 +83,9 @@ async function choose(candidates: Candidates): Promise<Chosen> {
     request.kind === 'latest' || (request.kind === 'time' ? timeUs(backup.stopTime) <= request.timeUs : parseLsn(backup.stopLsn) <= request.lsn);
   const manifest = usable.find(each => fits(each.backup));
   if (manifest === undefined) throw beforeFirst(usable);
-  const log = usableLog(view, manifest.backup);
+  const log = usableLog(view, manifest.backup, signal);
   if (log === null) return chooseWithoutLog(manifest, request);
-  const resolved = await resolveTarget(log, request, signal);
+  const resolved = await resolveTarget(log, request);
   if (resolved.lsn !== null && resolved.lsn >= log.to) throw beyondLog(view, log, formatLsn(resolved.lsn));
   return { manifest, resolved, to: resolved.lsn === null ? log.to : afterTarget(resolved.lsn, log) };
 }
@@ -92,10 +93,10 @@ async function choose(candidates: Candidates): Promise<Chosen> {
 async function chooseForXid(candidates: Candidates, request: Extract<RecoveryRequest, { kind: 'xid' }>): Promise<Chosen> {
   let missing: unknown = beforeFirst(candidates.usable);
   for (const manifest of candidates.usable) {
-    const log = usableLog(candidates.view, manifest.backup);
+    const log = usableLog(candidates.view, manifest.backup, candidates.signal);
     if (log === null) continue;
     try {
-      const resolved = await resolveTarget(log, request, candidates.signal);
+      const resolved = await resolveTarget(log, request);
       if (resolved.lsn !== null && resolved.lsn >= parseLsn(manifest.backup.stopLsn)) return { manifest, resolved, to: afterTarget(resolved.lsn, log) };
     } catch (error) {
       if (!(error instanceof AppError) || error.code !== 'LOG_NOT_FOUND') throw error;
@@ -117,15 +118,15 @@ function chooseWithoutLog(manifest: Manifest, request: RecoveryRequest): Chosen 
 }
 
 /** The archived log from a backup's start on, as far as there is no gap; null when it does not even reach the backup's end. */
-function usableLog(view: LogView, backup: BackupFacts): UsableLog | null {
+function usableLog(view: LogView, backup: BackupFacts, signal: AbortSignal): LogTransactions | null {
   const from = parseLsn(backup.startLsn);
   const to = view.firstMissing(from);
-  if (to >= parseLsn(backup.stopLsn)) return { view, from, to };
+  if (to >= parseLsn(backup.stopLsn)) return logTransactions(view, { from, to }, signal);
   if (backup.logIncluded && view.nameAt(from) === null) {
     // Its own log lies in the backup; the archive may go on behind it.
     const next = segmentStart(parseLsn(backup.stopLsn), view.segmentSize);
     const end = view.firstMissing(next);
-    return end > next ? { view, from: next, to: end } : null;
+    return end > next ? logTransactions(view, { from: next, to: end }, signal) : null;
   }
   if (backup.logIncluded) return null;
   throw new AppError('TARGET_UNREACHABLE', `unable to use backup '${backup.id}': log segment '${view.expectedName(to)}' is missing from the archive`, {
@@ -134,7 +135,7 @@ function usableLog(view: LogView, backup: BackupFacts): UsableLog | null {
   });
 }
 
-function beyondLog(view: LogView, log: UsableLog, wanted: string): AppError {
+function beyondLog(view: LogView, log: LogTransactions, wanted: string): AppError {
   return new AppError('TARGET_UNREACHABLE', `unable to recover to ${wanted}: the archived log ends at ${formatLsn(log.to)}, where segment '${view.expectedName(log.to)}' is missing`, {
     hint: 'Use --latest for the end of the log, or bring the missing segment into the archive with `aishell backup wal-archive`.',
     details: { missing: view.expectedName(log.to), end: formatLsn(log.to) },
@@ -142,7 +143,7 @@ function beyondLog(view: LogView, log: UsableLog, wanted: string): AppError {
 }
 
 /** The segment of the record at the target, and one more: the record may go on in it. */
-function afterTarget(lsn: bigint, log: UsableLog): bigint {
+function afterTarget(lsn: bigint, log: LogTransactions): bigint {
   const to = nextSegment(nextSegment(lsn, log.view.segmentSize), log.view.segmentSize);
   return to < log.to ? to : log.to;
 }

@@ -53,12 +53,12 @@ export async function recoverDirectory(
     onEvent, signal,
   });
   await runStep(onEvent, { id: 'promote', title: 'Opened on a new timeline, stopped cleanly' }, () => open(server, reached, options));
-  const { checkpoint } = await readControlFile(layout.dataDirectory);
-  const { newLogFiles } = await finishRecovery(layout, checkpoint.timeline);
+  const control = await readControlFile(layout.dataDirectory);
+  const { newLogFiles } = await finishRecovery(layout, control);
   const pages = backup.pageChecksums ? await checkPages(layout, recovery, options) : null;
   await runStep(onEvent, { id: 'sync', title: 'Everything flushed to disk' }, () => syncDirectories(layout));
   refuseProblems(checks, pages, plan);
-  return { reached, timeline: checkpoint.timeline, newLogFiles, checks, pages };
+  return { reached, timeline: control.checkpoint.timeline, newLogFiles, checks, pages };
 }
 
 function targetOf(plan: RecoveryPlan): RecoveryTarget {

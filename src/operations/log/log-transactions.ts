@@ -1,0 +1,62 @@
+import { nextSegment, segmentStart } from '../../engines/postgres/lsn.ts';
+import { scanSegments } from '../../engines/postgres/wal-scan.ts';
+import type { WalTransaction } from '../../engines/postgres/wal-transactions.ts';
+import type { LogView } from './log-view.ts';
+
+/** The ends of transactions in the archived log, segment by segment; each segment is read and decoded once. */
+export interface LogTransactions {
+  readonly view: LogView;
+  /** The start of the first usable segment. */
+  readonly first: bigint;
+  /** Where the log is sure to be whole from: what is before may belong to a record that began earlier. */
+  readonly from: bigint;
+  /** The start of the first missing segment. */
+  readonly to: bigint;
+  /** Commits and aborts whose records start in the segment at `lsn`, in the order of the log. */
+  inSegment(lsn: bigint): Promise<readonly WalTransaction[]>;
+}
+
+/** Enough for the records that cross into the next segment; a commit of thousands of subtransactions may need more. */
+const HEAD_BYTES = 256 * 1024;
+const SEGMENTS_HELD = 2;
+
+export function logTransactions(view: LogView, range: { readonly from: bigint; readonly to: bigint }, signal: AbortSignal): LogTransactions {
+  const decoded = new Map<bigint, readonly WalTransaction[]>();
+  const held = new Map<bigint, Promise<Uint8Array>>();
+  const bytesAt = (lsn: bigint): Promise<Uint8Array> => {
+    const known = held.get(lsn);
+    if (known !== undefined) return known;
+    const bytes = view.read(lsn);
+    for (const old of [...held.keys()].slice(0, Math.max(0, held.size - SEGMENTS_HELD + 1))) held.delete(old);
+    held.set(lsn, bytes);
+    return bytes;
+  };
+  const decode = async (lsn: bigint, headBytes: number): Promise<readonly WalTransaction[]> => {
+    const next = nextSegment(lsn, view.segmentSize);
+    async function* pieces(): AsyncGenerator<{ lsn: bigint; bytes: Uint8Array }, void, undefined> {
+      yield { lsn, bytes: await bytesAt(lsn) };
+      // A record may go on in the next segment; one that is no transaction's end is none of ours.
+      if (next < range.to) yield { lsn: next, bytes: (await bytesAt(next)).subarray(0, headBytes) };
+    }
+    const found: WalTransaction[] = [];
+    let unfinished: bigint | null = null;
+    const options = { segmentSize: view.segmentSize, systemIdentifier: view.owner.systemIdentifier, verifyCrc: next >= range.to };
+    for await (const scan of scanSegments(pieces(), options)) {
+      for (const transaction of scan.transactions) if (transaction.kind !== 'prepare' && transaction.lsn < next) found.push(transaction);
+      unfinished = scan.incompleteRecordLsn;
+    }
+    if (unfinished !== null && unfinished < next && headBytes < view.segmentSize && next < range.to) return decode(lsn, view.segmentSize);
+    return found;
+  };
+  return {
+    view, from: range.from, to: range.to, first: segmentStart(range.from, view.segmentSize),
+    async inSegment(lsn) {
+      signal.throwIfAborted();
+      const known = decoded.get(lsn);
+      if (known !== undefined) return known;
+      const found = await decode(lsn, HEAD_BYTES);
+      decoded.set(lsn, found);
+      return found;
+    },
+  };
+}
