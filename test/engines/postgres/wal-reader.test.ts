@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { AppError } from '../../../src/base/errors.ts';
 import { MIB } from '../../../src/base/sizes.ts';
 import { parseLsn } from '../../../src/engines/postgres/lsn.ts';
@@ -10,6 +10,9 @@ import {
 } from '../../../src/engines/postgres/wal-reader.ts';
 import type { WalRecord } from '../../../src/engines/postgres/wal-record.ts';
 import { type BuiltRecord, buildWal, MAGIC, type RecordToBuild } from './wal-builder.ts';
+
+// Hundreds of logs are built and read in one test: under a second, but for a machine that is busy with other tests.
+vi.setConfig({ testTimeout: 30_000 });
 
 const segmentSize = MIB;
 /** Beyond the positions that a JavaScript number holds exactly, with its lower half about to overflow. */
