@@ -2,9 +2,8 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { z } from 'zod';
 import { exitCodes } from '../src/base/codes.ts';
-import { configSchema } from '../src/config/schema.ts';
+import { configJsonSchema } from '../src/config/schema.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
@@ -27,7 +26,7 @@ const exitCodeMeanings: Readonly<Record<number, string>> = {
 export function generatedDocs(): ReadonlyMap<string, string> {
   return new Map([
     ['docs/errors.md', errorsPage(readFileSync(join(root, 'src/base/codes.ts'), 'utf8'))],
-    ['docs/aishell.schema.json', `${JSON.stringify(z.toJSONSchema(configSchema), null, 2)}\n`],
+    ['docs/aishell.schema.json', `${JSON.stringify(configJsonSchema(), null, 2)}\n`],
   ]);
 }
 

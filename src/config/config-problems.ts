@@ -1,7 +1,7 @@
 import { type Document, isMap, isNode, isPair, isScalar, type LineCounter, type Node } from 'yaml';
-import { z } from 'zod';
+import type { z } from 'zod';
 import { didYouMean } from '../base/did-you-mean.ts';
-import { configSchema, instanceSchema } from './schema.ts';
+import { configJsonSchema, instanceSchema } from './schema.ts';
 
 export interface ConfigProblem {
   /** From 1. */
@@ -112,7 +112,7 @@ interface SchemaNode {
 
 /** The keys that may stand at a path: read from the JSON Schema, so that they cannot fall behind the schema. */
 function knownKeys(path: Path): readonly string[] {
-  let nodes: readonly SchemaNode[] = [z.toJSONSchema(configSchema) as SchemaNode];
+  let nodes: readonly SchemaNode[] = [configJsonSchema() as SchemaNode];
   const alternatives = (node: SchemaNode): readonly SchemaNode[] => node.anyOf ?? node.oneOf ?? [node];
   nodes = nodes.flatMap(alternatives);
   for (const key of path) {

@@ -96,3 +96,8 @@ export const configSchema = z
 
 /** aishell.yaml as it was written. */
 export type RawConfig = z.infer<typeof configSchema>;
+
+/** The same as JSON Schema: for editors, and for looking up which keys may stand where. */
+export function configJsonSchema(): Readonly<Record<string, unknown>> {
+  return z.toJSONSchema(configSchema);
+}
