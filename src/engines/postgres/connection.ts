@@ -7,8 +7,6 @@ import { connectionError, statementError } from './connection-errors.ts';
 import { findPassword } from './connection-password.ts';
 import { type ConnectionSettings, type ConnectionTarget, resolveTarget } from './connection-target.ts';
 
-export type { ConnectionSettings } from './connection-target.ts';
-
 export interface ConnectOptions {
   /** Instead of the settings' own. */
   readonly database?: string;
