@@ -121,8 +121,7 @@ class Repository:
             *lines, rest = (rest + body).split(b"\n")
             for line in map(json.loads, lines):
                 kind, name = line["t"], line["p"]
-                bad = DOTS & set(name.split("/")) or {"\0", "\\"} & set(name) or (kind == "config" and "/" in name)
-                bad = bad or kind not in ("dir", "file", "config")
+                bad = DOTS & set(name.split("/")) or {"\0", "\\"} & set(name) or kind not in ("dir", "file", "config")
                 need(not bad, f"the manifest holds a dangerous path or a line of an unknown kind, {line['t']} {name!r}")
                 # A tablespace goes beside the data directory; the server makes the link, by tablespace_map.
                 beside = ".config" if kind == "config" else ".tablespaces" if name.startswith("pg_tblspc/") else ""

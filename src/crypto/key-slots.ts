@@ -57,11 +57,10 @@ export async function wrapKey(
   };
 }
 
-/** Opens a slot; null when the secret is not the one it was made for (or the slot was changed). @throws CORRUPT */
+/** Opens a slot as {@link parseKeySlot} gives it; null when the secret is not the one it was made for (or the slot was changed). */
 export async function unwrapKey(slot: KeySlot, secret: SlotSecret, repositoryId: string): Promise<Uint8Array | null> {
   if (slot.kind !== secret.kind) return null;
   const sealed = Buffer.from(slot.wrapped, 'base64');
-  if (sealed.length !== NONCE_BYTES + KEY_BYTES + TAG_BYTES) throw damagedSlot(slot.id, 'its wrapped key has the wrong length');
   const decipher = createDecipheriv('aes-256-gcm', await wrappingKey(secret, slot.kdf), sealed.subarray(0, NONCE_BYTES));
   decipher.setAAD(slotContext(repositoryId, slot.generation, slot.id));
   decipher.setAuthTag(sealed.subarray(-TAG_BYTES));
@@ -80,16 +79,19 @@ export function parseKeySlot(bytes: Uint8Array, path: string): KeySlot {
   } catch (error) {
     throw damagedSlot(path, 'it is not JSON', error);
   }
+  if (typeof slot !== 'object' || slot === null) throw damagedSlot(path, 'it is not a JSON object');
   if (slot.format !== 1) throw new AppError('UNSUPPORTED', `unable to read key slot '${path}': format ${String(slot.format)} is not known`);
   const { kdf } = slot;
   const strings = [slot.id, slot.label, slot.created, slot.wrapped, kdf?.salt];
   if (!Number.isSafeInteger(slot.generation) || slot.generation < 1 || strings.some(text => typeof text !== 'string')) {
     throw damagedSlot(path, 'members are missing');
   }
+  if (Buffer.from(slot.wrapped, 'base64').length !== NONCE_BYTES + KEY_BYTES + TAG_BYTES) throw damagedSlot(path, 'its wrapped key has the wrong length');
   if (slot.kind === 'passphrase' && kdf.name === 'scrypt') {
     // A hostile slot must not make us allocate without bound: memory is 128 * N * r bytes.
-    const bounded = [kdf.N, kdf.r, kdf.p].every(Number.isSafeInteger) && kdf.N <= 1 << 20 && kdf.r <= 16 && kdf.p <= 4;
-    if (!bounded) throw damagedSlot(path, 'its scrypt cost is out of bounds');
+    const bounded = [kdf.N, kdf.r, kdf.p].every(each => Number.isSafeInteger(each) && each >= 1) && kdf.N <= 1 << 20 && kdf.r <= 16 && kdf.p <= 4;
+    const isPowerOfTwo = kdf.N >= 2 && (kdf.N & (kdf.N - 1)) === 0;
+    if (!bounded || !isPowerOfTwo) throw damagedSlot(path, 'its scrypt cost is out of bounds');
     return slot;
   }
   if (slot.kind === 'key-file' && kdf.name === 'hkdf-sha256') return slot;
@@ -130,6 +132,7 @@ function slotContext(repositoryId: string, generation: number, slotId: string): 
 
 function damagedSlot(path: string, why: string, cause?: unknown): AppError {
   return new AppError('CORRUPT', `unable to read key slot '${path}': ${why}`, {
-    hint: 'Other slots may still open the repository; restore this object from another copy.', cause,
+    hint: 'Other slots may still open the repository; restore this object from another copy.',
+    details: { object: path }, cause,
   });
 }

@@ -39,17 +39,24 @@ export function encodeHeader(header: ObjectHeader): Buffer {
 export function parseHeader(bytes: Uint8Array, path: string): ObjectHeader {
   const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (view.length < HEADER_BYTES || !view.subarray(0, 7).equals(MAGIC.subarray(0, 7))) {
-    throw new AppError('CORRUPT', `object '${path}' is damaged: it does not begin with a header`);
+    throw damagedHeader(path, 'it does not begin with a header');
   }
   const version = view.readUInt16LE(8);
   if (view[7] !== MAGIC[7] || version !== FORMAT_VERSION || view.readUInt32LE(16) !== 0) {
     throw new AppError('UNSUPPORTED', `unable to read object '${path}': its format version or features are not known`, {
       hint: 'It may be damaged, or written by a newer version of aishell: then install that one.',
+      details: { object: path },
     });
   }
+  // What is authenticated is a header made anew from what was read, so these bytes must be looked at here.
+  if (view[11] !== 0 || view.readUInt32LE(20) !== 0) throw damagedHeader(path, 'bytes of its header that are zero were changed');
   const kind = (Object.keys(objectKinds) as ObjectKind[]).find(name => objectKinds[name] === view[10]);
-  if (kind === undefined) throw new AppError('CORRUPT', `object '${path}' is damaged: its kind ${String(view[10])} is not known`);
+  if (kind === undefined) throw damagedHeader(path, `its kind ${String(view[10])} is not known`);
   return { kind, generation: view.readUInt32LE(12), objectId: view.subarray(24, 40) };
+}
+
+function damagedHeader(path: string, why: string): AppError {
+  return new AppError('CORRUPT', `object '${path}' is damaged: ${why}`, { details: { object: path } });
 }
 
 /**

@@ -25,7 +25,7 @@ export async function openManifest(repository: Repository, backup: { readonly in
   return { path, backup: facts, packs: object.footer['packs'] as readonly PackFacts[], object };
 }
 
-/** The lines in their order. Every path was checked: none leads outside the target directory, none comes twice. @throws CORRUPT */
+/** The lines in their order. Every path was checked: none leads outside the target directory. One may come twice in a hostile manifest, so files are only ever created, never opened again. @throws CORRUPT */
 export async function* manifestLines(repository: Repository, manifest: Manifest, options: CallOptions = {}): AsyncGenerator<ManifestLine, void, undefined> {
   let rest = '';
   const decoder = new TextDecoder('utf-8', { fatal: true });
@@ -62,7 +62,7 @@ function parseLine(text: string, manifest: Manifest): ManifestLine {
   if (line.t === 'dir') return line;
   let total = 0;
   for (const [length, pack, , , , raw, start] of line.c) {
-    if (manifest.packs[pack] === undefined || start + length > raw || length < 0) {
+    if (manifest.packs[pack] === undefined || start + length > raw || length < 0 || start < 0) {
       throw new AppError('CORRUPT', `object '${manifest.path}' is damaged: file '${line.p}' refers to what is not there`);
     }
     total += length;

@@ -58,23 +58,30 @@ export async function openRepository(storage: Storage, secret: SlotSecret, optio
   }
   const facts = parseFacts(bytes);
   const keys = new Map<number, Uint8Array>();
-  for (const slot of await readSlots(storage, options)) {
+  const { slots, problems } = await readSlots(storage, options);
+  for (const slot of slots) {
     if (slot.kind !== secret.kind || keys.has(slot.generation)) continue;
     const key = await unwrapKey(slot, secret, facts.id);
     if (key !== null) keys.set(slot.generation, key);
   }
-  if (keys.size === 0) throw wrongKey(secret, storage);
+  if (keys.size === 0) throw problems[0] ?? wrongKey(secret, storage);
   return { id: facts.id, storage, keyring: new Keyring(keys) };
 }
 
-/** Every key slot, oldest generation first. */
-export async function readSlots(storage: Storage, options: CallOptions = {}): Promise<KeySlot[]> {
+/** Every key slot, oldest generation first. One that cannot be read is a problem of its own: another may still open. */
+export async function readSlots(storage: Storage, options: CallOptions): Promise<{ readonly slots: readonly KeySlot[]; readonly problems: readonly AppError[] }> {
   const slots: KeySlot[] = [];
+  const problems: AppError[] = [];
   for await (const { key } of storage.list(KEYS_PREFIX, options)) {
     const bytes = await storage.get(key, undefined, options);
-    if (bytes !== null) slots.push(parseKeySlot(bytes, key));
+    try {
+      if (bytes !== null) slots.push(parseKeySlot(bytes, key));
+    } catch (error) {
+      if (!(error instanceof AppError)) throw error;
+      problems.push(error);
+    }
   }
-  return slots;
+  return { slots, problems };
 }
 
 function parseFacts(bytes: Uint8Array): RepositoryFacts {
