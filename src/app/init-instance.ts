@@ -16,7 +16,12 @@ import { archivingOf } from '../operations/backup/analyze-instance.ts';
 import { putIdentity } from '../repository/identity.ts';
 import { checkInstanceName } from '../repository/layout.ts';
 import { probeStorage } from '../repository/probe.ts';
-import { createRepository, openRepository, type Repository, repositoryExistsAt } from '../repository/repository.ts';
+import {
+  createRepository,
+  openRepository,
+  type Repository,
+  repositoryExistsAt,
+} from '../repository/repository.ts';
 import { openStorage, parseStorageLocation } from '../storage/registry.ts';
 import type { Storage } from '../storage/storage.ts';
 import { connectionOf } from './open-instance.ts';
@@ -62,50 +67,101 @@ export interface InitResult {
  *
  * @throws EXISTS, DATABASE_UNREACHABLE, KEY_WRONG, STORAGE_DENIED, …; what was written before a failure can be used again
  */
-export async function initInstance(request: InitRequest, options: { readonly signal: AbortSignal; readonly onEvent: OnEvent }): Promise<InitResult> {
+export async function initInstance(
+  request: InitRequest,
+  options: { readonly signal: AbortSignal; readonly onEvent: OnEvent },
+): Promise<InitResult> {
   const { onEvent, signal } = options;
   const name = checkInstanceName(request.name ?? 'production');
   const configFile = request.configFile ?? defaultConfigFile();
   const text = await readIfThere(configFile);
   const config = text === null ? null : parseConfig(text, configFile);
-  const newInstance = { name, connection: request.url ?? 'postgresql:///postgres', password: request.password };
+  const newInstance = {
+    name,
+    connection: request.url ?? 'postgresql:///postgres',
+    password: request.password,
+  };
   const changedText = text === null ? null : withInstance(text, newInstance);
-  const facts = await runStep(onEvent, { id: 'server', title: 'Server found', detail: found => `PostgreSQL ${found.version}, ${found.dataDirectory}` }, () =>
-    askServer({ ...newInstance, env: request.env }, signal),
+  const facts = await runStep(
+    onEvent,
+    {
+      id: 'server',
+      title: 'Server found',
+      detail: found => `PostgreSQL ${found.version}, ${found.dataDirectory}`,
+    },
+    () => askServer({ ...newInstance, env: request.env }, signal),
   );
   const owner = await serverOwner(facts.dataDirectory);
   const location = resolveStorage(config, request.storage);
   const storage = openStorage(parseStorageLocation(location), request.env);
   await makeLocalRoot(location, owner);
-  await runStep(onEvent, { id: 'storage', title: 'Storage can be written and refuses to overwrite', detail: () => storage.description }, () => probeStorage(storage));
-  const keyFile = request.passphrase === null && config === null ? join(dirname(configFile), 'aishell.key') : null;
-  const opened = await runStep(onEvent, { id: 'repository', title: 'Repository ready', detail: made => (made.created ? 'created' : 'exists') }, () =>
-    openOrCreate({ storage, config, keyFile, owner, request }),
+  await runStep(
+    onEvent,
+    {
+      id: 'storage',
+      title: 'Storage can be written and refuses to overwrite',
+      detail: () => storage.description,
+    },
+    () => probeStorage(storage),
+  );
+  const keyFile =
+    request.passphrase === null && config === null ? join(dirname(configFile), 'aishell.key') : null;
+  const opened = await runStep(
+    onEvent,
+    { id: 'repository', title: 'Repository ready', detail: made => (made.created ? 'created' : 'exists') },
+    () => openOrCreate({ storage, config, keyFile, owner, request }),
   );
   await putIdentity(opened.repository, {
-    instance: name, engine: 'postgresql', systemIdentifier: facts.systemIdentifier, serverVersion: facts.versionNumber, created: new Date().toISOString(),
+    instance: name,
+    engine: 'postgresql',
+    systemIdentifier: facts.systemIdentifier,
+    serverVersion: facts.versionNumber,
+    created: new Date().toISOString(),
   });
   if (changedText !== null) await replaceFile(configFile, changedText, { mode: 0o644, owner });
   else {
     const key = keyFile === null ? { passphrase: request.passphrase ?? '' } : { file: keyFile };
-    const first = newConfigText({ instance: newInstance, storage: location, key, schema: request.schemaPath });
+    const first = newConfigText({
+      instance: newInstance,
+      storage: location,
+      key,
+      schema: request.schemaPath,
+    });
     await writeNewFile(configFile, first, { mode: 0o644, owner });
   }
   return {
-    instance: name, configFile, storage: storage.description, repositoryId: opened.repository.id, repositoryCreated: opened.created, keyFile,
-    recoveryPassphrase: opened.recoveryPassphrase, serverVersion: facts.version, systemIdentifier: facts.systemIdentifier,
-    archiving: archivingOf(facts), restartNeeded: facts.archiveMode === 'off', archiveSql: archiveSql(facts, { ...request, configFile, name }),
+    instance: name,
+    configFile,
+    storage: storage.description,
+    repositoryId: opened.repository.id,
+    repositoryCreated: opened.created,
+    keyFile,
+    recoveryPassphrase: opened.recoveryPassphrase,
+    serverVersion: facts.version,
+    systemIdentifier: facts.systemIdentifier,
+    archiving: archivingOf(facts),
+    restartNeeded: facts.archiveMode === 'off',
+    archiveSql: archiveSql(facts, { ...request, configFile, name }),
   };
 }
 
 /** The statements that make a server archive into the repository. */
-export function archiveSql(facts: Pick<ServerFacts, 'archiveMode'>, target: { readonly programPath: string; readonly configFile: string; readonly name: string }): string[] {
+export function archiveSql(
+  facts: Pick<ServerFacts, 'archiveMode'>,
+  target: { readonly programPath: string; readonly configFile: string; readonly name: string },
+): string[] {
   // archive_command goes through a shell, the statement through SQL: each wants its own quoting.
-  const shell = (word: string): string => (/^[A-Za-z0-9_./:@-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
+  const shell = (word: string): string =>
+    /^[A-Za-z0-9_./:@-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
   // A literal % in a path would be taken for one of PostgreSQL's placeholders.
   const command = `${[target.programPath, '--config', target.configFile, '--instance', target.name].map(word => shell(word).replaceAll('%', '%%')).join(' ')} backup wal-archive %p`;
-  const sql = [`ALTER SYSTEM SET archive_command = '${command.replaceAll("'", "''")}'`, "ALTER SYSTEM SET archive_timeout = '60s'"];
-  return facts.archiveMode === 'off' ? ['ALTER SYSTEM SET archive_mode = on', ...sql] : [...sql, 'SELECT pg_reload_conf()'];
+  const sql = [
+    `ALTER SYSTEM SET archive_command = '${command.replaceAll("'", "''")}'`,
+    "ALTER SYSTEM SET archive_timeout = '60s'",
+  ];
+  return facts.archiveMode === 'off'
+    ? ['ALTER SYSTEM SET archive_mode = on', ...sql]
+    : [...sql, 'SELECT pg_reload_conf()'];
 }
 
 type Owner = { readonly uid: number; readonly gid: number } | null;
@@ -116,11 +172,24 @@ interface Opened {
   readonly recoveryPassphrase: string | null;
 }
 
-async function openOrCreate(target: { readonly storage: Storage; readonly config: Config | null; readonly keyFile: string | null; readonly owner: Owner; readonly request: InitRequest }): Promise<Opened> {
+async function openOrCreate(target: {
+  readonly storage: Storage;
+  readonly config: Config | null;
+  readonly keyFile: string | null;
+  readonly owner: Owner;
+  readonly request: InitRequest;
+}): Promise<Opened> {
   const { storage, config, request } = target;
-  const given: SlotSecret | null = request.passphrase === null ? null : { kind: 'passphrase', passphrase: (await resolveSecretRef(request.passphrase, { env: request.env })).reveal() };
+  const given: SlotSecret | null =
+    request.passphrase === null
+      ? null
+      : {
+          kind: 'passphrase',
+          passphrase: (await resolveSecretRef(request.passphrase, { env: request.env })).reveal(),
+        };
   if (await repositoryExistsAt(storage)) {
-    const secret = config === null ? given : await readRepositoryKey(config.repository.key, { env: request.env });
+    const secret =
+      config === null ? given : await readRepositoryKey(config.repository.key, { env: request.env });
     if (secret === null) {
       throw new AppError('EXISTS', `there is a repository already at ${storage.description}`, {
         hint: 'To use it, give what opens it: `--passphrase env:NAME`, or `--config` with its aishell.yaml. Or choose another --storage.',
@@ -130,10 +199,18 @@ async function openOrCreate(target: { readonly storage: Storage; readonly config
   }
   if (config !== null) {
     const secret = await readRepositoryKey(config.repository.key, { env: request.env });
-    return { repository: await createRepository(storage, [{ secret, label: 'configured' }]), created: true, recoveryPassphrase: null };
+    return {
+      repository: await createRepository(storage, [{ secret, label: 'configured' }]),
+      created: true,
+      recoveryPassphrase: null,
+    };
   }
   if (given !== null || target.keyFile === null) {
-    return { repository: await createRepository(storage, [{ secret: given as SlotSecret, label: 'passphrase' }]), created: true, recoveryPassphrase: null };
+    return {
+      repository: await createRepository(storage, [{ secret: given as SlotSecret, label: 'passphrase' }]),
+      created: true,
+      recoveryPassphrase: null,
+    };
   }
   const keyText = newKeyFile();
   await writeNewFile(target.keyFile, keyText, { mode: 0o600, owner: target.owner });
@@ -152,8 +229,19 @@ function newPassphrase(): string {
   return Array.from({ length: 8 }, (_, group) => symbols.slice(group * 5, group * 5 + 5).join('')).join('-');
 }
 
-async function askServer(instance: { readonly name: string; readonly connection: string; readonly password: string | null; readonly env: NodeJS.ProcessEnv }, signal: AbortSignal): Promise<ServerFacts> {
-  const settings = connectionOf({ ...instance, engine: 'postgresql', dataDirectory: null, binaries: null, service: { kind: 'auto' } }, instance.env);
+async function askServer(
+  instance: {
+    readonly name: string;
+    readonly connection: string;
+    readonly password: string | null;
+    readonly env: NodeJS.ProcessEnv;
+  },
+  signal: AbortSignal,
+): Promise<ServerFacts> {
+  const settings = connectionOf(
+    { ...instance, engine: 'postgresql', dataDirectory: null, binaries: null, service: { kind: 'auto' } },
+    instance.env,
+  );
   const client = await connect(settings, { signal });
   try {
     return await readServerFacts(client, signal);
@@ -163,17 +251,24 @@ async function askServer(instance: { readonly name: string; readonly connection:
 }
 
 function defaultConfigFile(): string {
-  return process.getuid?.() === 0 ? '/etc/aishell/aishell.yaml' : join(homedir(), '.config', 'aishell', 'aishell.yaml');
+  return process.getuid?.() === 0
+    ? '/etc/aishell/aishell.yaml'
+    : join(homedir(), '.config', 'aishell', 'aishell.yaml');
 }
 
 function resolveStorage(config: Config | null, given: string | null): string {
   if (config !== null) {
     if (given === null || given === config.repository.storage) return config.repository.storage;
-    throw new AppError('USAGE', `unable to use storage '${given}': the configuration has '${config.repository.storage}'`, {
-      hint: 'Leave out --storage, or make another configuration with --config.',
-    });
+    throw new AppError(
+      'USAGE',
+      `unable to use storage '${given}': the configuration has '${config.repository.storage}'`,
+      {
+        hint: 'Leave out --storage, or make another configuration with --config.',
+      },
+    );
   }
-  if (given === null) return process.getuid?.() === 0 ? '/var/backups/aishell' : join(homedir(), 'aishell-backups');
+  if (given === null)
+    return process.getuid?.() === 0 ? '/var/backups/aishell' : join(homedir(), 'aishell-backups');
   return given.includes('://') || isAbsolute(given) ? given : resolve(given);
 }
 

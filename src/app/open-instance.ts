@@ -6,7 +6,7 @@ import { type ConnectionSettings, parseConnectionUrl } from '../engines/postgres
 import type { InstanceContext } from '../operations/instance-context.ts';
 import { checkInstanceName } from '../repository/layout.ts';
 import { parseStorageLocation } from '../storage/registry.ts';
-import { openConfiguredRepository, type OpenOptions } from './open-repository.ts';
+import { type OpenOptions, openConfiguredRepository } from './open-repository.ts';
 
 /** Most instances have some processors to spare for a backup, not all of them. */
 const WORKERS_AT_MOST = 8;

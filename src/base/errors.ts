@@ -69,8 +69,13 @@ export function toErrorRecord(error: unknown): ErrorRecord {
       ...(error.details === undefined ? {} : { details: error.details }),
     };
   }
-  if (error instanceof Error && error.name === 'AbortError') return { code: 'CANCELLED', message: 'cancelled' };
-  return { code: 'BUG', message: messageOf(error), details: { stack: error instanceof Error ? error.stack : undefined } };
+  if (error instanceof Error && error.name === 'AbortError')
+    return { code: 'CANCELLED', message: 'cancelled' };
+  return {
+    code: 'BUG',
+    message: messageOf(error),
+    details: { stack: error instanceof Error ? error.stack : undefined },
+  };
 }
 
 /** The inverse of {@link toErrorRecord}. */

@@ -51,7 +51,11 @@ export async function runStep<T>(
     const result = await work();
     const detail = step.detail?.(result);
     onEvent({
-      type: 'step', step: step.id, title: step.title, state: 'done', seconds: seconds(),
+      type: 'step',
+      step: step.id,
+      title: step.title,
+      state: 'done',
+      seconds: seconds(),
       ...(detail === undefined ? {} : { detail }),
     });
     return result;

@@ -1,5 +1,3 @@
-import { AppError } from './errors.ts';
-
 export const KIB = 1024;
 export const MIB = 1024 * 1024;
 export const GIB = 1024 * MIB;
@@ -32,20 +30,15 @@ export function formatSeconds(seconds: number): string {
 
 /** How long ago: `12 minutes ago`. */
 export function formatAge(ms: number): string {
-  const steps: readonly [number, string][] = [[86_400_000, 'day'], [3_600_000, 'hour'], [60_000, 'minute'], [1000, 'second']];
+  const steps: readonly [number, string][] = [
+    [86_400_000, 'day'],
+    [3_600_000, 'hour'],
+    [60_000, 'minute'],
+    [1000, 'second'],
+  ];
   for (const [size, unit] of steps) {
     const count = Math.floor(ms / size);
     if (count >= 1) return `${count} ${unit}${count === 1 ? '' : 's'} ago`;
   }
   return 'just now';
-}
-
-/** Reads `30s`, `15m`, `48h`, `7d`, `2w` into milliseconds. @throws USAGE */
-export function parseDurationMs(text: string): number {
-  const match = /^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)$/.exec(text.trim());
-  const factor = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 }[match?.[2] ?? ''];
-  if (!match || factor === undefined) {
-    throw new AppError('USAGE', `unable to read the duration '${text}'`, { hint: 'Write it like 30s, 15m, 48h or 7d.' });
-  }
-  return Number(match[1]) * factor;
 }

@@ -42,26 +42,46 @@ const KEY_BYTES = 32;
 export async function wrapKey(
   key: Uint8Array,
   secret: SlotSecret,
-  facts: { readonly repositoryId: string; readonly generation: number; readonly label: string; readonly created: string },
+  facts: {
+    readonly repositoryId: string;
+    readonly generation: number;
+    readonly label: string;
+    readonly created: string;
+  },
 ): Promise<KeySlot> {
   const id = randomBytes(8).toString('hex');
   const salt = randomBytes(16).toString('base64');
-  const kdf: ScryptKdf | HkdfKdf = secret.kind === 'passphrase' ? { name: 'scrypt', ...SCRYPT_COST, salt } : { name: 'hkdf-sha256', salt };
+  const kdf: ScryptKdf | HkdfKdf =
+    secret.kind === 'passphrase' ? { name: 'scrypt', ...SCRYPT_COST, salt } : { name: 'hkdf-sha256', salt };
   const nonce = randomBytes(NONCE_BYTES);
   const cipher = createCipheriv('aes-256-gcm', await wrappingKey(secret, kdf), nonce);
   cipher.setAAD(slotContext(facts.repositoryId, facts.generation, id));
   const sealed = Buffer.concat([nonce, cipher.update(key), cipher.final(), cipher.getAuthTag()]);
   return {
-    format: 1, id, generation: facts.generation, kind: secret.kind, label: facts.label, created: facts.created, kdf,
+    format: 1,
+    id,
+    generation: facts.generation,
+    kind: secret.kind,
+    label: facts.label,
+    created: facts.created,
+    kdf,
     wrapped: sealed.toString('base64'),
   };
 }
 
 /** Opens a slot as {@link parseKeySlot} gives it; null when the secret is not the one it was made for (or the slot was changed). */
-export async function unwrapKey(slot: KeySlot, secret: SlotSecret, repositoryId: string): Promise<Uint8Array | null> {
+export async function unwrapKey(
+  slot: KeySlot,
+  secret: SlotSecret,
+  repositoryId: string,
+): Promise<Uint8Array | null> {
   if (slot.kind !== secret.kind) return null;
   const sealed = Buffer.from(slot.wrapped, 'base64');
-  const decipher = createDecipheriv('aes-256-gcm', await wrappingKey(secret, slot.kdf), sealed.subarray(0, NONCE_BYTES));
+  const decipher = createDecipheriv(
+    'aes-256-gcm',
+    await wrappingKey(secret, slot.kdf),
+    sealed.subarray(0, NONCE_BYTES),
+  );
   decipher.setAAD(slotContext(repositoryId, slot.generation, slot.id));
   decipher.setAuthTag(sealed.subarray(-TAG_BYTES));
   try {
@@ -80,22 +100,38 @@ export function parseKeySlot(bytes: Uint8Array, path: string): KeySlot {
     throw damagedSlot(path, 'it is not JSON', error);
   }
   if (typeof slot !== 'object' || slot === null) throw damagedSlot(path, 'it is not a JSON object');
-  if (slot.format !== 1) throw new AppError('UNSUPPORTED', `unable to read key slot '${path}': format ${String(slot.format)} is not known`);
+  if (slot.format !== 1)
+    throw new AppError(
+      'UNSUPPORTED',
+      `unable to read key slot '${path}': format ${String(slot.format)} is not known`,
+    );
   const { kdf } = slot;
   const strings = [slot.id, slot.label, slot.created, slot.wrapped, kdf?.salt];
-  if (!Number.isSafeInteger(slot.generation) || slot.generation < 1 || strings.some(text => typeof text !== 'string')) {
+  if (
+    !Number.isSafeInteger(slot.generation) ||
+    slot.generation < 1 ||
+    strings.some(text => typeof text !== 'string')
+  ) {
     throw damagedSlot(path, 'members are missing');
   }
-  if (Buffer.from(slot.wrapped, 'base64').length !== NONCE_BYTES + KEY_BYTES + TAG_BYTES) throw damagedSlot(path, 'its wrapped key has the wrong length');
+  if (Buffer.from(slot.wrapped, 'base64').length !== NONCE_BYTES + KEY_BYTES + TAG_BYTES)
+    throw damagedSlot(path, 'its wrapped key has the wrong length');
   if (slot.kind === 'passphrase' && kdf.name === 'scrypt') {
     // A hostile slot must not make us allocate without bound: memory is 128 * N * r bytes.
-    const bounded = [kdf.N, kdf.r, kdf.p].every(each => Number.isSafeInteger(each) && each >= 1) && kdf.N <= 1 << 20 && kdf.r <= 16 && kdf.p <= 4;
+    const bounded =
+      [kdf.N, kdf.r, kdf.p].every(each => Number.isSafeInteger(each) && each >= 1) &&
+      kdf.N <= 1 << 20 &&
+      kdf.r <= 16 &&
+      kdf.p <= 4;
     const isPowerOfTwo = kdf.N >= 2 && (kdf.N & (kdf.N - 1)) === 0;
     if (!bounded || !isPowerOfTwo) throw damagedSlot(path, 'its scrypt cost is out of bounds');
     return slot;
   }
   if (slot.kind === 'key-file' && kdf.name === 'hkdf-sha256') return slot;
-  throw new AppError('UNSUPPORTED', `unable to use key slot '${path}': kind '${String(slot.kind)}' is not known`);
+  throw new AppError(
+    'UNSUPPORTED',
+    `unable to use key slot '${path}': kind '${String(slot.kind)}' is not known`,
+  );
 }
 
 /** A new key file's content. */
@@ -106,7 +142,9 @@ export function newKeyFile(): string {
 /** Reads a key file's content. @throws KEY_WRONG */
 export function parseKeyFile(text: string, path: string): SlotSecret {
   const line = text.trim();
-  const bytes = line.startsWith(KEY_FILE_PREFIX) ? Buffer.from(line.slice(KEY_FILE_PREFIX.length), 'base64') : Buffer.alloc(0);
+  const bytes = line.startsWith(KEY_FILE_PREFIX)
+    ? Buffer.from(line.slice(KEY_FILE_PREFIX.length), 'base64')
+    : Buffer.alloc(0);
   if (bytes.length !== KEY_BYTES) {
     throw new AppError('KEY_WRONG', `unable to use '${path}': it is not an aishell key file`, {
       hint: `A key file is one line that begins with ${KEY_FILE_PREFIX}`,
@@ -117,11 +155,16 @@ export function parseKeyFile(text: string, path: string): SlotSecret {
 
 async function wrappingKey(secret: SlotSecret, kdf: ScryptKdf | HkdfKdf): Promise<Uint8Array> {
   const salt = Buffer.from(kdf.salt, 'base64');
-  if (secret.kind === 'key-file') return Buffer.from(hkdfSync('sha256', secret.bytes, salt, 'aishell/1/key-file', KEY_BYTES));
+  if (secret.kind === 'key-file')
+    return Buffer.from(hkdfSync('sha256', secret.bytes, salt, 'aishell/1/key-file', KEY_BYTES));
   const { N, r, p } = kdf as ScryptKdf;
   return new Promise((resolve, reject) => {
-    scrypt(secret.passphrase.normalize('NFC'), salt, KEY_BYTES, { N, r, p, maxmem: 256 * N * r }, (error, key) =>
-      error ? reject(error) : resolve(key),
+    scrypt(
+      secret.passphrase.normalize('NFC'),
+      salt,
+      KEY_BYTES,
+      { N, r, p, maxmem: 256 * N * r },
+      (error, key) => (error ? reject(error) : resolve(key)),
     );
   });
 }
@@ -133,6 +176,7 @@ function slotContext(repositoryId: string, generation: number, slotId: string): 
 function damagedSlot(path: string, why: string, cause?: unknown): AppError {
   return new AppError('CORRUPT', `unable to read key slot '${path}': ${why}`, {
     hint: 'Other slots may still open the repository; restore this object from another copy.',
-    details: { object: path }, cause,
+    details: { object: path },
+    cause,
   });
 }

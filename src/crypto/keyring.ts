@@ -17,9 +17,13 @@ export class Keyring {
   key(generation: number): Uint8Array {
     const key = this.#keys.get(generation);
     if (key === undefined) {
-      throw new AppError('KEY_WRONG', `unable to open objects of key generation ${generation}: no key slot of it opens`, {
-        hint: 'Use a passphrase or key file that has a slot for every generation.',
-      });
+      throw new AppError(
+        'KEY_WRONG',
+        `unable to open objects of key generation ${generation}: no key slot of it opens`,
+        {
+          hint: 'Use a passphrase or key file that has a slot for every generation.',
+        },
+      );
     }
     return key;
   }

@@ -21,7 +21,11 @@ export interface ObjectHeader {
 }
 
 /** Makes the header of a new object; without an id, a random one. */
-export function newHeader(kind: ObjectKind, generation: number, objectId: Uint8Array = randomBytes(16)): ObjectHeader {
+export function newHeader(
+  kind: ObjectKind,
+  generation: number,
+  objectId: Uint8Array = randomBytes(16),
+): ObjectHeader {
   return { kind, generation, objectId };
 }
 
@@ -43,13 +47,18 @@ export function parseHeader(bytes: Uint8Array, path: string): ObjectHeader {
   }
   const version = view.readUInt16LE(8);
   if (view[7] !== MAGIC[7] || version !== FORMAT_VERSION || view.readUInt32LE(16) !== 0) {
-    throw new AppError('UNSUPPORTED', `unable to read object '${path}': its format version or features are not known`, {
-      hint: 'It may be damaged, or written by a newer version of aishell: then install that one.',
-      details: { object: path },
-    });
+    throw new AppError(
+      'UNSUPPORTED',
+      `unable to read object '${path}': its format version or features are not known`,
+      {
+        hint: 'It may be damaged, or written by a newer version of aishell: then install that one.',
+        details: { object: path },
+      },
+    );
   }
   // What is authenticated is a header made anew from what was read, so these bytes must be looked at here.
-  if (view[11] !== 0 || view.readUInt32LE(20) !== 0) throw damagedHeader(path, 'bytes of its header that are zero were changed');
+  if (view[11] !== 0 || view.readUInt32LE(20) !== 0)
+    throw damagedHeader(path, 'bytes of its header that are zero were changed');
   const kind = (Object.keys(objectKinds) as ObjectKind[]).find(name => objectKinds[name] === view[10]);
   if (kind === undefined) throw damagedHeader(path, `its kind ${String(view[10])} is not known`);
   return { kind, generation: view.readUInt32LE(12), objectId: view.subarray(24, 40) };
@@ -75,7 +84,11 @@ export class FrameCipher {
   }
 
   /** Seals a body into `target` at `offset`; returns how many bytes were written: the body's and FRAME_OVERHEAD_BYTES. */
-  sealInto(target: Uint8Array, offset: number, frame: { readonly number: number | 'footer'; readonly codec: number; readonly body: Uint8Array }): number {
+  sealInto(
+    target: Uint8Array,
+    offset: number,
+    frame: { readonly number: number | 'footer'; readonly codec: number; readonly body: Uint8Array },
+  ): number {
     const cipher = createCipheriv('aes-256-gcm', this.#key, nonceOf(frame.number));
     cipher.setAAD(this.#context);
     target.set(cipher.update(Uint8Array.of(frame.codec)), offset);

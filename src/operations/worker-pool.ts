@@ -2,7 +2,9 @@ import { Worker } from 'node:worker_threads';
 import { AppError, type ErrorRecord, fromErrorRecord } from '../base/errors.ts';
 
 /** What a worker thread sends: a message of its job, or the error that ended it. */
-export type FromWorker<M> = { readonly type: 'message'; readonly message: M } | { readonly type: 'error'; readonly error: ErrorRecord };
+export type FromWorker<M> =
+  | { readonly type: 'message'; readonly message: M }
+  | { readonly type: 'error'; readonly error: ErrorRecord };
 
 /** Worker threads that share nothing: each gets plain data at its start, then batches, and answers each with a message. */
 export interface WorkerPool<Batch> {
@@ -48,7 +50,10 @@ export function startWorkerPool<Start, Batch, Message>(options: {
   };
   let finishing = false;
   const members = Array.from({ length: options.count }, (): Member<Batch> => {
-    const worker = new Worker(options.url, { workerData: options.start, resourceLimits: { maxOldGenerationSizeMb: 512 } });
+    const worker = new Worker(options.url, {
+      workerData: options.start,
+      resourceLimits: { maxOldGenerationSizeMb: 512 },
+    });
     const member: Member<Batch> = { worker, outstanding: 0, send: batch => worker.postMessage(batch) };
     worker.on('message', (from: FromWorker<Message>) => {
       if (from.type === 'error') return fail(fromErrorRecord(from.error));
@@ -61,7 +66,8 @@ export function startWorkerPool<Start, Batch, Message>(options: {
     });
     worker.on('error', fail);
     worker.on('exit', code => {
-      if (!finishing && failure === null) fail(new AppError('BUG', `a worker thread ended early with code ${code}`));
+      if (!finishing && failure === null)
+        fail(new AppError('BUG', `a worker thread ended early with code ${code}`));
     });
     return member;
   });
@@ -80,7 +86,9 @@ export function startWorkerPool<Start, Batch, Message>(options: {
         throw failure;
       }
       if (ready()) return;
-      await new Promise<void>(resolve => { wake = resolve; });
+      await new Promise<void>(resolve => {
+        wake = resolve;
+      });
     }
   };
   const drain = (): Promise<void> => until(() => members.every(member => member.outstanding === 0));
@@ -103,4 +111,3 @@ export function startWorkerPool<Start, Batch, Message>(options: {
     terminate,
   };
 }
-

@@ -16,7 +16,9 @@ export function parseCompression(text: string): CompressionLevel {
   const level = /^zstd(?::(\d{1,2}))?$/.exec(text);
   const value = Number(level?.[1] ?? 3);
   if (!level || value < 1 || value > 19) {
-    throw new AppError('USAGE', `unable to use compression '${text}'`, { hint: 'Use zstd:1 to zstd:19, or none.' });
+    throw new AppError('USAGE', `unable to use compression '${text}'`, {
+      hint: 'Use zstd:1 to zstd:19, or none.',
+    });
   }
   return value;
 }
@@ -56,7 +58,11 @@ function smaller(body: Uint8Array, packed: Uint8Array): PackedBody {
 }
 
 /** The inverse; `rawBytes` is what the authenticated footer says, and a body that opens to more or less is damage. @throws CORRUPT */
-export function decompress(frame: { readonly codec: number; readonly body: Uint8Array }, rawBytes: number, path: string): Uint8Array {
+export function decompress(
+  frame: { readonly codec: number; readonly body: Uint8Array },
+  rawBytes: number,
+  path: string,
+): Uint8Array {
   if (rawBytes > FRAME_BODY_BYTES) throw damaged(path, 'a frame is larger than the format allows');
   const body = decompressUpTo(frame, rawBytes, path);
   if (body.length !== rawBytes) throw damaged(path, 'a frame has another length than its footer says');
@@ -64,9 +70,14 @@ export function decompress(frame: { readonly codec: number; readonly body: Uint8
 }
 
 /** Decompresses a body of unknown length, at most `limitBytes`. @throws CORRUPT */
-export function decompressUpTo(frame: { readonly codec: number; readonly body: Uint8Array }, limitBytes: number, path: string): Uint8Array {
+export function decompressUpTo(
+  frame: { readonly codec: number; readonly body: Uint8Array },
+  limitBytes: number,
+  path: string,
+): Uint8Array {
   if (frame.codec === CODEC_NONE) return frame.body;
-  if (frame.codec !== CODEC_ZSTD) throw new AppError('UNSUPPORTED', `unable to read object '${path}': codec ${frame.codec} is not known`);
+  if (frame.codec !== CODEC_ZSTD)
+    throw new AppError('UNSUPPORTED', `unable to read object '${path}': codec ${frame.codec} is not known`);
   try {
     const chunkSize = Math.max(64, Math.min(limitBytes, FRAME_BODY_BYTES));
     return zstdDecompressSync(frame.body, { chunkSize, maxOutputLength: Math.max(1, limitBytes) });

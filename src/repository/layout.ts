@@ -9,16 +9,23 @@ export const slotPath = (generation: number, slotId: string): string =>
 export const INSTANCES_PREFIX = 'instances/';
 const instancePrefix = (instance: string): string => `${INSTANCES_PREFIX}${instance}/`;
 export const identityPrefix = (instance: string): string => `${instancePrefix(instance)}identity/`;
-export const identityPath = (instance: string, systemIdentifier: string): string => `${identityPrefix(instance)}${systemIdentifier}`;
+export const identityPath = (instance: string, systemIdentifier: string): string =>
+  `${identityPrefix(instance)}${systemIdentifier}`;
 export const backupsPrefix = (instance: string): string => `${instancePrefix(instance)}backups/`;
-export const manifestPath = (instance: string, backupId: string): string => `${backupsPrefix(instance)}${backupId}`;
-export const packsPrefix = (instance: string, backupId: string): string => `${instancePrefix(instance)}packs/${backupId}/`;
-export const packPath = (instance: string, backupId: string, packId: string): string => `${packsPrefix(instance, backupId)}${packId}`;
-export const logPrefix = (instance: string, systemIdentifier: string): string => `${instancePrefix(instance)}log/${systemIdentifier}/`;
+export const manifestPath = (instance: string, backupId: string): string =>
+  `${backupsPrefix(instance)}${backupId}`;
+export const packsPrefix = (instance: string, backupId: string): string =>
+  `${instancePrefix(instance)}packs/${backupId}/`;
+export const packPath = (instance: string, backupId: string, packId: string): string =>
+  `${packsPrefix(instance, backupId)}${packId}`;
+export const logPrefix = (instance: string, systemIdentifier: string): string =>
+  `${instancePrefix(instance)}log/${systemIdentifier}/`;
 
 /** A log file lies in the folder of its timeline: the first 8 characters of PostgreSQL's own name. */
-export const logPath = (log: { readonly instance: string; readonly systemIdentifier: string }, fileName: string): string =>
-  `${logPrefix(log.instance, log.systemIdentifier)}${fileName.slice(0, 8)}/${fileName}`;
+export const logPath = (
+  log: { readonly instance: string; readonly systemIdentifier: string },
+  fileName: string,
+): string => `${logPrefix(log.instance, log.systemIdentifier)}${fileName.slice(0, 8)}/${fileName}`;
 
 const INSTANCE_NAME = /^[a-z0-9][a-z0-9._-]{0,62}$/;
 const BACKUP_ID = /^[a-z]+_\d{8}_\d{6}_[0-9a-f]{6}$/;
@@ -46,7 +53,10 @@ export function checkRestorePath(path: string): string {
   const segments = path.split('/');
   const harmless = segments.every(segment => segment !== '' && segment !== '.' && segment !== '..');
   if (!harmless || path.includes('\0') || path.includes('\\')) {
-    throw new AppError('CORRUPT', `refused the path '${path}' of a manifest: it could lead outside the target directory`);
+    throw new AppError(
+      'CORRUPT',
+      `refused the path '${path}' of a manifest: it could lead outside the target directory`,
+    );
   }
   return path;
 }

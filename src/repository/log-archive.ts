@@ -4,7 +4,7 @@ import type { CallOptions } from '../storage/storage.ts';
 import { type CompressionLevel, compressInBackground, FRAME_BODY_BYTES } from './compression.ts';
 import { logPath, logPrefix } from './layout.ts';
 import type { Repository } from './repository.ts';
-import { frameBodies, openSealed, openSealedBytes, openFrame } from './sealed-reader.ts';
+import { openFrame, openSealed, openSealedBytes } from './sealed-reader.ts';
 import { SealedWriter } from './sealed-writer.ts';
 import { HEADER_BYTES } from '../crypto/sealed-frame.ts';
 
@@ -37,28 +37,52 @@ export async function putLogFile(
 ): Promise<'stored' | 'same'> {
   const path = logPath(file, file.name);
   const writer = new SealedWriter({ kind: 'log', path, keyring: repository.keyring, level: file.level });
-  for (let at = 0; at < file.bytes.length; at += FRAMES_AT_ONCE * FRAME_BODY_BYTES) await addFrames(writer, file, at);
+  for (let at = 0; at < file.bytes.length; at += FRAMES_AT_ONCE * FRAME_BODY_BYTES)
+    await addFrames(writer, file, at);
   const sha256 = createHash('sha256').update(file.bytes).digest('hex');
-  writer.finish({ name: file.name, sizeBytes: file.bytes.length, sha256, systemIdentifier: file.systemIdentifier });
-  if ((await repository.storage.put(path, writer.take(), options)) === 'created') return 'stored';
-  const present = await openSealed(repository.storage, { path, kind: 'log', keyring: repository.keyring }, options);
-  if (present?.footer['sha256'] === sha256) return 'same';
-  throw new AppError('LOG_CONFLICT', `unable to archive '${file.name}': it is archived already, with other bytes`, {
-    hint: 'Nothing was overwritten. Does another server archive under this instance name, or was a segment damaged on disk?',
-    details: { object: path },
+  writer.finish({
+    name: file.name,
+    sizeBytes: file.bytes.length,
+    sha256,
+    systemIdentifier: file.systemIdentifier,
   });
+  if ((await repository.storage.put(path, writer.take(), options)) === 'created') return 'stored';
+  const present = await openSealed(
+    repository.storage,
+    { path, kind: 'log', keyring: repository.keyring },
+    options,
+  );
+  if (present?.footer['sha256'] === sha256) return 'same';
+  throw new AppError(
+    'LOG_CONFLICT',
+    `unable to archive '${file.name}': it is archived already, with other bytes`,
+    {
+      hint: 'Nothing was overwritten. Does another server archive under this instance name, or was a segment damaged on disk?',
+      details: { object: path },
+    },
+  );
 }
 
-async function addFrames(writer: SealedWriter, file: { readonly bytes: Uint8Array; readonly level: CompressionLevel }, from: number): Promise<void> {
+async function addFrames(
+  writer: SealedWriter,
+  file: { readonly bytes: Uint8Array; readonly level: CompressionLevel },
+  from: number,
+): Promise<void> {
   const bodies: Uint8Array[] = [];
   const end = Math.min(file.bytes.length, from + FRAMES_AT_ONCE * FRAME_BODY_BYTES);
-  for (let at = from; at < end; at += FRAME_BODY_BYTES) bodies.push(file.bytes.subarray(at, Math.min(at + FRAME_BODY_BYTES, end)));
+  for (let at = from; at < end; at += FRAME_BODY_BYTES)
+    bodies.push(file.bytes.subarray(at, Math.min(at + FRAME_BODY_BYTES, end)));
   const packed = await Promise.all(bodies.map(body => compressInBackground(body, file.level)));
   for (const [index, body] of bodies.entries()) writer.addPacked(packed[index]!, body.length);
 }
 
 /** Reads a log file whole (a segment: 1 MiB to 1 GiB); null when it is not archived. @throws CORRUPT */
-export async function getLogFile(repository: Repository, owner: LogOwner, name: string, options: CallOptions = {}): Promise<Uint8Array | null> {
+export async function getLogFile(
+  repository: Repository,
+  owner: LogOwner,
+  name: string,
+  options: CallOptions = {},
+): Promise<Uint8Array | null> {
   const path = logPath(owner, name);
   const stored = await repository.storage.get(path, undefined, options);
   if (stored === null) return null;
@@ -72,21 +96,11 @@ export async function getLogFile(repository: Repository, owner: LogOwner, name: 
     offset += length;
   }
   if (at !== bytes.length || createHash('sha256').update(bytes).digest('hex') !== object.footer['sha256']) {
-    throw new AppError('CORRUPT', `object '${path}' is damaged: its content is not what its footer says`, { details: { object: path } });
+    throw new AppError('CORRUPT', `object '${path}' is damaged: its content is not what its footer says`, {
+      details: { object: path },
+    });
   }
   return bytes;
-}
-
-/** Checks a log file down to the last byte. @throws CORRUPT */
-export async function verifyLogFile(repository: Repository, owner: LogOwner, name: string, options: CallOptions = {}): Promise<void> {
-  const path = logPath(owner, name);
-  const object = await openSealed(repository.storage, { path, kind: 'log', keyring: repository.keyring }, options);
-  if (object === null) throw new AppError('LOG_NOT_FOUND', `log file '${name}' is not archived`);
-  const hash = createHash('sha256');
-  for await (const body of frameBodies(repository.storage, object, options)) hash.update(body);
-  if (hash.digest('hex') !== object.footer['sha256']) {
-    throw new AppError('CORRUPT', `object '${path}' is damaged: its content is not what its footer says`, { details: { object: path } });
-  }
 }
 
 /** The archived log files in ascending order of timeline and name. `from`: only files of its name or later within its timeline. */
@@ -96,7 +110,8 @@ export async function* listLogFiles(
   range: { readonly timeline?: number; readonly from?: string } = {},
   options: CallOptions = {},
 ): AsyncGenerator<LogFile, void, undefined> {
-  const folder = range.timeline === undefined ? '' : `${range.timeline.toString(16).toUpperCase().padStart(8, '0')}/`;
+  const folder =
+    range.timeline === undefined ? '' : `${range.timeline.toString(16).toUpperCase().padStart(8, '0')}/`;
   const prefix = `${logPrefix(owner.instance, owner.systemIdentifier)}${folder}`;
   for await (const object of repository.storage.list(prefix, options)) {
     const name = object.key.slice(object.key.lastIndexOf('/') + 1);
@@ -104,4 +119,3 @@ export async function* listLogFiles(
     yield { name, storedBytes: object.sizeBytes, storedMs: object.modifiedMs };
   }
 }
-

@@ -14,19 +14,34 @@ export interface Manifest {
 }
 
 /** Null when there is no such backup. @throws CORRUPT, UNSUPPORTED, KEY_WRONG */
-export async function openManifest(repository: Repository, backup: { readonly instance: string; readonly id: string }, options: CallOptions = {}): Promise<Manifest | null> {
+export async function openManifest(
+  repository: Repository,
+  backup: { readonly instance: string; readonly id: string },
+  options: CallOptions = {},
+): Promise<Manifest | null> {
   const path = manifestPath(backup.instance, backup.id);
-  const object = await openSealed(repository.storage, { path, kind: 'manifest', keyring: repository.keyring }, options);
+  const object = await openSealed(
+    repository.storage,
+    { path, kind: 'manifest', keyring: repository.keyring },
+    options,
+  );
   if (object === null) return null;
   const facts = object.footer['backup'] as BackupFacts;
   if (facts.engine !== 'postgresql') {
-    throw new AppError('UNSUPPORTED', `unable to read backup '${backup.id}': engine '${String(facts.engine)}' is not known`);
+    throw new AppError(
+      'UNSUPPORTED',
+      `unable to read backup '${backup.id}': engine '${String(facts.engine)}' is not known`,
+    );
   }
   return { path, backup: facts, packs: object.footer['packs'] as readonly PackFacts[], object };
 }
 
 /** The lines in their order. Every path was checked: none leads outside the target directory. One may come twice in a hostile manifest, so files are only ever created, never opened again. @throws CORRUPT */
-export async function* manifestLines(repository: Repository, manifest: Manifest, options: CallOptions = {}): AsyncGenerator<ManifestLine, void, undefined> {
+export async function* manifestLines(
+  repository: Repository,
+  manifest: Manifest,
+  options: CallOptions = {},
+): AsyncGenerator<ManifestLine, void, undefined> {
   let rest = '';
   const decoder = new TextDecoder('utf-8', { fatal: true });
   for await (const body of frameBodies(repository.storage, manifest.object, options)) {
@@ -34,11 +49,16 @@ export async function* manifestLines(repository: Repository, manifest: Manifest,
     rest = pieces.pop() ?? '';
     for (const piece of pieces) yield parseLine(piece, manifest);
   }
-  if (rest !== '') throw new AppError('CORRUPT', `object '${manifest.path}' is damaged: its last line is cut off`);
+  if (rest !== '')
+    throw new AppError('CORRUPT', `object '${manifest.path}' is damaged: its last line is cut off`);
 }
 
 /** The ids of an instance's backups, oldest first. */
-export async function listBackupIds(repository: Repository, instance: string, options: CallOptions = {}): Promise<string[]> {
+export async function listBackupIds(
+  repository: Repository,
+  instance: string,
+  options: CallOptions = {},
+): Promise<string[]> {
   const ids: string[] = [];
   const prefix = backupsPrefix(instance);
   for await (const { key } of repository.storage.list(prefix, options)) {
@@ -56,17 +76,27 @@ export function packPathOf(manifest: Manifest, pack: PackFacts): string {
 function parseLine(text: string, manifest: Manifest): ManifestLine {
   const line = JSON.parse(text) as ManifestLine;
   if (line.t !== 'file' && line.t !== 'config' && line.t !== 'dir') {
-    throw new AppError('UNSUPPORTED', `unable to read backup '${manifest.backup.id}': a manifest line of type '${String((line as { t: unknown }).t)}' is not known`);
+    throw new AppError(
+      'UNSUPPORTED',
+      `unable to read backup '${manifest.backup.id}': a manifest line of type '${String((line as { t: unknown }).t)}' is not known`,
+    );
   }
   checkRestorePath(line.p);
   if (line.t === 'dir') return line;
   let total = 0;
   for (const [length, pack, , , , raw, start] of line.c) {
     if (manifest.packs[pack] === undefined || start + length > raw || length < 0 || start < 0) {
-      throw new AppError('CORRUPT', `object '${manifest.path}' is damaged: file '${line.p}' refers to what is not there`);
+      throw new AppError(
+        'CORRUPT',
+        `object '${manifest.path}' is damaged: file '${line.p}' refers to what is not there`,
+      );
     }
     total += length;
   }
-  if (total !== line.s) throw new AppError('CORRUPT', `object '${manifest.path}' is damaged: the chunks of file '${line.p}' are not its size`);
+  if (total !== line.s)
+    throw new AppError(
+      'CORRUPT',
+      `object '${manifest.path}' is damaged: the chunks of file '${line.p}' are not its size`,
+    );
   return line;
 }

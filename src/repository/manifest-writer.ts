@@ -28,7 +28,11 @@ export class ManifestWriter {
   #pendingBytes = 0;
   #lines = 0;
 
-  private constructor(repository: Repository, path: string, spool: { readonly directory: string; readonly file: FileHandle }) {
+  private constructor(
+    repository: Repository,
+    path: string,
+    spool: { readonly directory: string; readonly file: FileHandle },
+  ) {
     this.#repository = repository;
     this.#path = path;
     this.#directory = spool.directory;
@@ -36,7 +40,10 @@ export class ManifestWriter {
     this.#sealed = new SealedWriter({ kind: 'manifest', path, keyring: repository.keyring, level: LEVEL });
   }
 
-  static async create(repository: Repository, backup: { readonly instance: string; readonly id: string }): Promise<ManifestWriter> {
+  static async create(
+    repository: Repository,
+    backup: { readonly instance: string; readonly id: string },
+  ): Promise<ManifestWriter> {
     const directory = await mkdtemp(join(tmpdir(), 'aishell-manifest-'));
     const file = await open(join(directory, 'spool'), 'wx', 0o600);
     return new ManifestWriter(repository, manifestPath(backup.instance, backup.id), { directory, file });
@@ -51,7 +58,12 @@ export class ManifestWriter {
     this.#lines += 1;
     for (let at = 0; at < bytes.length; ) {
       const room = FRAME_BODY_BYTES - this.#pendingBytes;
-      const copied = bytes.copy(this.#pending, this.#pendingBytes, at, at + Math.min(room, bytes.length - at));
+      const copied = bytes.copy(
+        this.#pending,
+        this.#pendingBytes,
+        at,
+        at + Math.min(room, bytes.length - at),
+      );
       at += copied;
       this.#pendingBytes += copied;
       if (this.#pendingBytes === FRAME_BODY_BYTES) await this.#flushFrame();
@@ -63,15 +75,25 @@ export class ManifestWriter {
    *
    * @returns the hex SHA-256 of the manifest object, and its size
    */
-  async commit(backup: BackupFacts, packs: readonly PackFacts[], options: CallOptions = {}): Promise<{ readonly sha256: string; readonly sizeBytes: number }> {
+  async commit(
+    backup: BackupFacts,
+    packs: readonly PackFacts[],
+    options: CallOptions = {},
+  ): Promise<{ readonly sha256: string; readonly sizeBytes: number }> {
     if (this.#pendingBytes > 0) await this.#flushFrame();
     this.#sealed.finish({ backup, packs, lines: this.#lines });
     await this.#spill();
     const sizeBytes = this.#sealed.sizeBytes;
     const spoolPath = join(this.#directory, 'spool');
-    const body = { sizeBytes, open: () => createReadStream(spoolPath, { highWaterMark: FRAME_BODY_BYTES }) as AsyncIterable<Uint8Array> };
+    const body = {
+      sizeBytes,
+      open: () =>
+        createReadStream(spoolPath, { highWaterMark: FRAME_BODY_BYTES }) as AsyncIterable<Uint8Array>,
+    };
     if ((await this.#repository.storage.put(this.#path, body, options)) === 'exists') {
-      throw new AppError('EXISTS', `unable to commit: there is a backup '${backup.id}' already`, { hint: 'Run the command again: a new id is chosen.' });
+      throw new AppError('EXISTS', `unable to commit: there is a backup '${backup.id}' already`, {
+        hint: 'Run the command again: a new id is chosen.',
+      });
     }
     return { sha256: this.#hash.digest('hex'), sizeBytes };
   }

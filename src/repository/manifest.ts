@@ -5,7 +5,14 @@
  * bytes at `offset` of the pack object, `raw` bytes when opened; `hash` is of its whole body.
  */
 export type Chunk = readonly [
-  length: number, pack: number, number: number, offset: number, stored: number, raw: number, start: number, hash: string,
+  length: number,
+  pack: number,
+  number: number,
+  offset: number,
+  stored: number,
+  raw: number,
+  start: number,
+  hash: string,
 ];
 
 export interface FileLine {

@@ -49,7 +49,10 @@ export class PackWriter {
   constructor(target: PackTarget, buffer: Uint8Array) {
     this.#target = target;
     this.#sealed = new SealedWriter({
-      kind: 'pack', keyring: target.keyring, level: target.level, buffer,
+      kind: 'pack',
+      keyring: target.keyring,
+      level: target.level,
+      buffer,
       path: objectId => packPath(target.instance, target.backupId, Buffer.from(objectId).toString('hex')),
     });
     this.id = Buffer.from(this.#sealed.objectId).toString('hex');
@@ -68,7 +71,14 @@ export class PackWriter {
     if (this.#files.at(-1) !== path) this.#files.push(path);
     const digest = bodyHash(body);
     const frame = this.#sealed.addFrame(body, [this.#files.length - 1, runs, digest]);
-    return { packId: this.id, number: frame.number, offset: frame.offset, stored: frame.stored, raw: body.length, hash: digest };
+    return {
+      packId: this.id,
+      number: frame.number,
+      offset: frame.offset,
+      stored: frame.stored,
+      raw: body.length,
+      hash: digest,
+    };
   }
 
   finish(): FinishedPack {
@@ -79,7 +89,10 @@ export class PackWriter {
       path: packPath(instance, backupId, this.id),
       bytes,
       facts: {
-        id: this.id, backup: backupId, generation: keyring.current, sizeBytes: bytes.length,
+        id: this.id,
+        backup: backupId,
+        generation: keyring.current,
+        sizeBytes: bytes.length,
         sha256: createHash('sha256').update(bytes).digest('hex'),
       },
     };

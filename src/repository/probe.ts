@@ -16,9 +16,13 @@ export async function probeStorage(storage: Storage): Promise<void> {
     const second = await storage.put(key, randomBytes(64));
     const read = await storage.get(key);
     if (second === 'exists' && read !== null && Buffer.from(read).equals(first)) return;
-    throw new AppError('UNSUPPORTED', `unable to use ${storage.description}: it overwrites objects instead of refusing a second put`, {
-      hint: 'The storage must support conditional writes (If-None-Match: *); use another one.',
-    });
+    throw new AppError(
+      'UNSUPPORTED',
+      `unable to use ${storage.description}: it overwrites objects instead of refusing a second put`,
+      {
+        hint: 'The storage must support conditional writes (If-None-Match: *); use another one.',
+      },
+    );
   } finally {
     await storage.delete(key);
   }

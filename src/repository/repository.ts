@@ -39,7 +39,8 @@ export async function createRepository(
     await storage.put(slotPath(1, slot.id), jsonBytes(slot), options);
   }
   const facts: RepositoryFacts = { format: 1, id, created, features: [] };
-  if ((await storage.put(REPOSITORY_FILE, jsonBytes(facts), options)) === 'exists') throw repositoryExists(storage);
+  if ((await storage.put(REPOSITORY_FILE, jsonBytes(facts), options)) === 'exists')
+    throw repositoryExists(storage);
   return { id, storage, keyring: new Keyring(new Map([[1, key]])) };
 }
 
@@ -49,7 +50,11 @@ export async function repositoryExistsAt(storage: Storage): Promise<boolean> {
 }
 
 /** @throws REPOSITORY_NOT_FOUND, KEY_WRONG, CORRUPT, UNSUPPORTED, STORAGE_UNREACHABLE */
-export async function openRepository(storage: Storage, secret: SlotSecret, options: CallOptions = {}): Promise<Repository> {
+export async function openRepository(
+  storage: Storage,
+  secret: SlotSecret,
+  options: CallOptions = {},
+): Promise<Repository> {
   const bytes = await storage.get(REPOSITORY_FILE, undefined, options);
   if (bytes === null) {
     throw new AppError('REPOSITORY_NOT_FOUND', `there is no repository at ${storage.description}`, {
@@ -68,8 +73,11 @@ export async function openRepository(storage: Storage, secret: SlotSecret, optio
   return { id: facts.id, storage, keyring: new Keyring(keys) };
 }
 
-/** Every key slot, oldest generation first. One that cannot be read is a problem of its own: another may still open. */
-export async function readSlots(storage: Storage, options: CallOptions): Promise<{ readonly slots: readonly KeySlot[]; readonly problems: readonly AppError[] }> {
+/** One that cannot be read is a problem of its own: another may still open the repository. */
+export async function readUsableSlots(
+  storage: Storage,
+  options: CallOptions,
+): Promise<{ readonly slots: readonly KeySlot[]; readonly problems: readonly AppError[] }> {
   const slots: KeySlot[] = [];
   const problems: AppError[] = [];
   for await (const { key } of storage.list(KEYS_PREFIX, options)) {
@@ -88,17 +96,23 @@ function parseFacts(bytes: Uint8Array): RepositoryFacts {
   let facts: RepositoryFacts;
   try {
     facts = JSON.parse(Buffer.from(bytes).toString('utf8')) as RepositoryFacts;
-    if (typeof facts.id !== 'string' || !/^[0-9a-f]{32}$/.test(facts.id) || !Array.isArray(facts.features)) throw new Error('members are missing');
+    if (typeof facts.id !== 'string' || !/^[0-9a-f]{32}$/.test(facts.id) || !Array.isArray(facts.features))
+      throw new Error('members are missing');
   } catch (error) {
     throw new AppError('CORRUPT', `object '${REPOSITORY_FILE}' is damaged: ${messageOf(error)}`, {
       hint: 'It holds the format, the id and nothing else: copy it back from another copy of this repository.',
-      details: { object: REPOSITORY_FILE }, cause: error,
+      details: { object: REPOSITORY_FILE },
+      cause: error,
     });
   }
   if (facts.format !== 1 || facts.features.length > 0) {
-    throw new AppError('UNSUPPORTED', `unable to open the repository: format ${facts.format}${facts.features.length > 0 ? ` with ${facts.features.join(', ')}` : ''} is not known`, {
-      hint: 'It was made by a newer version of aishell: install that one.',
-    });
+    throw new AppError(
+      'UNSUPPORTED',
+      `unable to open the repository: format ${facts.format}${facts.features.length > 0 ? ` with ${facts.features.join(', ')}` : ''} is not known`,
+      {
+        hint: 'It was made by a newer version of aishell: install that one.',
+      },
+    );
   }
   return facts;
 }
@@ -106,9 +120,10 @@ function parseFacts(bytes: Uint8Array): RepositoryFacts {
 function wrongKey(secret: SlotSecret, storage: Storage): AppError {
   const what = secret.kind === 'passphrase' ? 'passphrase' : 'key file';
   return new AppError('KEY_WRONG', `the ${what} does not open the repository at ${storage.description}`, {
-    hint: secret.kind === 'passphrase'
-      ? 'Check `repository.key.passphrase` in aishell.yaml, or use the passphrase of the recovery kit that `backup init` printed.'
-      : 'Check `repository.key.file` in aishell.yaml: it may be the key of another repository.',
+    hint:
+      secret.kind === 'passphrase'
+        ? 'Check `repository.key.passphrase` in aishell.yaml, or use the passphrase of the recovery kit that `backup init` printed.'
+        : 'Check `repository.key.file` in aishell.yaml: it may be the key of another repository.',
   });
 }
 

@@ -1,6 +1,13 @@
 import { AppError, assert } from '../base/errors.ts';
 import type { Keyring } from '../crypto/keyring.ts';
-import { FrameCipher, HEADER_BYTES, newHeader, type ObjectHeader, type ObjectKind, parseHeader } from '../crypto/sealed-frame.ts';
+import {
+  FrameCipher,
+  HEADER_BYTES,
+  newHeader,
+  type ObjectHeader,
+  type ObjectKind,
+  parseHeader,
+} from '../crypto/sealed-frame.ts';
 import type { CallOptions, Storage } from '../storage/storage.ts';
 import { decompress, decompressUpTo, FRAME_BODY_BYTES } from './compression.ts';
 import { type FrameEntry, TRAILER_BYTES, TRAILER_MAGIC } from './sealed-writer.ts';
@@ -38,42 +45,76 @@ export async function openSealed(
   const facts = await storage.head(path, options);
   if (facts === null) return null;
   const tail = await storage.get(path, { offset: -TAIL_BYTES }, options);
-  const head = facts.sizeBytes <= TAIL_BYTES ? tail : await storage.get(path, { offset: 0, length: HEADER_BYTES }, options);
+  const head =
+    facts.sizeBytes <= TAIL_BYTES
+      ? tail
+      : await storage.get(path, { offset: 0, length: HEADER_BYTES }, options);
   if (tail === null || head === null) return null;
   const header = parseHeader(head.subarray(0, HEADER_BYTES), path);
   if (header.kind !== target.kind) throw damaged(path, `it is a ${header.kind}, not a ${target.kind}`);
   const footerBytes = footerLength(tail, path);
   if (footerBytes + TRAILER_BYTES + HEADER_BYTES > facts.sizeBytes) throw damaged(path, 'it is cut off');
   const footerTail =
-    footerBytes + TRAILER_BYTES <= tail.length ? tail : await storage.get(path, { offset: -(footerBytes + TRAILER_BYTES) }, options);
+    footerBytes + TRAILER_BYTES <= tail.length
+      ? tail
+      : await storage.get(path, { offset: -(footerBytes + TRAILER_BYTES) }, options);
   if (footerTail === null) return null;
   const cipher = new FrameCipher(target.keyring.key(header.generation), header, path);
-  const footer = openFooter(cipher, footerTail.subarray(footerTail.length - TRAILER_BYTES - footerBytes, footerTail.length - TRAILER_BYTES), path);
+  const footer = openFooter(
+    cipher,
+    footerTail.subarray(footerTail.length - TRAILER_BYTES - footerBytes, footerTail.length - TRAILER_BYTES),
+    path,
+  );
   const framesBytes = footer.frames.reduce((sum, [stored]) => sum + stored, 0);
-  if (HEADER_BYTES + framesBytes + footerBytes + TRAILER_BYTES !== facts.sizeBytes) throw damaged(path, 'its length is not what its footer says');
+  if (HEADER_BYTES + framesBytes + footerBytes + TRAILER_BYTES !== facts.sizeBytes)
+    throw damaged(path, 'its length is not what its footer says');
   return { path, header, footer, sizeBytes: facts.sizeBytes, cipher };
 }
 
 /** Opens an object whose bytes are all at hand. @throws as {@link openSealed} */
-export function openSealedBytes(bytes: Uint8Array, target: { readonly path: string; readonly kind: ObjectKind; readonly keyring: Keyring }): SealedObject {
+export function openSealedBytes(
+  bytes: Uint8Array,
+  target: { readonly path: string; readonly kind: ObjectKind; readonly keyring: Keyring },
+): SealedObject {
   const header = parseHeader(bytes.subarray(0, HEADER_BYTES), target.path);
   if (header.kind !== target.kind) throw damaged(target.path, `it is a ${header.kind}, not a ${target.kind}`);
   const footerBytes = footerLength(bytes, target.path);
   if (footerBytes + TRAILER_BYTES + HEADER_BYTES > bytes.length) throw damaged(target.path, 'it is cut off');
   const cipher = new FrameCipher(target.keyring.key(header.generation), header, target.path);
-  const footer = openFooter(cipher, bytes.subarray(bytes.length - TRAILER_BYTES - footerBytes, bytes.length - TRAILER_BYTES), target.path);
+  const footer = openFooter(
+    cipher,
+    bytes.subarray(bytes.length - TRAILER_BYTES - footerBytes, bytes.length - TRAILER_BYTES),
+    target.path,
+  );
   const framesBytes = footer.frames.reduce((sum, [stored]) => sum + stored, 0);
-  if (HEADER_BYTES + framesBytes + footerBytes + TRAILER_BYTES !== bytes.length) throw damaged(target.path, 'its length is not what its footer says');
+  if (HEADER_BYTES + framesBytes + footerBytes + TRAILER_BYTES !== bytes.length)
+    throw damaged(target.path, 'its length is not what its footer says');
   return { path: target.path, header, footer, sizeBytes: bytes.length, cipher };
 }
 
 /** The cipher of an object whose header is known without reading it: a pack that a manifest names. */
-export function cipherOf(keyring: Keyring, object: { readonly path: string; readonly kind: ObjectKind; readonly generation: number; readonly objectId: Uint8Array }): FrameCipher {
-  return new FrameCipher(keyring.key(object.generation), newHeader(object.kind, object.generation, object.objectId), object.path);
+export function cipherOf(
+  keyring: Keyring,
+  object: {
+    readonly path: string;
+    readonly kind: ObjectKind;
+    readonly generation: number;
+    readonly objectId: Uint8Array;
+  },
+): FrameCipher {
+  return new FrameCipher(
+    keyring.key(object.generation),
+    newHeader(object.kind, object.generation, object.objectId),
+    object.path,
+  );
 }
 
 /** Opens one stored frame down to its body. @throws CORRUPT, UNSUPPORTED */
-export function openFrame(cipher: FrameCipher, frame: { readonly number: number; readonly raw: number; readonly path: string }, stored: Uint8Array): Uint8Array {
+export function openFrame(
+  cipher: FrameCipher,
+  frame: { readonly number: number; readonly raw: number; readonly path: string },
+  stored: Uint8Array,
+): Uint8Array {
   return decompress(cipher.open(frame.number, stored), frame.raw, frame.path);
 }
 
@@ -117,7 +158,8 @@ export function missing(path: string, what: string): AppError {
 
 function footerLength(tail: Uint8Array, path: string): number {
   const trailer = Buffer.from(tail.buffer, tail.byteOffset, tail.byteLength).subarray(-TRAILER_BYTES);
-  if (trailer.length < TRAILER_BYTES || !trailer.subarray(4).equals(TRAILER_MAGIC)) throw damaged(path, 'it does not end with a trailer: cut off or changed');
+  if (trailer.length < TRAILER_BYTES || !trailer.subarray(4).equals(TRAILER_MAGIC))
+    throw damaged(path, 'it does not end with a trailer: cut off or changed');
   const length = trailer.readUInt32LE(0);
   if (length > FOOTER_BODY_BYTES) throw damaged(path, 'its footer is larger than the format allows');
   return length;
@@ -127,7 +169,10 @@ function openFooter(cipher: FrameCipher, stored: Uint8Array, path: string): Seal
   const body = decompressUpTo(cipher.open('footer', stored), FOOTER_BODY_BYTES, path);
   const footer: unknown = JSON.parse(Buffer.from(body).toString('utf8'));
   // Sealed by us: anything else inside an authenticated footer is a bug of the writer, not damage.
-  assert(typeof footer === 'object' && footer !== null && 'frames' in footer && Array.isArray(footer.frames), `footer of ${path} has no frames`);
+  assert(
+    typeof footer === 'object' && footer !== null && 'frames' in footer && Array.isArray(footer.frames),
+    `footer of ${path} has no frames`,
+  );
   return footer as unknown as SealedFooter;
 }
 

@@ -1,4 +1,11 @@
-import { encodeHeader, FRAME_OVERHEAD_BYTES, FrameCipher, HEADER_BYTES, newHeader, type ObjectKind } from '../crypto/sealed-frame.ts';
+import {
+  encodeHeader,
+  FRAME_OVERHEAD_BYTES,
+  FrameCipher,
+  HEADER_BYTES,
+  newHeader,
+  type ObjectKind,
+} from '../crypto/sealed-frame.ts';
 import type { Keyring } from '../crypto/keyring.ts';
 import { type CompressionLevel, compress, type PackedBody } from './compression.ts';
 
@@ -65,7 +72,11 @@ export class SealedWriter {
     this.#reserve(packed.body.length + FRAME_OVERHEAD_BYTES);
     const number = this.#entries.length;
     const offset = this.sizeBytes;
-    const stored = this.#cipher.sealInto(this.#buffer, this.#length, { number, codec: packed.codec, body: packed.body });
+    const stored = this.#cipher.sealInto(this.#buffer, this.#length, {
+      number,
+      codec: packed.codec,
+      body: packed.body,
+    });
     this.#length += stored;
     this.#entries.push([stored, rawBytes, ...rest]);
     return { number, offset, stored };
@@ -76,7 +87,11 @@ export class SealedWriter {
     const json = Buffer.from(JSON.stringify({ frames: this.#entries, ...facts }), 'utf8');
     const packed = compress(json, FOOTER_LEVEL);
     this.#reserve(packed.body.length + FRAME_OVERHEAD_BYTES + TRAILER_BYTES);
-    const stored = this.#cipher.sealInto(this.#buffer, this.#length, { number: 'footer', codec: packed.codec, body: packed.body });
+    const stored = this.#cipher.sealInto(this.#buffer, this.#length, {
+      number: 'footer',
+      codec: packed.codec,
+      body: packed.body,
+    });
     this.#length += stored;
     new DataView(this.#buffer.buffer, this.#buffer.byteOffset).setUint32(this.#length, stored, true);
     this.#buffer.set(TRAILER_MAGIC, this.#length + 4);

@@ -47,9 +47,11 @@ function describeOwner(owner: Owner): string {
   return owner.name ?? `user ${owner.uid}`;
 }
 
-/** `sudo -u postgres ` when that is not who we are, for commands that a person shall paste. */
+/** What runs a command as the owner when that is not who we are, for commands that a person shall paste: root needs no sudo. */
 export function sudoPrefix(owner: Owner): string {
-  return process.getuid?.() === owner.uid ? '' : `sudo -u ${owner.name ?? `'#${owner.uid}'`} `;
+  if (process.getuid?.() === owner.uid) return '';
+  const isRoot = process.getuid?.() === 0;
+  return isRoot && owner.name !== null ? `runuser -u ${owner.name} -- ` : `sudo -u ${owner.name ?? `'#${owner.uid}'`} `;
 }
 
 /** An argument as the shell takes it whatever is in it. */

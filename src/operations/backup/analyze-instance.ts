@@ -1,6 +1,6 @@
 import { access, constants } from 'node:fs/promises';
 import { AppError, fileError, systemCode } from '../../base/errors.ts';
-import { connect, queryRows } from '../../engines/postgres/connection.ts';
+import { connect } from '../../engines/postgres/connection.ts';
 import { listDataFiles, type ListOptions } from '../../engines/postgres/data-files.ts';
 import { readServerFacts, type ServerFacts } from '../../engines/postgres/server-facts.ts';
 import { readDatabaseTotals } from '../../engines/postgres/server-facts-totals.ts';
@@ -11,8 +11,6 @@ export interface InstanceAnalysis {
   readonly facts: ServerFacts;
   readonly dataDirectory: string;
   readonly listing: Omit<ListOptions, 'signal'>;
-  /** Files that postgresql.conf includes. */
-  readonly includedConfigFiles: readonly string[];
   /** Whether the log comes into this repository: `elsewhere` when archive_command is not ours. */
   readonly archiving: 'on' | 'off' | 'elsewhere';
   readonly summary: AnalysisSummary;
@@ -31,12 +29,18 @@ export interface AnalysisSummary {
 }
 
 /** Asks the server and looks at its files, without changing anything. */
-export async function analyzeInstance(context: InstanceContext, signal: AbortSignal): Promise<InstanceAnalysis> {
+export async function analyzeInstance(
+  context: InstanceContext,
+  signal: AbortSignal,
+): Promise<InstanceAnalysis> {
   const client = await connect(context.connection, { signal });
   try {
     const facts = await readServerFacts(client, signal);
-    const totals = await readDatabaseTotals(database => connect(context.connection, { database, signal }), facts.databases, signal);
-    const includedConfigFiles = await readIncludedFiles(client, signal);
+    const totals = await readDatabaseTotals(
+      database => connect(context.connection, { database, signal }),
+      facts.databases,
+      signal,
+    );
     const dataDirectory = context.dataDirectory ?? facts.dataDirectory;
     await checkReadable(dataDirectory);
     const listing = {
@@ -49,10 +53,17 @@ export async function analyzeInstance(context: InstanceContext, signal: AbortSig
       if (entry.kind === 'file') samples.add(entry.source, entry.sizeBytes);
     }
     return {
-      facts, dataDirectory, listing, includedConfigFiles, archiving: archivingOf(facts),
+      facts,
+      dataDirectory,
+      listing,
+      archiving: archivingOf(facts),
       summary: {
-        serverVersion: facts.version, databaseBytes: totals.sizeBytes, fileBytes: samples.seenBytes,
-        tables: totals.tables, indexes: totals.indexes, estimatedRows: totals.estimatedRows,
+        serverVersion: facts.version,
+        databaseBytes: totals.sizeBytes,
+        fileBytes: samples.seenBytes,
+        tables: totals.tables,
+        indexes: totals.indexes,
+        estimatedRows: totals.estimatedRows,
         estimate: await samples.estimate(context.level, context.workers),
       },
     };
@@ -62,24 +73,11 @@ export async function analyzeInstance(context: InstanceContext, signal: AbortSig
 }
 
 /** Whether the server's log comes to this program. */
-export function archivingOf(facts: Pick<ServerFacts, 'archiveMode' | 'archiveCommand' | 'archiveLibrary'>): 'on' | 'off' | 'elsewhere' {
+export function archivingOf(
+  facts: Pick<ServerFacts, 'archiveMode' | 'archiveCommand' | 'archiveLibrary'>,
+): 'on' | 'off' | 'elsewhere' {
   if (facts.archiveMode === 'off') return 'off';
   return /\bwal-archive\b/.test(facts.archiveCommand) ? 'on' : 'elsewhere';
-}
-
-type Client = Awaited<ReturnType<typeof connect>>;
-
-/** Every file the server read its settings from. Only a superuser (or pg_read_all_settings) may know: else the three main ones do. */
-async function readIncludedFiles(client: Client, signal: AbortSignal): Promise<string[]> {
-  try {
-    const rows = await queryRows<{ sourcefile: string }>(client, 'list configuration files', {
-      text: 'select distinct sourcefile from pg_file_settings where sourcefile is not null', signal,
-    });
-    return rows.map(row => row.sourcefile);
-  } catch (error) {
-    if (error instanceof AppError && error.code === 'DATABASE_DENIED') return [];
-    throw error;
-  }
 }
 
 async function checkReadable(dataDirectory: string): Promise<void> {
@@ -87,8 +85,12 @@ async function checkReadable(dataDirectory: string): Promise<void> {
     await access(`${dataDirectory}/global/pg_control`, constants.R_OK);
   } catch (error) {
     if (systemCode(error) !== 'ENOENT') throw fileError('read', dataDirectory, error);
-    throw new AppError('FILE_FAILED', `unable to read '${dataDirectory}': there is no database in it on this machine`, {
-      hint: 'Run aishell on the database server itself, and check `data_directory` in aishell.yaml.',
-    });
+    throw new AppError(
+      'FILE_FAILED',
+      `unable to read '${dataDirectory}': there is no database in it on this machine`,
+      {
+        hint: 'Run aishell on the database server itself, and check `data_directory` in aishell.yaml.',
+      },
+    );
   }
 }

@@ -6,10 +6,21 @@ import { createPageChecker } from '../../engines/postgres/page-checksum.ts';
 import { isNewPage, pageLsn } from '../../engines/postgres/page-header.ts';
 import { FRAME_BODY_BYTES } from '../../repository/compression.ts';
 import type { DamagedPage } from '../../repository/manifest.ts';
-import { PACK_BUFFER_BYTES, type PackTarget, PackWriter, type StoredFrame } from '../../repository/pack-writer.ts';
+import {
+  PACK_BUFFER_BYTES,
+  type PackTarget,
+  PackWriter,
+  type StoredFrame,
+} from '../../repository/pack-writer.ts';
 import { openStorage } from '../../storage/registry.ts';
 import type { FromWorker } from '../worker-pool.ts';
-import type { BackupBatch, BackupMessage, BackupWorkerStart, ReadResult, ReadTask } from './backup-protocol.ts';
+import type {
+  BackupBatch,
+  BackupMessage,
+  BackupWorkerStart,
+  ReadResult,
+  ReadTask,
+} from './backup-protocol.ts';
 
 /**
  * A thread of a backup: reads, checks pages, hashes, compresses, seals, and puts packs, all by itself. Reading and
@@ -22,7 +33,10 @@ assert(port !== null, 'backup-worker runs as a worker thread');
 
 const storage = openStorage(start.location);
 const target: PackTarget = {
-  instance: start.instance, backupId: start.backupId, keyring: Keyring.fromWorker(start.keys), level: start.level,
+  instance: start.instance,
+  backupId: start.backupId,
+  keyring: Keyring.fromWorker(start.keys),
+  level: start.level,
 };
 const checker = createPageChecker(FRAME_BODY_BYTES, start.blockSize);
 const REREADS = 5;
@@ -34,14 +48,17 @@ let pack = new PackWriter(target, buffer);
 let putting: Promise<void> = Promise.resolve();
 let putFailure: unknown = null;
 
-const send = (message: BackupMessage): void => port.postMessage({ type: 'message', message } satisfies FromWorker<BackupMessage>);
+const send = (message: BackupMessage): void =>
+  port.postMessage({ type: 'message', message } satisfies FromWorker<BackupMessage>);
 
 /** Batches are worked on strictly one after the other. */
 let queue: Promise<void> = Promise.resolve();
 port.on('message', (batch: BackupBatch) => {
-  queue = queue.then(() => runBatch(batch)).catch((error: unknown) => {
-    port.postMessage({ type: 'error', error: toErrorRecord(error) } satisfies FromWorker<BackupMessage>);
-  });
+  queue = queue
+    .then(() => runBatch(batch))
+    .catch((error: unknown) => {
+      port.postMessage({ type: 'error', error: toErrorRecord(error) } satisfies FromWorker<BackupMessage>);
+    });
 });
 
 async function runBatch(batch: BackupBatch): Promise<void> {
@@ -70,10 +87,22 @@ async function readTask(task: ReadTask): Promise<ReadResult> {
   try {
     for (let done = 0; done < task.length; ) {
       const wanted = Math.min(FRAME_BODY_BYTES, task.length - done);
-      const got = readFully(file, { into: checker.buffer.subarray(0, wanted), position: task.offset + done, path: source });
+      const got = readFully(file, {
+        into: checker.buffer.subarray(0, wanted),
+        position: task.offset + done,
+        path: source,
+      });
       if (got === 0) break;
       if (task.firstBlock !== null && start.startLsn !== null) {
-        damaged.push(...checkPages(file, { task, position: task.offset + done, length: got, path: source, startLsn: start.startLsn }));
+        damaged.push(
+          ...checkPages(file, {
+            task,
+            position: task.offset + done,
+            length: got,
+            path: source,
+            startLsn: start.startLsn,
+          }),
+        );
       }
       frames.push(await store(task, task.offset + done, checker.buffer.subarray(0, got)));
       send({ type: 'progress', bytes: got });
@@ -119,7 +148,13 @@ async function closePack(): Promise<void> {
  */
 function checkPages(
   file: number,
-  read: { readonly task: ReadTask; readonly position: number; readonly length: number; readonly path: string; readonly startLsn: bigint },
+  read: {
+    readonly task: ReadTask;
+    readonly position: number;
+    readonly length: number;
+    readonly path: string;
+    readonly startLsn: bigint;
+  },
 ): DamagedPage[] {
   const { blockSize } = start;
   const firstBlock = (read.task.firstBlock ?? 0) + (read.position - read.task.offset) / blockSize;
@@ -147,7 +182,10 @@ function openIfThere(path: string): number | null {
   }
 }
 
-function readFully(file: number, read: { readonly into: Uint8Array; readonly position: number; readonly path: string }): number {
+function readFully(
+  file: number,
+  read: { readonly into: Uint8Array; readonly position: number; readonly path: string },
+): number {
   let done = 0;
   try {
     while (done < read.into.length) {

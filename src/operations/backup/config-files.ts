@@ -8,24 +8,42 @@ const CONFIG_BYTES = 16 * 1024 * 1024;
 
 /**
  * The configuration files that lie outside the data directory (Debian: /etc/postgresql), under the names they have
- * beside postgresql.conf. `included` are further files that the server read (`include`, `include_dir`).
+ * beside postgresql.conf; those that it includes as well.
  */
 export async function readConfigFiles(
-  facts: Pick<ServerFacts, 'dataDirectory' | 'configFile' | 'hbaFile' | 'identFile'>,
-  included: readonly string[],
+  facts: Pick<ServerFacts, 'dataDirectory' | 'configFile' | 'hbaFile' | 'identFile' | 'configurationFiles'>,
 ): Promise<SourceFile[]> {
   const home = dirname(facts.configFile);
   const files = new Map<string, SourceFile>();
-  for (const source of new Set([facts.configFile, facts.hbaFile, facts.identFile, ...included])) {
+  for (const source of new Set([
+    facts.configFile,
+    facts.hbaFile,
+    facts.identFile,
+    ...facts.configurationFiles,
+  ])) {
     if (isInside(facts.dataDirectory, source)) continue;
     const content = await readIfThere(source);
     if (content === null) continue;
     // A file from elsewhere keeps its own name; two of one name would be one too many, and the first is the main one.
-    const path = source === facts.configFile ? 'postgresql.conf'
-      : source === facts.hbaFile ? 'pg_hba.conf'
-      : source === facts.identFile ? 'pg_ident.conf'
-      : isInside(home, source) ? relative(home, source) : `included/${basename(source)}`;
-    if (!files.has(path)) files.set(path, { path, source: content, sizeBytes: content.length, mode: 0o600, firstBlock: null, configSource: source });
+    const path =
+      source === facts.configFile
+        ? 'postgresql.conf'
+        : source === facts.hbaFile
+          ? 'pg_hba.conf'
+          : source === facts.identFile
+            ? 'pg_ident.conf'
+            : isInside(home, source)
+              ? relative(home, source)
+              : `included/${basename(source)}`;
+    if (!files.has(path))
+      files.set(path, {
+        path,
+        source: content,
+        sizeBytes: content.length,
+        mode: 0o600,
+        firstBlock: null,
+        configSource: source,
+      });
   }
   return [...files.values()];
 }
@@ -39,7 +57,11 @@ export function isInside(directory: string, path: string): boolean {
 async function readIfThere(path: string): Promise<Uint8Array | null> {
   try {
     const content = await readFile(path);
-    if (content.length > CONFIG_BYTES) throw new AppError('FILE_FAILED', `unable to keep '${path}': it is no configuration file, it is too large`);
+    if (content.length > CONFIG_BYTES)
+      throw new AppError(
+        'FILE_FAILED',
+        `unable to keep '${path}': it is no configuration file, it is too large`,
+      );
     return content;
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return null;

@@ -37,9 +37,11 @@ export function startFileCopier(options: {
   let writing: Promise<void> = Promise.resolve();
   let writeFailure: unknown = null;
   const write = (line: ManifestLine): void => {
-    writing = writing.then(() => options.manifest.add(line)).catch((error: unknown) => {
-      writeFailure ??= error;
-    });
+    writing = writing
+      .then(() => options.manifest.add(line))
+      .catch((error: unknown) => {
+        writeFailure ??= error;
+      });
   };
   const pool: WorkerPool<BackupBatch> = startWorkerPool<BackupWorkerStart, BackupBatch, BackupMessage>({
     url: workerUrl('backup-worker', import.meta.url),
@@ -96,7 +98,10 @@ export function startFileCopier(options: {
   };
 }
 
-function startProgress(options: { readonly totalBytes: number; readonly onEvent: OnEvent }): { add(bytes: number): void; end(): void } {
+function startProgress(options: { readonly totalBytes: number; readonly onEvent: OnEvent }): {
+  add(bytes: number): void;
+  end(): void;
+} {
   let doneBytes = 0;
   let toldAt = 0;
   const tell = (totalBytes: number): void =>

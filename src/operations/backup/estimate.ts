@@ -47,11 +47,18 @@ export class SampleCollector {
     const secondsPerByte = (performance.now() - startedAt) / 1000 / raw;
     const seconds = (this.#seenBytes * secondsPerByte) / workers;
     // Below: nothing but reading and compressing. Above: the storage and the server's own work take their share.
-    return { storedBytes: Math.round((this.#seenBytes * stored) / raw), secondsLow: seconds * 0.9, secondsHigh: seconds * 1.8 + 1 };
+    return {
+      storedBytes: Math.round((this.#seenBytes * stored) / raw),
+      secondsLow: seconds * 0.9,
+      secondsHigh: seconds * 1.8 + 1,
+    };
   }
 }
 
-async function readSample(sample: { readonly path: string; readonly offset: number; readonly length: number }, buffer: Uint8Array): Promise<Uint8Array> {
+async function readSample(
+  sample: { readonly path: string; readonly offset: number; readonly length: number },
+  buffer: Uint8Array,
+): Promise<Uint8Array> {
   try {
     const file = await open(sample.path, 'r');
     try {

@@ -58,7 +58,10 @@ export class FileAssembler {
       const offset = range * rangeBytes;
       this.#open.set(id, { file: open, range });
       return {
-        id, path: file.path, source: file.source, offset,
+        id,
+        path: file.path,
+        source: file.source,
+        offset,
         length: Math.min(rangeBytes, file.sizeBytes - offset),
         firstBlock: file.firstBlock === null ? null : file.firstBlock + offset / this.#blockSize,
       };
@@ -104,14 +107,28 @@ export class FileAssembler {
       // a manifest's chunks must join, so the file is read again in one go.
       if ((frames?.length ?? 0) > 0 && size !== range * RANGE_BYTES) return { again: file };
       for (const frame of frames ?? []) {
-        chunks.push([frame.raw, this.#packNumber(frame.packId), frame.number, frame.offset, frame.stored, frame.raw, 0, frame.hash]);
+        chunks.push([
+          frame.raw,
+          this.#packNumber(frame.packId),
+          frame.number,
+          frame.offset,
+          frame.stored,
+          frame.raw,
+          0,
+          frame.hash,
+        ]);
         size += frame.raw;
       }
     }
     this.#copiedBytes += size;
     this.#fileCount += 1;
     const common = { p: file.path, s: size, m: file.mode, c: chunks };
-    return { line: file.configSource === undefined ? { t: 'file', ...common } : { t: 'config', source: file.configSource, ...common } };
+    return {
+      line:
+        file.configSource === undefined
+          ? { t: 'file', ...common }
+          : { t: 'config', source: file.configSource, ...common },
+    };
   }
 
   #packNumber(packId: string): number {

@@ -31,7 +31,10 @@ export interface LogSummary {
 }
 
 /** All backups of an instance, newest first. One that does not open is listed as damaged, not left out. */
-export async function listBackups(context: Pick<InstanceContext, 'instance' | 'repository'>, signal: AbortSignal): Promise<BackupList> {
+export async function listBackups(
+  context: Pick<InstanceContext, 'instance' | 'repository'>,
+  signal: AbortSignal,
+): Promise<BackupList> {
   const { repository, instance } = context;
   const backups: ListedBackup[] = [];
   for (const id of await listBackupIds(repository, instance, { signal })) {
@@ -39,7 +42,8 @@ export async function listBackups(context: Pick<InstanceContext, 'instance' | 'r
       const manifest = await openManifest(repository, { instance, id }, { signal });
       if (manifest !== null) backups.unshift({ id, status: 'valid', backup: manifest.backup, problem: null });
     } catch (error) {
-      if (!(error instanceof AppError) || !['CORRUPT', 'UNSUPPORTED', 'KEY_WRONG'].includes(error.code)) throw error;
+      if (!(error instanceof AppError) || !['CORRUPT', 'UNSUPPORTED', 'KEY_WRONG'].includes(error.code))
+        throw error;
       backups.unshift({ id, status: 'damaged', backup: null, problem: error.message });
     }
   }
@@ -56,7 +60,11 @@ export async function listBackups(context: Pick<InstanceContext, 'instance' | 'r
  *
  * @throws BACKUP_NOT_FOUND when there is none, USAGE when there are several
  */
-export async function findBackup(context: Pick<InstanceContext, 'instance' | 'repository'>, text: string, signal: AbortSignal): Promise<Manifest> {
+export async function findBackup(
+  context: Pick<InstanceContext, 'instance' | 'repository'>,
+  text: string,
+  signal: AbortSignal,
+): Promise<Manifest> {
   const { repository, instance } = context;
   const ids = await listBackupIds(repository, instance, { signal });
   let found = ids.filter(id => id === text || (text.length >= 4 && id.endsWith(text)));
@@ -66,17 +74,24 @@ export async function findBackup(context: Pick<InstanceContext, 'instance' | 're
   }
   const [id, ...others] = found;
   if (id === undefined) {
-    throw new AppError('BACKUP_NOT_FOUND', `there is no backup '${text}' of instance '${instance}'`, { hint: 'See `aishell backup list`.' });
+    throw new AppError('BACKUP_NOT_FOUND', `there is no backup '${text}' of instance '${instance}'`, {
+      hint: 'See `aishell backup list`.',
+    });
   }
   if (others.length > 0) {
-    throw new AppError('USAGE', `'${text}' names ${found.length} backups: ${found.join(', ')}`, { hint: 'Give one of these ids.' });
+    throw new AppError('USAGE', `'${text}' names ${found.length} backups: ${found.join(', ')}`, {
+      hint: 'Give one of these ids.',
+    });
   }
   const manifest = await openManifest(repository, { instance, id }, { signal });
   if (manifest === null) throw new AppError('BACKUP_NOT_FOUND', `there is no backup '${id}' any more`);
   return manifest;
 }
 
-async function summarizeLog(context: Pick<InstanceContext, 'instance' | 'repository'>, signal: AbortSignal): Promise<LogSummary> {
+async function summarizeLog(
+  context: Pick<InstanceContext, 'instance' | 'repository'>,
+  signal: AbortSignal,
+): Promise<LogSummary> {
   const { repository, instance } = context;
   let segments = 0;
   let storedBytes = 0;
@@ -92,5 +107,10 @@ async function summarizeLog(context: Pick<InstanceContext, 'instance' | 'reposit
       newestMs = file.storedMs;
     }
   }
-  return { segments, storedBytes, newest, newestStored: newest === null ? null : new Date(newestMs).toISOString() };
+  return {
+    segments,
+    storedBytes,
+    newest,
+    newestStored: newest === null ? null : new Date(newestMs).toISOString(),
+  };
 }

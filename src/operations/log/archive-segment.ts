@@ -46,7 +46,11 @@ export async function archiveSegment(
   const options = signal === undefined ? {} : { signal };
   const systemIdentifier = claimed ?? (await systemOf(repository, request.instance, dataDirectory));
   await checkIdentity(repository, { instance: request.instance, systemIdentifier }, options);
-  const outcome = await putLogFile(repository, { instance: request.instance, systemIdentifier, name, bytes, level: request.level }, options);
+  const outcome = await putLogFile(
+    repository,
+    { instance: request.instance, systemIdentifier, name, bytes, level: request.level },
+    options,
+  );
   return { name, outcome, sizeBytes: bytes.length };
 }
 
@@ -59,9 +63,13 @@ export async function refuseCopy(dataDirectory: string): Promise<void> {
     if (['ENOENT', 'ENOTDIR'].includes(systemCode(error))) return;
     throw fileError('read', join(dataDirectory, COPY_MARKER), error);
   }
-  throw new AppError('COPY_REFUSED', `'${dataDirectory}' is a restored copy: its log does not go into the archive of its origin`, {
-    hint: `To make it an instance of its own, remove ${COPY_MARKER} from it and run \`aishell backup init --name NAME\` for it.`,
-  });
+  throw new AppError(
+    'COPY_REFUSED',
+    `'${dataDirectory}' is a restored copy: its log does not go into the archive of its origin`,
+    {
+      hint: `To make it an instance of its own, remove ${COPY_MARKER} from it and run \`aishell backup init --name NAME\` for it.`,
+    },
+  );
 }
 
 /** Checks that a segment is what its name says, and returns the decimal system identifier it carries. @throws CORRUPT */
@@ -69,12 +77,18 @@ export function checkSegment(bytes: Uint8Array, name: string): string {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const size = bytes.length >= header.bytes ? view.getUint32(header.segmentSize, true) : 0;
   if (!isSegmentSize(size) || size !== bytes.length) {
-    throw notASegment(name, `it is ${formatBytes(bytes.length)} long and its header says ${formatBytes(size)}`);
+    throw notASegment(
+      name,
+      `it is ${formatBytes(bytes.length)} long and its header says ${formatBytes(size)}`,
+    );
   }
   const address = view.getBigUint64(header.pageAddress, true);
   const expected = classifyLogFileName(name, size)?.lsn;
   if (address !== expected) {
-    throw notASegment(name, `its header says position ${formatLsn(address)}${expected === undefined ? '' : `, not ${formatLsn(expected)}`}`);
+    throw notASegment(
+      name,
+      `its header says position ${formatLsn(address)}${expected === undefined ? '' : `, not ${formatLsn(expected)}`}`,
+    );
   }
   return view.getBigUint64(header.systemIdentifier, true).toString();
 }
@@ -85,13 +99,18 @@ async function systemOf(repository: Repository, instance: string, dataDirectory:
     const control = await readFile(join(dataDirectory, 'global', 'pg_control'));
     if (control.length >= 8) return control.readBigUInt64LE(0).toString();
   } catch (error) {
-    if (systemCode(error) !== 'ENOENT') throw fileError('read', join(dataDirectory, 'global', 'pg_control'), error);
+    if (systemCode(error) !== 'ENOENT')
+      throw fileError('read', join(dataDirectory, 'global', 'pg_control'), error);
   }
   const [identity, ...others] = await readIdentities(repository, instance);
   if (identity !== undefined && others.length === 0) return identity.systemIdentifier;
-  throw new AppError('SYSTEM_MISMATCH', `unable to tell which database system the log in '${dataDirectory}' belongs to`, {
-    hint: 'Run it as PostgreSQL does: with %p, in the data directory.',
-  });
+  throw new AppError(
+    'SYSTEM_MISMATCH',
+    `unable to tell which database system the log in '${dataDirectory}' belongs to`,
+    {
+      hint: 'Run it as PostgreSQL does: with %p, in the data directory.',
+    },
+  );
 }
 
 async function readLogFile(path: string): Promise<Uint8Array> {
@@ -116,7 +135,11 @@ async function readLogFile(path: string): Promise<Uint8Array> {
 }
 
 function notASegment(name: string, why: string): AppError {
-  return new AppError('CORRUPT', `unable to archive '${name}': it is not a whole log segment of that name (${why})`, {
-    hint: 'Nothing was archived. Look at the server\'s disk: the segment is empty, cut off, or another one under this name.',
-  });
+  return new AppError(
+    'CORRUPT',
+    `unable to archive '${name}': it is not a whole log segment of that name (${why})`,
+    {
+      hint: "Nothing was archived. Look at the server's disk: the segment is empty, cut off, or another one under this name.",
+    },
+  );
 }

@@ -17,14 +17,19 @@ const RETRY_AFTER_MS = [500, 2000, 5000];
  *
  * @throws STORAGE_UNREACHABLE and others after retries: the caller must exit above 125
  */
-export async function fetchSegment(repository: Repository, request: { readonly instance: string; readonly name: string; readonly path: string }): Promise<boolean> {
+export async function fetchSegment(
+  repository: Repository,
+  request: { readonly instance: string; readonly name: string; readonly path: string },
+): Promise<boolean> {
   if (classifyLogFileName(request.name) === null) {
     throw new AppError('USAGE', `unable to fetch '${request.name}': it is not the name of a log file`, {
       hint: "Set restore_command = 'aishell backup wal-fetch %f %p'.",
     });
   }
   const systemIdentifier = await systemToFetch(repository, request.instance);
-  const bytes = await withRetries(() => getLogFile(repository, { instance: request.instance, systemIdentifier }, request.name));
+  const bytes = await withRetries(() =>
+    getLogFile(repository, { instance: request.instance, systemIdentifier }, request.name),
+  );
   if (bytes === null) return false;
   await writeWhole(resolve(request.path), bytes);
   return true;
@@ -35,7 +40,8 @@ async function systemToFetch(repository: Repository, instance: string): Promise<
   const control = await readFile(join('global', 'pg_control')).catch(() => null);
   if (control !== null && control.length >= 8) return control.readBigUInt64LE(0).toString();
   const [identity, ...others] = await withRetries(() => readIdentities(repository, instance));
-  if (identity === undefined) throw new AppError('INSTANCE_NOT_FOUND', `instance '${instance}' is not in this repository`);
+  if (identity === undefined)
+    throw new AppError('INSTANCE_NOT_FOUND', `instance '${instance}' is not in this repository`);
   if (others.length === 0) return identity.systemIdentifier;
   throw new AppError('SYSTEM_MISMATCH', `instance '${instance}' has been several database systems`, {
     hint: 'Run it as PostgreSQL does: in the data directory.',

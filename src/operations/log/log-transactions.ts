@@ -20,7 +20,11 @@ export interface LogTransactions {
 const HEAD_BYTES = 256 * 1024;
 const SEGMENTS_HELD = 2;
 
-export function logTransactions(view: LogView, range: { readonly from: bigint; readonly to: bigint }, signal: AbortSignal): LogTransactions {
+export function logTransactions(
+  view: LogView,
+  range: { readonly from: bigint; readonly to: bigint },
+  signal: AbortSignal,
+): LogTransactions {
   const decoded = new Map<bigint, readonly WalTransaction[]>();
   const held = new Map<bigint, Promise<Uint8Array>>();
   const bytesAt = (lsn: bigint): Promise<Uint8Array> => {
@@ -40,16 +44,25 @@ export function logTransactions(view: LogView, range: { readonly from: bigint; r
     }
     const found: WalTransaction[] = [];
     let unfinished: bigint | null = null;
-    const options = { segmentSize: view.segmentSize, systemIdentifier: view.owner.systemIdentifier, verifyCrc: next >= range.to };
+    const options = {
+      segmentSize: view.segmentSize,
+      systemIdentifier: view.owner.systemIdentifier,
+      verifyCrc: next >= range.to,
+    };
     for await (const scan of scanSegments(pieces(), options)) {
-      for (const transaction of scan.transactions) if (transaction.kind !== 'prepare' && transaction.lsn < next) found.push(transaction);
+      for (const transaction of scan.transactions)
+        if (transaction.kind !== 'prepare' && transaction.lsn < next) found.push(transaction);
       unfinished = scan.incompleteRecordLsn;
     }
-    if (unfinished !== null && unfinished < next && headBytes < view.segmentSize && next < range.to) return decode(lsn, view.segmentSize);
+    if (unfinished !== null && unfinished < next && headBytes < view.segmentSize && next < range.to)
+      return decode(lsn, view.segmentSize);
     return found;
   };
   return {
-    view, from: range.from, to: range.to, first: segmentStart(range.from, view.segmentSize),
+    view,
+    from: range.from,
+    to: range.to,
+    first: segmentStart(range.from, view.segmentSize),
     async inSegment(lsn) {
       signal.throwIfAborted();
       const known = decoded.get(lsn);

@@ -1,5 +1,11 @@
 import { AppError } from '../../base/errors.ts';
-import { classifyLogFileName, nextSegment, parseLsn, segmentName, segmentStart } from '../../engines/postgres/lsn.ts';
+import {
+  classifyLogFileName,
+  nextSegment,
+  parseLsn,
+  segmentName,
+  segmentStart,
+} from '../../engines/postgres/lsn.ts';
 import { getLogFile, listLogFiles, type LogOwner } from '../../repository/log-archive.ts';
 import type { Repository } from '../../repository/repository.ts';
 
@@ -24,8 +30,10 @@ export interface LogView {
   read(lsn: bigint): Promise<Uint8Array>;
   /** The start of the first segment that is missing, going on from the one that holds `lsn`. */
   firstMissing(lsn: bigint): bigint;
-  /** When the segment at `lsn` was stored. */
+  /** When the segment at `lsn` was stored: whole milliseconds since 1970. */
   storedMs(lsn: bigint): number | null;
+  /** The end of the newest archived segment of the followed timeline; null when there is none. */
+  readonly end: bigint | null;
   /** The archived history files of the chain, by name. */
   readonly historyFiles: readonly string[];
 }
@@ -37,7 +45,12 @@ export interface LogView {
  */
 export async function openLogView(
   repository: Repository,
-  source: { readonly owner: LogOwner; readonly segmentSize: number; readonly timeline: number | null; readonly backupTimelines: readonly number[] },
+  source: {
+    readonly owner: LogOwner;
+    readonly segmentSize: number;
+    readonly timeline: number | null;
+    readonly backupTimelines: readonly number[];
+  },
   signal: AbortSignal,
 ): Promise<LogView> {
   const { owner, segmentSize } = source;
@@ -48,30 +61,45 @@ export async function openLogView(
     const kind = classifyLogFileName(file.name, segmentSize);
     if (kind === null || kind.kind === 'backup') continue;
     if (kind.kind === 'history') histories.add(kind.timeline);
-    else stored.set(file.name, file.storedMs);
+    else stored.set(file.name, Math.trunc(file.storedMs));
     newest = Math.max(newest, kind.timeline);
   }
   const timeline = source.timeline ?? newest;
   const chain = await readChain(repository, { owner, timeline, hasHistory: histories.has(timeline) }, signal);
+  let end: bigint | null = null;
+  for (const name of stored.keys()) {
+    const kind = classifyLogFileName(name, segmentSize);
+    if (kind?.timeline !== timeline || kind.lsn === undefined) continue;
+    const after = nextSegment(kind.lsn, segmentSize);
+    if (end === null || after > end) end = after;
+  }
   const timelineAt = (lsn: bigint): number => {
     const start = segmentStart(lsn, segmentSize);
     // The segment a timeline begins in lies in the archive under the new timeline, with the old one's content before it.
     return chain.findLast(step => segmentStart(step.begin, segmentSize) <= start)?.timeline ?? timeline;
   };
-  const expectedName = (lsn: bigint): string => segmentName(timelineAt(lsn), segmentStart(lsn, segmentSize), segmentSize);
+  const expectedName = (lsn: bigint): string =>
+    segmentName(timelineAt(lsn), segmentStart(lsn, segmentSize), segmentSize);
   const nameAt = (lsn: bigint): string | null => {
     const name = expectedName(lsn);
     if (stored.has(name)) return name;
     return stored.has(`${name}.partial`) ? `${name}.partial` : null;
   };
   return {
-    owner, segmentSize, chain, timeline, nameAt, expectedName,
+    owner,
+    segmentSize,
+    chain,
+    timeline,
+    nameAt,
+    expectedName,
+    end,
     historyFiles: chain.filter(step => histories.has(step.timeline)).map(step => historyName(step.timeline)),
     storedMs: lsn => stored.get(nameAt(lsn) ?? '') ?? null,
     async read(lsn) {
       const name = nameAt(lsn);
       const bytes = name === null ? null : await getLogFile(repository, owner, name, { signal });
-      if (bytes === null) throw new AppError('LOG_NOT_FOUND', `log segment '${expectedName(lsn)}' is not archived`);
+      if (bytes === null)
+        throw new AppError('LOG_NOT_FOUND', `log segment '${expectedName(lsn)}' is not archived`);
       return bytes;
     },
     firstMissing(lsn) {
@@ -100,10 +128,16 @@ export function parseHistory(text: string, timeline: number): TimelineStart[] {
   return [...chain, { timeline, begin }];
 }
 
-async function readChain(repository: Repository, source: { readonly owner: LogOwner; readonly timeline: number; readonly hasHistory: boolean }, signal: AbortSignal): Promise<TimelineStart[]> {
+async function readChain(
+  repository: Repository,
+  source: { readonly owner: LogOwner; readonly timeline: number; readonly hasHistory: boolean },
+  signal: AbortSignal,
+): Promise<TimelineStart[]> {
   const { owner, timeline } = source;
   if (timeline === 1) return [{ timeline, begin: 0n }];
-  const bytes = source.hasHistory ? await getLogFile(repository, owner, historyName(timeline), { signal }) : null;
+  const bytes = source.hasHistory
+    ? await getLogFile(repository, owner, historyName(timeline), { signal })
+    : null;
   if (bytes === null) {
     throw new AppError('LOG_NOT_FOUND', `the history of timeline ${timeline} is not archived`, {
       hint: `Without ${historyName(timeline)} it is not known where this timeline began. Choose another with --timeline.`,

@@ -24,13 +24,25 @@ export interface SecuredLog {
  * Gets what a running server has written up to now into the archive: completes its segment and waits until
  * archive_command has delivered it. Without this the last minute before a disaster would be missing.
  */
-export async function secureRunningLog(context: InstanceContext, owner: LogOwner, options: { readonly timeoutMs: number; readonly signal: AbortSignal }): Promise<SecuredLog> {
+export async function secureRunningLog(
+  context: InstanceContext,
+  owner: LogOwner,
+  options: { readonly timeoutMs: number; readonly signal: AbortSignal },
+): Promise<SecuredLog> {
   const client = await connect(context.connection, { signal: options.signal });
   try {
     const { segment } = await switchWal(client, options.signal);
-    const missing = await waitForLog(context.repository, { owner, names: [segment], timeoutMs: options.timeoutMs }, options.signal);
+    const missing = await waitForLog(
+      context.repository,
+      { owner, names: [segment], timeoutMs: options.timeoutMs },
+      options.signal,
+    );
     if (missing.length === 0) return { detail: `up to ${segment}`, archived: [segment], problem: null };
-    return { detail: `${segment} not archived`, archived: [], problem: `archive_command has not delivered ${segment} within ${options.timeoutMs / 1000}s: what was committed last may be out of reach` };
+    return {
+      detail: `${segment} not archived`,
+      archived: [],
+      problem: `archive_command has not delivered ${segment} within ${options.timeoutMs / 1000}s: what was committed last may be out of reach`,
+    };
   } finally {
     await client.end().catch(() => undefined);
   }
@@ -41,16 +53,24 @@ export async function secureRunningLog(context: InstanceContext, owner: LogOwner
  * being written under `<name>.partial`, as PostgreSQL itself does at the end of a timeline. Its name stays free for the
  * server, should it be started again.
  */
-export async function secureStoppedLog(context: InstanceContext, source: { readonly owner: LogOwner; readonly dataDirectory: string }, signal: AbortSignal): Promise<SecuredLog> {
+export async function secureStoppedLog(
+  context: InstanceContext,
+  source: { readonly owner: LogOwner; readonly dataDirectory: string },
+  signal: AbortSignal,
+): Promise<SecuredLog> {
   const control = await readControlFile(source.dataDirectory);
   const directory = join(source.dataDirectory, 'pg_wal');
   const size = control.walSegmentSize;
-  const names = (await readdir(directory).catch((error: unknown) => {
-    throw fileError('read', directory, error);
-  })).filter(name => {
-    const kind = classifyLogFileName(name, size);
-    return kind?.kind === 'segment' && kind.timeline === control.checkpoint.timeline;
-  }).sort();
+  const names = (
+    await readdir(directory).catch((error: unknown) => {
+      throw fileError('read', directory, error);
+    })
+  )
+    .filter(name => {
+      const kind = classifyLogFileName(name, size);
+      return kind?.kind === 'segment' && kind.timeline === control.checkpoint.timeline;
+    })
+    .sort();
   const archived: string[] = [];
   let expected: bigint | null = null;
   for (const name of names) {
@@ -70,7 +90,8 @@ export async function secureStoppedLog(context: InstanceContext, source: { reado
     archived.push(file.name);
     if (!complete) break;
   }
-  const detail = archived.length === 0 ? 'everything was archived' : `${archived.length} segments taken from pg_wal`;
+  const detail =
+    archived.length === 0 ? 'everything was archived' : `${archived.length} segments taken from pg_wal`;
   return { detail, archived, problem: null };
 }
 

@@ -15,7 +15,11 @@ export interface LogRange {
 /** The names of the segments that hold a range of the log. */
 export function segmentsOf(range: LogRange): string[] {
   const names: string[] = [];
-  for (let at = segmentStart(range.from, range.segmentSize); at < range.to; at = nextSegment(at, range.segmentSize)) {
+  for (
+    let at = segmentStart(range.from, range.segmentSize);
+    at < range.to;
+    at = nextSegment(at, range.segmentSize)
+  ) {
     names.push(segmentName(range.timeline, at, range.segmentSize));
   }
   return names;

@@ -1,7 +1,25 @@
-import { chmod, chown, lchown, mkdir, readdir, readFile, rm, symlink, unlink, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  chown,
+  lchown,
+  mkdir,
+  readdir,
+  readFile,
+  rm,
+  symlink,
+  unlink,
+  writeFile,
+} from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileError } from '../../base/errors.ts';
-import { formatTablespaceMap, neutraliseConfiguration, parseTablespaceMap, settingLine, type Settings, stripSettingsBlock } from '../../engines/postgres/recovery-settings.ts';
+import {
+  formatTablespaceMap,
+  neutraliseConfiguration,
+  parseTablespaceMap,
+  settingLine,
+  type Settings,
+  stripSettingsBlock,
+} from '../../engines/postgres/recovery-settings.ts';
 import type { ControlFile } from '../../engines/postgres/control-file.ts';
 import { classifyLogFileName, segmentStart } from '../../engines/postgres/lsn.ts';
 import type { BackupFacts } from '../../repository/manifest.ts';
@@ -30,8 +48,15 @@ export function placeOf(layout: Layout, path: string): string | null {
 }
 
 /** The log files of a plan, with their places in pg_wal. */
-export function logFilesOf(plan: RecoveryPlan, layout: Layout): { name: string; target: string; sizeBytes: number }[] {
-  return plan.logFiles.map(file => ({ name: file.name, target: join(layout.dataDirectory, 'pg_wal', file.as), sizeBytes: file.sizeBytes }));
+export function logFilesOf(
+  plan: RecoveryPlan,
+  layout: Layout,
+): { name: string; target: string; sizeBytes: number }[] {
+  return plan.logFiles.map(file => ({
+    name: file.name,
+    target: join(layout.dataDirectory, 'pg_wal', file.as),
+    sizeBytes: file.sizeBytes,
+  }));
 }
 
 /** Makes a restored directory ready to recover: tablespaces where they are now, the signal, no settings of the origin. */
@@ -39,7 +64,10 @@ export async function prepareRecovery(layout: Layout, backup: BackupFacts, owner
   const { dataDirectory } = layout;
   const map = join(dataDirectory, 'tablespace_map');
   if (backup.tablespaces.length > 0) {
-    const entries = parseTablespaceMap(await readFile(map, 'utf8')).map(entry => ({ ...entry, path: layout.tablespaces.get(entry.oid) ?? entry.path }));
+    const entries = parseTablespaceMap(await readFile(map, 'utf8')).map(entry => ({
+      ...entry,
+      path: layout.tablespaces.get(entry.oid) ?? entry.path,
+    }));
     await writeOwned(map, formatTablespaceMap(entries), owner);
   }
   await writeOwned(join(dataDirectory, RECOVERY_SIGNAL), '', owner);
@@ -56,7 +84,10 @@ export async function prepareRecovery(layout: Layout, backup: BackupFacts, owner
  * @returns the files of the new timeline that are complete: its history, and segments before the one it ended in; those
  * behind are old files under new names, kept by the server for later
  */
-export async function finishRecovery(layout: Layout, control: Pick<ControlFile, 'checkpoint' | 'walSegmentSize'>): Promise<{ readonly newLogFiles: readonly string[] }> {
+export async function finishRecovery(
+  layout: Layout,
+  control: Pick<ControlFile, 'checkpoint' | 'walSegmentSize'>,
+): Promise<{ readonly newLogFiles: readonly string[] }> {
   const { dataDirectory } = layout;
   const auto = join(dataDirectory, 'postgresql.auto.conf');
   const text = stripSettingsBlock(await readText(`${auto}.restored`));
@@ -70,24 +101,43 @@ export async function finishRecovery(layout: Layout, control: Pick<ControlFile, 
     const { timeline, lsn } = control.checkpoint;
     // After a clean stop the server needs nothing from before; left here, it would be archived a second time.
     if (kind.timeline < timeline && kind.kind !== 'history') await unlink(join(directory, name));
-    else if (kind.timeline === timeline && (kind.lsn ?? 0n) < segmentStart(lsn, control.walSegmentSize)) newLogFiles.push(name);
+    else if (kind.timeline === timeline && (kind.lsn ?? 0n) < segmentStart(lsn, control.walSegmentSize))
+      newLogFiles.push(name);
   }
   return { newLogFiles };
 }
 
 /** Tells the server's archiver which files of the new timeline to hand to archive_command, from its first byte on. */
-export async function markForArchiving(dataDirectory: string, names: readonly string[], owner: Owner): Promise<void> {
-  for (const name of names) await writeOwned(join(dataDirectory, 'pg_wal', 'archive_status', `${name}.ready`), '', owner);
+export async function markForArchiving(
+  dataDirectory: string,
+  names: readonly string[],
+  owner: Owner,
+): Promise<void> {
+  for (const name of names)
+    await writeOwned(join(dataDirectory, 'pg_wal', 'archive_status', `${name}.ready`), '', owner);
 }
 
 /**
  * Makes a recovered directory a copy that stands on its own and leaves its origin alone: marked, archiving off, its
  * configuration inside it, on a port of its own.
  */
-export async function makeCopy(layout: Layout, facts: { readonly backup: BackupFacts; readonly settings: Settings; readonly owner: Owner; readonly restoredAt: string }): Promise<void> {
+export async function makeCopy(
+  layout: Layout,
+  facts: {
+    readonly backup: BackupFacts;
+    readonly settings: Settings;
+    readonly owner: Owner;
+    readonly restoredAt: string;
+  },
+): Promise<void> {
   const { dataDirectory } = layout;
   const { owner, backup } = facts;
-  const marker = { instance: backup.instance, backup: backup.id, systemIdentifier: backup.systemIdentifier, restoredAt: facts.restoredAt };
+  const marker = {
+    instance: backup.instance,
+    backup: backup.id,
+    systemIdentifier: backup.systemIdentifier,
+    restoredAt: facts.restoredAt,
+  };
   await writeOwned(join(dataDirectory, COPY_MARKER), `${JSON.stringify(marker, null, 2)}\n`, owner);
   const folder = join(dataDirectory, CONFIG_FOLDER);
   const kept = await listFiles(folder);
@@ -95,17 +145,35 @@ export async function makeCopy(layout: Layout, facts: { readonly backup: BackupF
     const target = join(dataDirectory, path);
     const text = await readFile(join(folder, path), 'utf8');
     await makeOwned(dirname(target), owner);
-    const content = path.endsWith('.conf') && !path.startsWith('pg_') ? neutraliseConfiguration(text, include => kept.some(each => each.startsWith(include.replace(/\/$/, '')))) : text;
+    const content =
+      path.endsWith('.conf') && !path.startsWith('pg_')
+        ? neutraliseConfiguration(text, include =>
+            kept.some(each => each.startsWith(include.replace(/\/$/, ''))),
+          )
+        : text;
     await writeOwned(target, content, owner);
   }
-  for (const [name, content] of [['postgresql.conf', ''], ['pg_hba.conf', 'local all all peer\n'], ['pg_ident.conf', '']] as const) {
-    if ((await readText(join(dataDirectory, name), null)) === null) await writeOwned(join(dataDirectory, name), content, owner);
+  for (const [name, content] of [
+    ['postgresql.conf', ''],
+    ['pg_hba.conf', 'local all all peer\n'],
+    ['pg_ident.conf', ''],
+  ] as const) {
+    if ((await readText(join(dataDirectory, name), null)) === null)
+      await writeOwned(join(dataDirectory, name), content, owner);
   }
   const conf = join(dataDirectory, 'postgresql.conf');
-  await writeOwned(conf, neutraliseConfiguration(await readText(conf), () => true), owner);
+  await writeOwned(
+    conf,
+    neutraliseConfiguration(await readText(conf), () => true),
+    owner,
+  );
   const lines = Object.entries(facts.settings).map(([name, value]) => settingLine(name, value));
   const auto = join(dataDirectory, 'postgresql.auto.conf');
-  await writeOwned(auto, `${await readText(auto)}# aishell: this is a restored copy; these keep it from touching its origin\n${lines.join('\n')}\n`, owner);
+  await writeOwned(
+    auto,
+    `${await readText(auto)}# aishell: this is a restored copy; these keep it from touching its origin\n${lines.join('\n')}\n`,
+    owner,
+  );
 }
 
 /** The configuration files as they were, for a restore in place, where the live ones stay. */
@@ -114,7 +182,11 @@ export async function dropConfigFolder(dataDirectory: string): Promise<void> {
 }
 
 /** Points the links of tablespaces at other places. */
-export async function relinkTablespaces(dataDirectory: string, places: ReadonlyMap<number, string>, owner: Owner): Promise<void> {
+export async function relinkTablespaces(
+  dataDirectory: string,
+  places: ReadonlyMap<number, string>,
+  owner: Owner,
+): Promise<void> {
   for (const [oid, place] of places) {
     const link = join(dataDirectory, 'pg_tblspc', String(oid));
     await rm(link, { force: true });
@@ -154,5 +226,7 @@ async function readText(path: string, absent: null | string = ''): Promise<strin
 
 async function listFiles(folder: string): Promise<string[]> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []);
-  return entries.filter(entry => entry.isFile()).map(entry => join(entry.parentPath, entry.name).slice(folder.length + 1));
+  return entries
+    .filter(entry => entry.isFile())
+    .map(entry => join(entry.parentPath, entry.name).slice(folder.length + 1));
 }

@@ -20,7 +20,12 @@ export interface LiveInstance {
   readonly archiving: boolean;
   readonly port: number | null;
   /** Null when it does not answer. */
-  readonly totals: { readonly sizeBytes: number; readonly tables: number; readonly estimatedRows: number; readonly clientConnections: number } | null;
+  readonly totals: {
+    readonly sizeBytes: number;
+    readonly tables: number;
+    readonly estimatedRows: number;
+    readonly clientConnections: number;
+  } | null;
 }
 
 /**
@@ -31,33 +36,64 @@ export interface LiveInstance {
  */
 export async function locateInstance(context: InstanceContext, signal: AbortSignal): Promise<LiveInstance> {
   const answer = await ask(context, signal);
-  const dataDirectory = answer?.facts.dataDirectory ?? context.dataDirectory ?? (await lastKnownDirectory(context, signal));
+  const dataDirectory =
+    answer?.facts.dataDirectory ?? context.dataDirectory ?? (await lastKnownDirectory(context, signal));
   if (dataDirectory === null) {
-    throw new AppError('DATABASE_UNREACHABLE', `unable to find instance '${context.instance}': its server does not answer, and its data directory is not known`, {
-      hint: 'Set `data_directory` of the instance in aishell.yaml, or restore into an empty directory with --target.',
-    });
+    throw new AppError(
+      'DATABASE_UNREACHABLE',
+      `unable to find instance '${context.instance}': its server does not answer, and its data directory is not known`,
+      {
+        hint: 'Set `data_directory` of the instance in aishell.yaml, or restore into an empty directory with --target.',
+      },
+    );
   }
   const directory = await inspectDataDirectory(dataDirectory);
   const control = await readControlFile(directory.path);
   if (answer !== null && answer.facts.systemIdentifier !== control.systemIdentifier) {
-    throw new AppError('SYSTEM_MISMATCH', `the server that answers is not the one of '${dataDirectory}'`, { hint: 'Check `connection` and `data_directory` of the instance in aishell.yaml.' });
+    throw new AppError('SYSTEM_MISMATCH', `the server that answers is not the one of '${dataDirectory}'`, {
+      hint: 'Check `connection` and `data_directory` of the instance in aishell.yaml.',
+    });
   }
-  await checkIdentity(context.repository, { instance: context.instance, systemIdentifier: control.systemIdentifier }, { signal });
+  await checkIdentity(
+    context.repository,
+    { instance: context.instance, systemIdentifier: control.systemIdentifier },
+    { signal },
+  );
   const running = (await runningServer(directory.path)) !== null || answer !== null;
   return {
-    dataDirectory: directory.path, systemIdentifier: control.systemIdentifier, majorVersion: directory.majorVersion, running,
-    answers: answer !== null, archiving: answer !== null && archivingOf(answer.facts) === 'on', port: answer?.facts.port ?? null,
+    dataDirectory: directory.path,
+    systemIdentifier: control.systemIdentifier,
+    majorVersion: directory.majorVersion,
+    running,
+    answers: answer !== null,
+    archiving: answer !== null && archivingOf(answer.facts) === 'on',
+    port: answer?.facts.port ?? null,
     totals: answer?.totals ?? null,
   };
 }
 
-async function ask(context: InstanceContext, signal: AbortSignal): Promise<{ readonly facts: ServerFacts; readonly totals: LiveInstance['totals'] } | null> {
+async function ask(
+  context: InstanceContext,
+  signal: AbortSignal,
+): Promise<{ readonly facts: ServerFacts; readonly totals: LiveInstance['totals'] } | null> {
   try {
     const client = await connect(context.connection, { signal });
     try {
       const facts = await readServerFacts(client, signal);
-      const totals = await readDatabaseTotals(database => connect(context.connection, { database, signal }), facts.databases, signal);
-      return { facts, totals: { sizeBytes: totals.sizeBytes, tables: totals.tables, estimatedRows: totals.estimatedRows, clientConnections: facts.clientConnections } };
+      const totals = await readDatabaseTotals(
+        database => connect(context.connection, { database, signal }),
+        facts.databases,
+        signal,
+      );
+      return {
+        facts,
+        totals: {
+          sizeBytes: totals.sizeBytes,
+          tables: totals.tables,
+          estimatedRows: totals.estimatedRows,
+          clientConnections: facts.clientConnections,
+        },
+      };
     } finally {
       await client.end().catch(() => undefined);
     }
@@ -68,10 +104,15 @@ async function ask(context: InstanceContext, signal: AbortSignal): Promise<{ rea
 }
 
 async function lastKnownDirectory(context: InstanceContext, signal: AbortSignal): Promise<string | null> {
-  const known = new Set((await readIdentities(context.repository, context.instance, { signal })).map(each => each.systemIdentifier));
+  const known = new Set(
+    (await readIdentities(context.repository, context.instance, { signal })).map(
+      each => each.systemIdentifier,
+    ),
+  );
   for (const id of (await listBackupIds(context.repository, context.instance, { signal })).reverse()) {
     const manifest = await openManifest(context.repository, { instance: context.instance, id }, { signal });
-    if (manifest !== null && known.has(manifest.backup.systemIdentifier)) return manifest.backup.dataDirectory;
+    if (manifest !== null && known.has(manifest.backup.systemIdentifier))
+      return manifest.backup.dataDirectory;
   }
   return null;
 }

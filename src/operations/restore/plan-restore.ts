@@ -1,6 +1,6 @@
 import { AppError } from '../../base/errors.ts';
 import { formatMoment } from '../../base/moment.ts';
-import { classifyLogFileName, formatLsn, nextSegment, parseLsn, segmentStart } from '../../engines/postgres/lsn.ts';
+import { formatLsn, nextSegment, parseLsn, segmentStart } from '../../engines/postgres/lsn.ts';
 import type { BackupFacts } from '../../repository/manifest.ts';
 import { listBackupIds, type Manifest, openManifest } from '../../repository/manifest-reader.ts';
 import type { LogView } from '../log/log-view.ts';
@@ -36,25 +36,48 @@ const HISTORY_BYTES = 1024;
 export async function planRecovery(
   context: Pick<InstanceContext, 'instance' | 'repository'>,
   request: RecoveryRequest,
-  options: { readonly timeline: number | null; readonly signal: AbortSignal; readonly systemIdentifier: string | null },
+  options: {
+    readonly timeline: number | null;
+    readonly signal: AbortSignal;
+    readonly systemIdentifier: string | null;
+  },
 ): Promise<RecoveryPlan> {
   const { signal } = options;
   if (request.kind === 'backup') {
     const manifest = await findBackup(context, request.id, signal);
     const view = await viewFor(context, [manifest], { ...options, timeline: manifest.backup.timeline });
-    return finish({ manifest, view, request, resolved: { lsn: null, lastKept: null, firstDropped: null }, to: parseLsn(manifest.backup.stopLsn) });
-  }
-  const manifests = (await openBackups(context, signal)).filter(each => options.systemIdentifier === null || each.backup.systemIdentifier === options.systemIdentifier);
-  const newest = manifests[0];
-  if (newest === undefined) {
-    throw new AppError('TARGET_UNREACHABLE', `there is no backup of instance '${context.instance}'${options.systemIdentifier === null ? '' : ' of this database system'}`, {
-      hint: 'Without a backup nothing can be restored. `aishell backup create` takes one.',
+    return finish({
+      manifest,
+      view,
+      request,
+      resolved: { lsn: null, lastKept: null, firstDropped: null },
+      to: parseLsn(manifest.backup.stopLsn),
     });
   }
-  const view = await viewFor(context, manifests, { ...options, systemIdentifier: options.systemIdentifier ?? newest.backup.systemIdentifier });
+  const manifests = (await openBackups(context, signal)).filter(
+    each => options.systemIdentifier === null || each.backup.systemIdentifier === options.systemIdentifier,
+  );
+  const newest = manifests[0];
+  if (newest === undefined) {
+    throw new AppError(
+      'TARGET_UNREACHABLE',
+      `there is no backup of instance '${context.instance}'${options.systemIdentifier === null ? '' : ' of this database system'}`,
+      {
+        hint: 'Without a backup nothing can be restored. `aishell backup create` takes one.',
+      },
+    );
+  }
+  const view = await viewFor(context, manifests, {
+    ...options,
+    systemIdentifier: options.systemIdentifier ?? newest.backup.systemIdentifier,
+  });
   const usable = manifests.filter(each => isOnChain(each.backup, view));
   if (request.kind === 'time' && request.timeUs > BigInt(Date.now()) * 1000n) {
-    throw new AppError('TARGET_UNREACHABLE', `unable to recover to ${formatMoment(request.timeUs)}: it is in the future`, { hint: 'Times without a zone are UTC; give one, like 2025-10-27T13:59:59+01:00.' });
+    throw new AppError(
+      'TARGET_UNREACHABLE',
+      `unable to recover to ${formatMoment(request.timeUs)}: it is in the future`,
+      { hint: 'Times without a zone are UTC; give one, like 2025-10-27T13:59:59+01:00.' },
+    );
   }
   const chosen = await choose({ context, view, usable, request, signal });
   return finish({ ...chosen, view, request });
@@ -80,7 +103,10 @@ async function choose(candidates: Candidates): Promise<Chosen> {
   const { request, usable, view, signal } = candidates;
   if (request.kind === 'xid') return chooseForXid(candidates, request);
   const fits = (backup: BackupFacts): boolean =>
-    request.kind === 'latest' || (request.kind === 'time' ? timeUs(backup.stopTime) <= request.timeUs : parseLsn(backup.stopLsn) <= request.lsn);
+    request.kind === 'latest' ||
+    (request.kind === 'time'
+      ? timeUs(backup.stopTime) <= request.timeUs
+      : parseLsn(backup.stopLsn) <= request.lsn);
   const manifest = usable.find(each => fits(each.backup));
   if (manifest === undefined) throw beforeFirst(usable);
   const log = usableLog(view, manifest.backup, signal);
@@ -90,14 +116,18 @@ async function choose(candidates: Candidates): Promise<Chosen> {
   return { manifest, resolved, to: resolved.lsn === null ? log.to : afterTarget(resolved.lsn, log) };
 }
 
-async function chooseForXid(candidates: Candidates, request: Extract<RecoveryRequest, { kind: 'xid' }>): Promise<Chosen> {
+async function chooseForXid(
+  candidates: Candidates,
+  request: Extract<RecoveryRequest, { kind: 'xid' }>,
+): Promise<Chosen> {
   let missing: unknown = beforeFirst(candidates.usable);
   for (const manifest of candidates.usable) {
     const log = usableLog(candidates.view, manifest.backup, candidates.signal);
     if (log === null) continue;
     try {
       const resolved = await resolveTarget(log, request);
-      if (resolved.lsn !== null && resolved.lsn >= parseLsn(manifest.backup.stopLsn)) return { manifest, resolved, to: afterTarget(resolved.lsn, log) };
+      if (resolved.lsn !== null && resolved.lsn >= parseLsn(manifest.backup.stopLsn))
+        return { manifest, resolved, to: afterTarget(resolved.lsn, log) };
     } catch (error) {
       if (!(error instanceof AppError) || error.code !== 'LOG_NOT_FOUND') throw error;
       missing = error;
@@ -110,11 +140,19 @@ async function chooseForXid(candidates: Candidates, request: Extract<RecoveryReq
 function chooseWithoutLog(manifest: Manifest, request: RecoveryRequest): Chosen {
   const { backup } = manifest;
   if (request.kind !== 'latest' || !backup.logIncluded) {
-    throw new AppError('TARGET_UNREACHABLE', `unable to recover beyond the end of backup '${backup.id}': no log after it is archived`, {
-      hint: `It can be restored as it was at ${backup.stopTime}: --backup-id ${backup.id}`,
-    });
+    throw new AppError(
+      'TARGET_UNREACHABLE',
+      `unable to recover beyond the end of backup '${backup.id}': no log after it is archived`,
+      {
+        hint: `It can be restored as it was at ${backup.stopTime}: --backup-id ${backup.id}`,
+      },
+    );
   }
-  return { manifest, resolved: { lsn: null, lastKept: null, firstDropped: null }, to: parseLsn(backup.stopLsn) };
+  return {
+    manifest,
+    resolved: { lsn: null, lastKept: null, firstDropped: null },
+    to: parseLsn(backup.stopLsn),
+  };
 }
 
 /** The archived log from a backup's start on, as far as there is no gap; null when it does not even reach the backup's end. */
@@ -129,17 +167,25 @@ function usableLog(view: LogView, backup: BackupFacts, signal: AbortSignal): Log
     return end > next ? logTransactions(view, { from: next, to: end }, signal) : null;
   }
   if (backup.logIncluded) return null;
-  throw new AppError('TARGET_UNREACHABLE', `unable to use backup '${backup.id}': log segment '${view.expectedName(to)}' is missing from the archive`, {
-    hint: 'A backup needs the log from its start to its end. Use another backup (`aishell backup list`).',
-    details: { missing: view.expectedName(to) },
-  });
+  throw new AppError(
+    'TARGET_UNREACHABLE',
+    `unable to use backup '${backup.id}': log segment '${view.expectedName(to)}' is missing from the archive`,
+    {
+      hint: 'A backup needs the log from its start to its end. Use another backup (`aishell backup list`).',
+      details: { missing: view.expectedName(to) },
+    },
+  );
 }
 
 function beyondLog(view: LogView, log: LogTransactions, wanted: string): AppError {
-  return new AppError('TARGET_UNREACHABLE', `unable to recover to ${wanted}: the archived log ends at ${formatLsn(log.to)}, where segment '${view.expectedName(log.to)}' is missing`, {
-    hint: 'Use --latest for the end of the log, or bring the missing segment into the archive with `aishell backup wal-archive`.',
-    details: { missing: view.expectedName(log.to), end: formatLsn(log.to) },
-  });
+  return new AppError(
+    'TARGET_UNREACHABLE',
+    `unable to recover to ${wanted}: the archived log ends at ${formatLsn(log.to)}, where segment '${view.expectedName(log.to)}' is missing`,
+    {
+      hint: 'Use --latest for the end of the log, or bring the missing segment into the archive with `aishell backup wal-archive`.',
+      details: { missing: view.expectedName(log.to), end: formatLsn(log.to) },
+    },
+  );
 }
 
 /** The segment of the record at the target, and one more: the record may go on in it. */
@@ -148,17 +194,28 @@ function afterTarget(lsn: bigint, log: LogTransactions): bigint {
   return to < log.to ? to : log.to;
 }
 
-function finish(chosen: Chosen & { readonly view: LogView; readonly request: RecoveryRequest }): RecoveryPlan {
+function finish(
+  chosen: Chosen & { readonly view: LogView; readonly request: RecoveryRequest },
+): RecoveryPlan {
   const { manifest, view, request, resolved } = chosen;
   const { backup } = manifest;
   const logFiles: { name: string; as: string; sizeBytes: number }[] = [];
-  for (let lsn = segmentStart(parseLsn(backup.startLsn), view.segmentSize); lsn < chosen.to; lsn = nextSegment(lsn, view.segmentSize)) {
+  for (
+    let lsn = segmentStart(parseLsn(backup.startLsn), view.segmentSize);
+    lsn < chosen.to;
+    lsn = nextSegment(lsn, view.segmentSize)
+  ) {
     const name = view.nameAt(lsn);
     if (name === null) {
       if (backup.logIncluded && lsn < parseLsn(backup.stopLsn)) continue;
-      throw new AppError('TARGET_UNREACHABLE', `unable to recover: log segment '${view.expectedName(lsn)}' is missing from the archive`, {
-        hint: `Everything up to ${formatLsn(lsn)} can be recovered.`, details: { missing: view.expectedName(lsn) },
-      });
+      throw new AppError(
+        'TARGET_UNREACHABLE',
+        `unable to recover: log segment '${view.expectedName(lsn)}' is missing from the archive`,
+        {
+          hint: `Everything up to ${formatLsn(lsn)} can be recovered.`,
+          details: { missing: view.expectedName(lsn) },
+        },
+      );
     }
     // What a backup brings along itself is among its files.
     if (backup.logIncluded && lsn < parseLsn(backup.stopLsn)) continue;
@@ -166,7 +223,12 @@ function finish(chosen: Chosen & { readonly view: LogView; readonly request: Rec
   }
   for (const name of view.historyFiles) logFiles.push({ name, as: name, sizeBytes: HISTORY_BYTES });
   return {
-    backup, manifest, request, resolved, timeline: view.timeline, logFiles,
+    backup,
+    manifest,
+    request,
+    resolved,
+    timeline: view.timeline,
+    logFiles,
     toBackupEnd: request.kind === 'backup',
     backupBytes: backup.sizeBytes,
     logBytes: logFiles.reduce((sum, file) => sum + file.sizeBytes, 0),
@@ -181,19 +243,36 @@ function isOnChain(backup: BackupFacts, view: LogView): boolean {
   return left === undefined || parseLsn(backup.stopLsn) <= left;
 }
 
-async function viewFor(context: Pick<InstanceContext, 'instance' | 'repository'>, manifests: readonly Manifest[], options: { readonly timeline: number | null; readonly systemIdentifier: string | null; readonly signal: AbortSignal }): Promise<LogView> {
+async function viewFor(
+  context: Pick<InstanceContext, 'instance' | 'repository'>,
+  manifests: readonly Manifest[],
+  options: {
+    readonly timeline: number | null;
+    readonly systemIdentifier: string | null;
+    readonly signal: AbortSignal;
+  },
+): Promise<LogView> {
   const newest = manifests[0]!.backup;
   const systemIdentifier = options.systemIdentifier ?? newest.systemIdentifier;
-  return openLogView(context.repository, {
-    owner: { instance: context.instance, systemIdentifier },
-    segmentSize: newest.walSegmentSize,
-    timeline: options.timeline,
-    backupTimelines: manifests.filter(each => each.backup.systemIdentifier === systemIdentifier).map(each => each.backup.timeline),
-  }, options.signal);
+  return openLogView(
+    context.repository,
+    {
+      owner: { instance: context.instance, systemIdentifier },
+      segmentSize: newest.walSegmentSize,
+      timeline: options.timeline,
+      backupTimelines: manifests
+        .filter(each => each.backup.systemIdentifier === systemIdentifier)
+        .map(each => each.backup.timeline),
+    },
+    options.signal,
+  );
 }
 
 /** Backups that open, newest first; damaged ones are passed over: they are no base for anything. */
-async function openBackups(context: Pick<InstanceContext, 'instance' | 'repository'>, signal: AbortSignal): Promise<Manifest[]> {
+async function openBackups(
+  context: Pick<InstanceContext, 'instance' | 'repository'>,
+  signal: AbortSignal,
+): Promise<Manifest[]> {
   const manifests: Manifest[] = [];
   for (const id of await listBackupIds(context.repository, context.instance, { signal })) {
     try {
@@ -208,11 +287,16 @@ async function openBackups(context: Pick<InstanceContext, 'instance' | 'reposito
 
 function beforeFirst(usable: readonly Manifest[]): AppError {
   const oldest = usable.at(-1)?.backup;
-  return new AppError('TARGET_UNREACHABLE', 'unable to recover to this target: it lies before the end of the first backup', {
-    hint: oldest === undefined
-      ? 'No backup belongs to this timeline; choose another with --timeline.'
-      : `The earliest moment that can be reached is ${oldest.stopTime} (${oldest.stopLsn}), the end of backup ${oldest.id}.`,
-  });
+  return new AppError(
+    'TARGET_UNREACHABLE',
+    'unable to recover to this target: it lies before the end of the first backup',
+    {
+      hint:
+        oldest === undefined
+          ? 'No backup belongs to this timeline; choose another with --timeline.'
+          : `The earliest moment that can be reached is ${oldest.stopTime} (${oldest.stopLsn}), the end of backup ${oldest.id}.`,
+    },
+  );
 }
 
 /** Microseconds since 1970 of a server's ISO time. */
@@ -220,9 +304,4 @@ export function timeUs(iso: string): bigint {
   const match = /^(.*?)(?:\.(\d{1,6}))?(Z|[+-]\d\d:?\d\d)$/.exec(iso);
   const fraction = (match?.[2] ?? '').padEnd(6, '0');
   return BigInt(Date.parse(`${match?.[1] ?? iso}${match?.[3] ?? ''}`)) * 1000n + BigInt(fraction);
-}
-
-/** Whether a name in pg_wal is a segment, for status files. */
-export function isSegmentFile(name: string): boolean {
-  return classifyLogFileName(name)?.kind === 'segment';
 }

@@ -3,7 +3,11 @@ import { runStep } from '../../base/events.ts';
 import { runCommand } from '../../base/run-command.ts';
 import { readControlFile } from '../../engines/postgres/control-file.ts';
 import { checkDatabases, type DatabaseChecks } from '../../engines/postgres/database-checks.ts';
-import { startIsolatedServer, type IsolatedServer, type ReachedTarget } from '../../engines/postgres/isolated-server.ts';
+import {
+  startIsolatedServer,
+  type IsolatedServer,
+  type ReachedTarget,
+} from '../../engines/postgres/isolated-server.ts';
 import { formatLsn, parseLsn } from '../../engines/postgres/lsn.ts';
 import { recoverySettings, type RecoveryTarget } from '../../engines/postgres/recovery-settings.ts';
 import type { Binaries } from '../../engines/postgres/service-binaries.ts';
@@ -27,8 +31,7 @@ export interface Recovered {
 const CHECK_BUDGET_MS = 60_000;
 
 /**
- * Replays the log in isolation up to the target, verifies while nothing can change, opens on a new timeline, stops
- * cleanly, and checks every page on disk. The directory is then a whole, stopped database: it starts at once.
+ * Replays the log in isolation up to the target, opens on a new timeline, verifies, stops cleanly, and checks every page on disk. The directory is then a whole, stopped database: it starts at once.
  *
  * @throws RECOVERY_FAILED, VERIFICATION_FAILED
  */
@@ -41,18 +44,42 @@ export async function recoverDirectory(
   const { backup } = plan;
   const { onEvent, signal } = options;
   await using server = await startIsolatedServer({
-    dataDirectory: layout.dataDirectory, binaries: recovery.binaries, superuser: backup.bootstrapSuperuser, disposable: true, signal,
+    dataDirectory: layout.dataDirectory,
+    binaries: recovery.binaries,
+    superuser: backup.bootstrapSuperuser,
+    disposable: true,
+    signal,
     // Everything is in pg_wal already; a command must be set all the same, and this one says "not in the archive".
-    settings: recoverySettings({ target: targetOf(plan), timeline: plan.timeline, action: 'pause', restoreCommand: 'false' }),
+    settings: recoverySettings({
+      target: targetOf(plan),
+      timeline: plan.timeline,
+      action: 'pause',
+      restoreCommand: 'false',
+    }),
   });
-  const reached = await runStep(onEvent, { id: 'replay', title: 'Log replayed', detail: state => describeReached(plan, state) }, () => replay(server, plan, options));
+  const reached = await runStep(
+    onEvent,
+    { id: 'replay', title: 'Log replayed', detail: state => describeReached(plan, state) },
+    () => replay(server, plan, options),
+  );
   checkReached(plan, reached);
+  // A transaction that was still running at the target holds its locks until the server opens (a DROP TABLE would block
+  // its own table's checks), so the checks come after that. Nobody else reaches this server, so nothing changes.
+  await runStep(onEvent, { id: 'promote', title: 'Opened on a new timeline, in isolation' }, () =>
+    openServer(server, reached, options),
+  );
   const checks = await checkDatabases({
     connect: database => server.connect(database, signal),
-    budgetMs: { indexes: CHECK_BUDGET_MS, tables: CHECK_BUDGET_MS, foreignKeys: CHECK_BUDGET_MS, rows: CHECK_BUDGET_MS },
-    onEvent, signal,
+    budgetMs: {
+      indexes: CHECK_BUDGET_MS,
+      tables: CHECK_BUDGET_MS,
+      foreignKeys: CHECK_BUDGET_MS,
+      rows: CHECK_BUDGET_MS,
+    },
+    onEvent,
+    signal,
   });
-  await runStep(onEvent, { id: 'promote', title: 'Opened on a new timeline, stopped cleanly' }, () => open(server, reached, options));
+  await runStep(onEvent, { id: 'shutdown', title: 'Stopped cleanly' }, () => stopCleanly(server, options));
   const control = await readControlFile(layout.dataDirectory);
   const { newLogFiles } = await finishRecovery(layout, control);
   const pages = backup.pageChecksums ? await checkPages(layout, recovery, options) : null;
@@ -67,7 +94,11 @@ function targetOf(plan: RecoveryPlan): RecoveryTarget {
   return { kind: 'lsn', lsn: formatLsn(plan.resolved.lsn), inclusive: false };
 }
 
-async function replay(server: IsolatedServer, plan: RecoveryPlan, options: RunOptions): Promise<ReachedTarget> {
+async function replay(
+  server: IsolatedServer,
+  plan: RecoveryPlan,
+  options: RunOptions,
+): Promise<ReachedTarget> {
   const from = parseLsn(plan.backup.startLsn);
   const to = plan.resolved.lsn ?? from + BigInt(plan.logBytes);
   const totalBytes = Number(to - from);
@@ -85,28 +116,57 @@ async function replay(server: IsolatedServer, plan: RecoveryPlan, options: RunOp
 function checkReached(plan: RecoveryPlan, reached: ReachedTarget): void {
   const { lsn } = plan.resolved;
   if (lsn === null || reached.state === 'paused') return;
-  throw new AppError('RECOVERY_FAILED', `the recovery ended at ${reached.lsn ?? 'an unknown position'}, before its target ${formatLsn(lsn)}`, {
-    hint: 'The log may be damaged after that position. Nothing was put in place of the old state.',
-  });
+  throw new AppError(
+    'RECOVERY_FAILED',
+    `the recovery ended at ${reached.lsn ?? 'an unknown position'}, before its target ${formatLsn(lsn)}`,
+    {
+      hint: 'The log may be damaged after that position. Nothing was put in place of the old state.',
+    },
+  );
 }
 
-async function open(server: IsolatedServer, reached: ReachedTarget, options: RunOptions): Promise<void> {
-  if (reached.state === 'paused') {
-    const client = await server.connect(undefined, options.signal);
-    await client.query('select pg_wal_replay_resume()').finally(() => client.end().catch(() => undefined));
-    const opened = await server.waitForTarget({ signal: options.signal });
-    if (opened.state !== 'open') throw new AppError('RECOVERY_FAILED', `the recovered server is ${opened.state} instead of open`);
-  }
+async function openServer(
+  server: IsolatedServer,
+  reached: ReachedTarget,
+  options: RunOptions,
+): Promise<void> {
+  if (reached.state === 'open') return;
+  const client = await server.connect(undefined, options.signal);
+  await client.query('select pg_wal_replay_resume()').finally(() => client.end().catch(() => undefined));
+  const opened = await server.waitForTarget({ signal: options.signal });
+  if (opened.state !== 'open')
+    throw new AppError('RECOVERY_FAILED', `the recovered server is ${opened.state} instead of open`);
+}
+
+async function stopCleanly(server: IsolatedServer, options: RunOptions): Promise<void> {
   const client = await server.connect(undefined, options.signal);
   await client.query('checkpoint').finally(() => client.end().catch(() => undefined));
   await server.stop('fast');
 }
 
-async function checkPages(layout: Layout, recovery: { readonly plan: RecoveryPlan; readonly workers: number }, options: RunOptions): Promise<PageVerification> {
+async function checkPages(
+  layout: Layout,
+  recovery: { readonly plan: RecoveryPlan; readonly workers: number },
+  options: RunOptions,
+): Promise<PageVerification> {
   const { backup } = recovery.plan;
-  const listing = { tablespaceVersionDirectory: backup.tablespaceVersionDirectory, relationSegmentBlocks: backup.relationSegmentBlocks };
-  return runStep(options.onEvent, { id: 'pages', title: 'Page checksums', detail: found => `${found.pages} pages, ${found.damaged.length} wrong` }, () =>
-    verifyPages(layout.dataDirectory, { blockSize: backup.blockSize, workers: recovery.workers, listing }, options),
+  const listing = {
+    tablespaceVersionDirectory: backup.tablespaceVersionDirectory,
+    relationSegmentBlocks: backup.relationSegmentBlocks,
+  };
+  return runStep(
+    options.onEvent,
+    {
+      id: 'pages',
+      title: 'Page checksums',
+      detail: found => `${found.pages} pages, ${found.damaged.length} wrong`,
+    },
+    () =>
+      verifyPages(
+        layout.dataDirectory,
+        { blockSize: backup.blockSize, workers: recovery.workers, listing },
+        options,
+      ),
   );
 }
 
@@ -115,7 +175,8 @@ async function syncDirectories(layout: Layout): Promise<void> {
   for (const directory of [layout.dataDirectory, ...layout.tablespaces.values()]) {
     // Node cannot flush a whole file system at once, and a flush for each of a hundred thousand files takes minutes.
     const { exitCode, stderr } = await runCommand(['sync', '--file-system', directory], {});
-    if (exitCode !== 0) throw new AppError('FILE_FAILED', `unable to flush '${directory}' to disk: ${stderr.trim()}`);
+    if (exitCode !== 0)
+      throw new AppError('FILE_FAILED', `unable to flush '${directory}' to disk: ${stderr.trim()}`);
   }
 }
 
@@ -126,11 +187,18 @@ function refuseProblems(checks: DatabaseChecks, pages: PageVerification | null, 
   const [page] = damaged;
   const [problem] = problems;
   if (page === undefined && problem === undefined) return;
-  const first = page === undefined ? `${problem?.object}: ${problem?.message}` : `block ${page.block} of ${page.path} has a wrong checksum`;
-  throw new AppError('VERIFICATION_FAILED', `the recovered database is damaged (${damaged.length + problems.length} problems; first: ${first})`, {
-    hint: 'The old state was not touched. Restore from an older backup, and run `aishell backup verify --all`.',
-    details: { pages: damaged.slice(0, 100), problems: problems.slice(0, 100) },
-  });
+  const first =
+    page === undefined
+      ? `${problem?.object}: ${problem?.message}`
+      : `block ${page.block} of ${page.path} has a wrong checksum`;
+  throw new AppError(
+    'VERIFICATION_FAILED',
+    `the recovered database is damaged (${damaged.length + problems.length} problems; first: ${first})`,
+    {
+      hint: 'The old state was not touched. Restore from an older backup, and run `aishell backup verify --all`.',
+      details: { pages: damaged.slice(0, 100), problems: problems.slice(0, 100) },
+    },
+  );
 }
 
 function describeReached(plan: RecoveryPlan, reached: ReachedTarget): string {

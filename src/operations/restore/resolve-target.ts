@@ -26,7 +26,8 @@ const EDGE_SEGMENTS = 64;
 async function resolveTime(log: LogTransactions, timeUs: bigint): Promise<ResolvedTarget> {
   const size = BigInt(log.view.segmentSize);
   const count = Number((log.to - log.first) / size);
-  const at = (index: number): Promise<readonly WalTransaction[]> => log.inSegment(log.first + BigInt(index) * size);
+  const at = (index: number): Promise<readonly WalTransaction[]> =>
+    log.inSegment(log.first + BigInt(index) * size);
   // The first segment, from `index` on, in which a transaction ended; `count` when there is none.
   const nextBusy = async (index: number): Promise<number> => {
     let busy = index;
@@ -48,33 +49,57 @@ async function resolveTime(log: LogTransactions, timeUs: bigint): Promise<Resolv
   for (let index = Math.max(0, low - 1); index < count && dropped === undefined; index += 1) {
     dropped = (await at(index)).find(each => each.timeUs > timeUs && each.lsn >= log.from);
   }
-  if (dropped !== undefined) return { lsn: dropped.lsn, lastKept: edge(await lastBefore(log, dropped.lsn)), firstDropped: edge(dropped) };
+  if (dropped !== undefined)
+    return {
+      lsn: dropped.lsn,
+      lastKept: edge(await lastBefore(log, dropped.lsn)),
+      firstDropped: edge(dropped),
+    };
   const last = await lastBefore(log, log.to);
   const storedMs = log.view.storedMs(log.to - 1n);
   // Nothing was committed since, and the log goes on beyond that time: its end is the state of that time.
-  if (storedMs !== null && BigInt(storedMs) * 1000n >= timeUs) return { lsn: null, lastKept: edge(last), firstDropped: null };
-  throw new AppError('TARGET_UNREACHABLE', `unable to recover to ${formatMoment(timeUs)}: the archived log ends before it`, {
-    hint: last === undefined ? 'Use --latest for the end of the log.' : `The last archived transaction was committed at ${formatMoment(last.timeUs)}; use --latest for the end of the log.`,
-    details: { logEnd: formatLsn(log.to) },
-  });
+  if (storedMs !== null && BigInt(storedMs) * 1000n >= timeUs)
+    return { lsn: null, lastKept: edge(last), firstDropped: null };
+  throw new AppError(
+    'TARGET_UNREACHABLE',
+    `unable to recover to ${formatMoment(timeUs)}: the archived log ends before it`,
+    {
+      hint:
+        last === undefined
+          ? 'Use --latest for the end of the log.'
+          : `The last archived transaction was committed at ${formatMoment(last.timeUs)}; use --latest for the end of the log.`,
+      details: { logEnd: formatLsn(log.to) },
+    },
+  );
 }
 
 /** Looks from the end backwards: what is to be undone usually happened minutes ago. */
-async function resolveXid(log: LogTransactions, request: Extract<RecoveryRequest, { kind: 'xid' }>): Promise<ResolvedTarget> {
+async function resolveXid(
+  log: LogTransactions,
+  request: Extract<RecoveryRequest, { kind: 'xid' }>,
+): Promise<ResolvedTarget> {
   const size = BigInt(log.view.segmentSize);
   for (let lsn = log.to - size; lsn >= log.first; lsn -= size) {
     const found = (await log.inSegment(lsn)).find(each => each.xid === request.xid && each.lsn >= log.from);
     if (found === undefined) continue;
     if (found.kind === 'abort' || found.kind === 'abort prepared') {
-      throw new AppError('TARGET_UNREACHABLE', `transaction ${request.xid} was rolled back at ${formatMoment(found.timeUs)}: it changed nothing`, {
-        hint: 'Check the number; `--point-in-time` recovers to a time.',
-      });
+      throw new AppError(
+        'TARGET_UNREACHABLE',
+        `transaction ${request.xid} was rolled back at ${formatMoment(found.timeUs)}: it changed nothing`,
+        {
+          hint: 'Check the number; `--point-in-time` recovers to a time.',
+        },
+      );
     }
     return edges(log, request.after ? found.endLsn : found.lsn);
   }
-  throw new AppError('LOG_NOT_FOUND', `transaction ${request.xid} is not in the archived log after the first usable backup`, {
-    hint: 'It may still be running, have changed nothing, or lie before the oldest backup. The number is the 32-bit one that pg_current_xact_id() shows modulo 2^32.',
-  });
+  throw new AppError(
+    'LOG_NOT_FOUND',
+    `transaction ${request.xid} is not in the archived log after the first usable backup`,
+    {
+      hint: 'It may still be running, have changed nothing, or lie before the oldest backup. The number is the 32-bit one that pg_current_xact_id() shows modulo 2^32.',
+    },
+  );
 }
 
 /** The transactions to both sides of a position. */
@@ -102,5 +127,7 @@ async function lastBefore(log: LogTransactions, lsn: bigint): Promise<WalTransac
 }
 
 function edge(transaction: WalTransaction | undefined): EdgeTransaction | null {
-  return transaction === undefined ? null : { xid: transaction.xid, timeUs: transaction.timeUs, lsn: transaction.lsn };
+  return transaction === undefined
+    ? null
+    : { xid: transaction.xid, timeUs: transaction.timeUs, lsn: transaction.lsn };
 }

@@ -44,7 +44,12 @@ const DIRECTORY_MODE = 0o700;
 
 /** The threads that fetch, open and write, and the batches on their way to them. */
 export function startRestorePool(
-  source: { readonly repository: Repository; readonly location: StorageLocation; readonly manifest: Manifest; readonly workers: number },
+  source: {
+    readonly repository: Repository;
+    readonly location: StorageLocation;
+    readonly manifest: Manifest;
+    readonly workers: number;
+  },
   onMessage: (message: RestoreMessage) => void,
   signal: AbortSignal,
 ): WorkerPool<RestoreBatch> {
@@ -56,7 +61,11 @@ export function startRestorePool(
       location: source.location,
       keys: repository.keyring.toWorker(),
       log: { instance: manifest.backup.instance, systemIdentifier: manifest.backup.systemIdentifier },
-      packs: manifest.packs.map(pack => ({ path: packPathOf(manifest, pack), id: pack.id, generation: pack.generation })),
+      packs: manifest.packs.map(pack => ({
+        path: packPathOf(manifest, pack),
+        id: pack.id,
+        generation: pack.generation,
+      })),
     },
     signal,
     onMessage: message => {
@@ -73,11 +82,16 @@ export async function restoreFiles(
   options: { readonly signal: AbortSignal; readonly onEvent: OnEvent },
 ): Promise<RestoredFiles> {
   const { manifest, owner } = request;
-  const totalBytes = manifest.backup.sizeBytes + request.logFiles.reduce((sum, file) => sum + file.sizeBytes, 0);
+  const totalBytes =
+    manifest.backup.sizeBytes + request.logFiles.reduce((sum, file) => sum + file.sizeBytes, 0);
   const onProgress = progressTeller('restore-files', totalBytes, options.onEvent);
-  const pool = startRestorePool({ ...source, manifest, workers: request.workers }, message => {
-    if (message.type === 'progress') onProgress(message.bytes);
-  }, options.signal);
+  const pool = startRestorePool(
+    { ...source, manifest, workers: request.workers },
+    message => {
+      if (message.type === 'progress') onProgress(message.bytes);
+    },
+    options.signal,
+  );
   const batches = batchTasks(pool);
   let files = 0;
   let bytes = 0;
@@ -108,7 +122,10 @@ export async function restoreFiles(
 }
 
 /** Collects tasks into batches worth a message. */
-export function batchTasks(pool: WorkerPool<RestoreBatch>): { add(task: RestoreTask, bytes: number): Promise<void>; flush(): Promise<void> } {
+export function batchTasks(pool: WorkerPool<RestoreBatch>): {
+  add(task: RestoreTask, bytes: number): Promise<void>;
+  flush(): Promise<void>;
+} {
   let tasks: RestoreTask[] = [];
   let pendingBytes = 0;
   const flush = async (): Promise<void> => {
@@ -172,7 +189,9 @@ function createFile(path: string, facts: NewFile): void {
     file = openNew(path, facts.owner);
   } catch (error) {
     if (systemCode(error) !== 'EEXIST') throw fileError('create', path, error);
-    throw new AppError('TARGET_NOT_EMPTY', `unable to restore '${path}': it exists already`, { hint: 'Restore into an empty directory.' });
+    throw new AppError('TARGET_NOT_EMPTY', `unable to restore '${path}': it exists already`, {
+      hint: 'Restore into an empty directory.',
+    });
   }
   try {
     // Never more than the owner's and the group's reading: PostgreSQL refuses anything wider.
@@ -201,7 +220,8 @@ function makeDirectory(path: string, facts: { readonly owner: Owner; readonly mo
     const mode = (facts.mode & 0o750) | DIRECTORY_MODE;
     const first = mkdirSync(path, { recursive: true, mode });
     if (first === undefined || facts.owner === null) return;
-    for (let made = path; made.length >= first.length; made = dirname(made)) chownSync(made, facts.owner.uid, facts.owner.gid);
+    for (let made = path; made.length >= first.length; made = dirname(made))
+      chownSync(made, facts.owner.uid, facts.owner.gid);
   } catch (error) {
     throw fileError('create', path, error);
   }

@@ -35,12 +35,23 @@ const OPEN_TIMEOUT_MS = 120_000;
  *
  * @throws TARGET_UNUSABLE when the data directory is a mount point or a tablespace is not there
  */
-export async function layOutInPlace(dataDirectory: string, backup: { readonly tablespaces: readonly { readonly oid: number }[]; readonly tablespaceVersionDirectory: string }, stamp: string): Promise<InPlaceLayout> {
+export async function layOutInPlace(
+  dataDirectory: string,
+  backup: {
+    readonly tablespaces: readonly { readonly oid: number }[];
+    readonly tablespaceVersionDirectory: string;
+  },
+  stamp: string,
+): Promise<InPlaceLayout> {
   const live = await realpath(dataDirectory);
   if (await isMountPoint(live)) {
-    throw new AppError('TARGET_UNUSABLE', `unable to restore in place: the data directory '${live}' is a mount point`, {
-      hint: 'Restore beside it with --target DIR on the same or another disk, and point the server at that directory.',
-    });
+    throw new AppError(
+      'TARGET_UNUSABLE',
+      `unable to restore in place: the data directory '${live}' is a mount point`,
+      {
+        hint: 'Restore beside it with --target DIR on the same or another disk, and point the server at that directory.',
+      },
+    );
   }
   const { uid, gid } = await stat(live);
   const safetyPath = `${live}.aishell-safety-${stamp}`;
@@ -54,12 +65,20 @@ export async function layOutInPlace(dataDirectory: string, backup: { readonly ta
     // A tablespace is often a mount point, so the version folder inside it changes places, not the directory.
     fresh.set(oid, join(place, `aishell-restore-${stamp}`));
     const folder = backup.tablespaceVersionDirectory;
-    moves.push({ live: join(place, folder), fresh: join(place, `aishell-restore-${stamp}`, folder), kept: join(place, `aishell-safety-${stamp}`, folder) });
+    moves.push({
+      live: join(place, folder),
+      fresh: join(place, `aishell-restore-${stamp}`, folder),
+      kept: join(place, `aishell-safety-${stamp}`, folder),
+    });
   }
   moves.push({ live, fresh: freshPath, kept: safetyPath });
   return {
-    dataDirectory: live, owner: process.getuid?.() === 0 ? { uid, gid } : null,
-    fresh: { dataDirectory: freshPath, tablespaces: fresh }, moves, tablespaces, safetyPath,
+    dataDirectory: live,
+    owner: process.getuid?.() === 0 ? { uid, gid } : null,
+    fresh: { dataDirectory: freshPath, tablespaces: fresh },
+    moves,
+    tablespaces,
+    safetyPath,
     scriptPath: `${live}.aishell-go-back-${stamp}.sh`,
   };
 }
@@ -67,7 +86,12 @@ export async function layOutInPlace(dataDirectory: string, backup: { readonly ta
 /** Puts the recovered state in place of the live one and opens it. */
 export async function putInPlace(
   layout: InPlaceLayout,
-  made: { readonly context: InstanceContext; readonly service: Service; readonly recovered: Recovered; readonly stamp: string },
+  made: {
+    readonly context: InstanceContext;
+    readonly service: Service;
+    readonly recovered: Recovered;
+    readonly stamp: string;
+  },
   options: RunOptions,
 ): Promise<void> {
   const { service, recovered } = made;
@@ -78,22 +102,41 @@ export async function putInPlace(
     await dropConfigFolder(fresh.dataDirectory);
     await markForArchiving(fresh.dataDirectory, recovered.newLogFiles, owner);
     await relinkTablespaces(fresh.dataDirectory, layout.tablespaces, owner);
-    for (const move of layout.moves.slice(0, -1)) await mkdir(dirname(move.kept), { recursive: true, mode: 0o700 });
+    for (const move of layout.moves.slice(0, -1))
+      await mkdir(dirname(move.kept), { recursive: true, mode: 0o700 });
   });
   const swap: SwapPlan = {
-    moves: layout.moves, startCommand: service.startCommand, stopCommand: service.stopCommand, scriptPath: layout.scriptPath,
+    moves: layout.moves,
+    startCommand: service.startCommand,
+    stopCommand: service.stopCommand,
+    scriptPath: layout.scriptPath,
     asideSuffix: '-undone',
   };
-  await runStep(onEvent, { id: 'swap', title: 'Restored database put in place', detail: () => `old state kept as ${basename(layout.safetyPath)}` }, () => swapDirectories(swap));
-  await runStep(onEvent, { id: 'start', title: 'Server started', detail: () => service.description }, async () => {
-    try {
-      await service.start({ signal: options.signal });
-      await waitUntilOpen(made.context, options.signal);
-    } catch (error) {
-      if (!(error instanceof AppError)) throw error;
-      throw new AppError(error.code, error.message, { hint: `Bring the old state back and start it with: sh ${layout.scriptPath}`, cause: error });
-    }
-  });
+  await runStep(
+    onEvent,
+    {
+      id: 'swap',
+      title: 'Restored database put in place',
+      detail: () => `old state kept as ${basename(layout.safetyPath)}`,
+    },
+    () => swapDirectories(swap),
+  );
+  await runStep(
+    onEvent,
+    { id: 'start', title: 'Server started', detail: () => service.description },
+    async () => {
+      try {
+        await service.start({ signal: options.signal });
+        await waitUntilOpen(made.context, options.signal);
+      } catch (error) {
+        if (!(error instanceof AppError)) throw error;
+        throw new AppError(error.code, error.message, {
+          hint: `Bring the old state back and start it with: sh ${layout.scriptPath}`,
+          cause: error,
+        });
+      }
+    },
+  );
 }
 
 /** Removes what a failed restore has left; the live state was never touched. */
@@ -107,16 +150,27 @@ async function liveTablespace(dataDirectory: string, oid: number): Promise<strin
     return await realpath(await readlink(join(dataDirectory, 'pg_tblspc', String(oid))));
   } catch (error) {
     if (!['ENOENT', 'EINVAL'].includes(systemCode(error))) throw error;
-    throw new AppError('TARGET_UNUSABLE', `unable to restore in place: tablespace ${oid} of the backup is not there any more`, {
-      hint: 'Restore into another directory with --target: there its tablespaces are put below that directory.', cause: error,
-    });
+    throw new AppError(
+      'TARGET_UNUSABLE',
+      `unable to restore in place: tablespace ${oid} of the backup is not there any more`,
+      {
+        hint: 'Restore into another directory with --target: there its tablespaces are put below that directory.',
+        cause: error,
+      },
+    );
   }
 }
 
 async function keepLiveFiles(from: string, to: string): Promise<void> {
   for (const entry of await readdir(from, { withFileTypes: true })) {
     const wanted = entry.isDirectory() ? entry.name === 'conf.d' : LIVE_FILES.test(entry.name);
-    if (wanted) await cp(join(from, entry.name), join(to, entry.name), { recursive: true, preserveTimestamps: true, force: true, verbatimSymlinks: true });
+    if (wanted)
+      await cp(join(from, entry.name), join(to, entry.name), {
+        recursive: true,
+        preserveTimestamps: true,
+        force: true,
+        verbatimSymlinks: true,
+      });
   }
 }
 
@@ -125,11 +179,14 @@ async function waitUntilOpen(context: InstanceContext, signal: AbortSignal): Pro
   for (;;) {
     try {
       const client = await connect(context.connection, { signal });
-      const { rows } = await client.query<{ recovering: boolean }>('select pg_is_in_recovery() as recovering').finally(() => client.end().catch(() => undefined));
+      const { rows } = await client
+        .query<{ recovering: boolean }>('select pg_is_in_recovery() as recovering')
+        .finally(() => client.end().catch(() => undefined));
       if (rows[0]?.recovering === false) return;
     } catch (error) {
       signal.throwIfAborted();
-      if (!(error instanceof AppError) || error.code !== 'DATABASE_UNREACHABLE' || Date.now() > giveUpAt) throw error;
+      if (!(error instanceof AppError) || error.code !== 'DATABASE_UNREACHABLE' || Date.now() > giveUpAt)
+        throw error;
     }
     await delay(100, signal);
   }

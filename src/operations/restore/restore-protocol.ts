@@ -18,7 +18,13 @@ export interface RestoreWorkerStart {
 
 export type RestoreTask =
   /** Chunks of a file that exists already at its full size, from byte `offset` of it on. */
-  | { readonly kind: 'chunks'; readonly path: string; readonly target: string; readonly offset: number; readonly chunks: readonly Chunk[] }
+  | {
+      readonly kind: 'chunks';
+      readonly path: string;
+      readonly target: string;
+      readonly offset: number;
+      readonly chunks: readonly Chunk[];
+    }
   /** The same, without writing: opens and compares only. */
   | { readonly kind: 'check'; readonly path: string; readonly chunks: readonly Chunk[] }
   /** Every byte of a pack: its hash against the manifest's, then every frame. */

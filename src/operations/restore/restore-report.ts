@@ -79,8 +79,18 @@ export function reportOf(made: {
     logBytes: plan.logBytes,
     live: made.live,
     service: made.service?.description ?? null,
-    safety: layout === null ? null : { path: layout.safetyPath, keepDays: SAFETY_DAYS, goBack: `sh ${layout.scriptPath}` },
-    copy: copy === undefined ? null : { path: copy.path, port: copy.port, startCommand: `${copy.pgCtl} -D ${copy.path} -l ${copy.path}/server.log start` },
+    safety:
+      layout === null
+        ? null
+        : { path: layout.safetyPath, keepDays: SAFETY_DAYS, goBack: `sh ${layout.scriptPath}` },
+    copy:
+      copy === undefined
+        ? null
+        : {
+            path: copy.path,
+            port: copy.port,
+            startCommand: `${copy.pgCtl} -D ${copy.path} -l ${copy.path}/server.log start`,
+          },
     seconds: made.seconds,
     downtimeSeconds: made.downtimeSeconds,
     recovered: made.recovered,
@@ -90,8 +100,15 @@ export function reportOf(made: {
 
 function problemsOf(recovered: Recovered): string[] {
   const { checks } = recovered;
-  const problems = checks.foreignKeys.problems.map(problem => `foreign key ${problem.object} in ${problem.database}: ${problem.message}`);
-  return [...problems, ...checks.rows.problems.map(problem => `table ${problem.object} in ${problem.database}: ${problem.message}`)];
+  const problems = checks.foreignKeys.problems.map(
+    problem => `foreign key ${problem.object} in ${problem.database}: ${problem.message}`,
+  );
+  return [
+    ...problems,
+    ...checks.rows.problems.map(
+      problem => `table ${problem.object} in ${problem.database}: ${problem.message}`,
+    ),
+  ];
 }
 
 function describeRequest({ request }: RecoveryPlan): string {

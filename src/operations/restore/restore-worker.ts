@@ -11,7 +11,14 @@ import { bodyHash } from '../../repository/pack-writer.ts';
 import { cipherOf, missing, openFrame, openSealedBytes } from '../../repository/sealed-reader.ts';
 import { openStorage } from '../../storage/registry.ts';
 import type { FromWorker } from '../worker-pool.ts';
-import type { ObjectProblem, PackAddress, RestoreBatch, RestoreMessage, RestoreTask, RestoreWorkerStart } from './restore-protocol.ts';
+import type {
+  ObjectProblem,
+  PackAddress,
+  RestoreBatch,
+  RestoreMessage,
+  RestoreTask,
+  RestoreWorkerStart,
+} from './restore-protocol.ts';
 
 /**
  * A thread of a restore or a verification: fetches runs of frames, opens, decompresses, compares their hashes and writes,
@@ -28,13 +35,16 @@ const CIPHERS_KEPT = 64;
 /** How much is fetched in one request. */
 const RUN_BYTES = 8 * 1024 * 1024;
 
-const send = (message: RestoreMessage): void => port.postMessage({ type: 'message', message } satisfies FromWorker<RestoreMessage>);
+const send = (message: RestoreMessage): void =>
+  port.postMessage({ type: 'message', message } satisfies FromWorker<RestoreMessage>);
 
 let queue: Promise<void> = Promise.resolve();
 port.on('message', (batch: RestoreBatch) => {
-  queue = queue.then(() => runBatch(batch)).catch((error: unknown) => {
-    port.postMessage({ type: 'error', error: toErrorRecord(error) } satisfies FromWorker<RestoreMessage>);
-  });
+  queue = queue
+    .then(() => runBatch(batch))
+    .catch((error: unknown) => {
+      port.postMessage({ type: 'error', error: toErrorRecord(error) } satisfies FromWorker<RestoreMessage>);
+    });
 });
 
 async function runBatch(batch: RestoreBatch): Promise<void> {
@@ -105,17 +115,25 @@ async function checkPack(task: Extract<RestoreTask, { kind: 'pack' }>): Promise<
   const { path } = packOf(task.pack);
   const stored = await storage.get(path);
   send({ type: 'progress', bytes: task.sizeBytes });
-  if (stored === null) return [{ object: path, message: `object '${path}' is missing (a pack of this backup)` }];
+  if (stored === null)
+    return [{ object: path, message: `object '${path}' is missing (a pack of this backup)` }];
   const problems: ObjectProblem[] = [];
   if (stored.length !== task.sizeBytes || hash('sha256', stored, 'hex') !== task.sha256) {
-    problems.push({ object: path, message: `object '${path}' is damaged: its bytes are not those the manifest was made for` });
+    problems.push({
+      object: path,
+      message: `object '${path}' is damaged: its bytes are not those the manifest was made for`,
+    });
   }
   try {
     const object = openSealedBytes(stored, { path, kind: 'pack', keyring });
     let offset = HEADER_BYTES;
     for (const [number, [length, raw, , , digest]] of object.footer.frames.entries()) {
       const body = openFrame(object.cipher, { number, raw, path }, stored.subarray(offset, offset + length));
-      if (bodyHash(body) !== digest) problems.push({ object: path, message: `object '${path}' is damaged: frame ${number} has another hash` });
+      if (bodyHash(body) !== digest)
+        problems.push({
+          object: path,
+          message: `object '${path}' is damaged: frame ${number} has another hash`,
+        });
       offset += length;
     }
   } catch (error) {
@@ -131,7 +149,8 @@ async function checkLog(name: string): Promise<ObjectProblem[]> {
     if ((await getLogFile({ id: '', storage, keyring }, start.log, name)) !== null) return [];
     return [{ object: path, message: `object '${path}' is missing` }];
   } catch (error) {
-    if (!(error instanceof AppError) || !['CORRUPT', 'UNSUPPORTED', 'KEY_WRONG'].includes(error.code)) throw error;
+    if (!(error instanceof AppError) || !['CORRUPT', 'UNSUPPORTED', 'KEY_WRONG'].includes(error.code))
+      throw error;
     return [{ object: path, message: error.message }];
   }
 }
@@ -153,7 +172,12 @@ function runsOf(chunks: readonly Chunk[]): Run[] {
   for (const chunk of chunks) {
     const [, pack, , offset, stored] = chunk;
     const run = runs.at(-1);
-    if (run !== undefined && run.pack === pack && run.offset + run.length === offset && run.length + stored <= RUN_BYTES) {
+    if (
+      run !== undefined &&
+      run.pack === pack &&
+      run.offset + run.length === offset &&
+      run.length + stored <= RUN_BYTES
+    ) {
       run.chunks.push(chunk);
       run.length += stored;
     } else {
@@ -163,7 +187,9 @@ function runsOf(chunks: readonly Chunk[]): Run[] {
   return runs;
 }
 
-async function* fetchRuns(runs: readonly Run[]): AsyncGenerator<{ readonly run: Run; readonly bytes: Uint8Array }, void, undefined> {
+async function* fetchRuns(
+  runs: readonly Run[],
+): AsyncGenerator<{ readonly run: Run; readonly bytes: Uint8Array }, void, undefined> {
   let next = runs[0] === undefined ? null : fetchRun(runs[0]);
   // A failed fetch is thrown where it is awaited; until then it must not count as unhandled.
   next?.catch(() => undefined);
@@ -181,15 +207,27 @@ async function fetchRun(run: Run): Promise<Uint8Array> {
   const { path } = packOf(run.pack);
   const bytes = await storage.get(path, { offset: run.offset, length: run.length });
   if (bytes === null) throw missing(path, 'a pack of this backup');
-  if (bytes.length !== run.length) throw new AppError('CORRUPT', `object '${path}' is damaged: it is cut off`, { details: { object: path } });
+  if (bytes.length !== run.length)
+    throw new AppError('CORRUPT', `object '${path}' is damaged: it is cut off`, {
+      details: { object: path },
+    });
   return bytes;
 }
 
 function openChunk(run: Run, chunk: Chunk, bytes: Uint8Array): Uint8Array {
   const [, pack, number, offset, stored, raw, , digest] = chunk;
   const { path } = packOf(pack);
-  const body = openFrame(cipherOfPack(pack), { number, raw, path }, bytes.subarray(offset - run.offset, offset - run.offset + stored));
-  if (bodyHash(body) !== digest) throw new AppError('CORRUPT', `object '${path}' is damaged: frame ${number} is not what the manifest says`, { details: { object: path } });
+  const body = openFrame(
+    cipherOfPack(pack),
+    { number, raw, path },
+    bytes.subarray(offset - run.offset, offset - run.offset + stored),
+  );
+  if (bodyHash(body) !== digest)
+    throw new AppError(
+      'CORRUPT',
+      `object '${path}' is damaged: frame ${number} is not what the manifest says`,
+      { details: { object: path } },
+    );
   return body;
 }
 
@@ -217,7 +255,10 @@ function openTarget(path: string): number {
   }
 }
 
-function writeFully(file: number, write: { readonly bytes: Uint8Array; readonly position: number; readonly path: string }): void {
+function writeFully(
+  file: number,
+  write: { readonly bytes: Uint8Array; readonly position: number; readonly path: string },
+): void {
   try {
     for (let done = 0; done < write.bytes.length; ) {
       done += writeSync(file, write.bytes, done, write.bytes.length - done, write.position + done);

@@ -9,14 +9,28 @@ import { restoreStamp, type RestoreReport, reportOf } from './restore-report.ts'
 import { secureRunningLog, secureStoppedLog } from '../log/secure-live-log.ts';
 import { checkPacksPresent } from '../verify/verify-sample.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
-import { CONFIG_FOLDER, type Layout, logFilesOf, makeCopy, makeOwned, placeOf, prepareRecovery } from './assemble-directory.ts';
+import {
+  CONFIG_FOLDER,
+  type Layout,
+  logFilesOf,
+  makeCopy,
+  makeOwned,
+  placeOf,
+  prepareRecovery,
+} from './assemble-directory.ts';
 import { locateInstance, type LiveInstance } from './live-instance.ts';
 import { planRecovery, type RecoveryPlan } from './plan-restore.ts';
 import { recoverDirectory, type Recovered } from './recover-directory.ts';
 import type { RecoveryRequest } from './recovery-request.ts';
 import { type Owner, restoreFiles } from './restore-files.ts';
 import { discardFresh, layOutInPlace, putInPlace } from './restore-in-place.ts';
-import { checkEmptyDirectory, checkSpace, type CheckedDirectory, claimDirectory, clearDirectory } from './target-directory.ts';
+import {
+  checkEmptyDirectory,
+  checkSpace,
+  type CheckedDirectory,
+  claimDirectory,
+  clearDirectory,
+} from './target-directory.ts';
 
 export interface RestoreRequest {
   readonly target: RecoveryRequest;
@@ -38,22 +52,54 @@ export interface RestoreOptions extends RunOptions {
 const LOG_TIMEOUT_MS = 30_000;
 
 /** Restores an instance in place, or into another directory. The live state is not touched until the new one is proven. */
-export async function restore(context: InstanceContext, request: RestoreRequest, options: RestoreOptions): Promise<RestoreReport> {
-  return request.directory === null ? inPlace(context, request, options) : intoDirectory(context, request, { ...options, directory: request.directory });
+export async function restore(
+  context: InstanceContext,
+  request: RestoreRequest,
+  options: RestoreOptions,
+): Promise<RestoreReport> {
+  return request.directory === null
+    ? inPlace(context, request, options)
+    : intoDirectory(context, request, { ...options, directory: request.directory });
 }
 
-async function inPlace(context: InstanceContext, request: RestoreRequest, options: RestoreOptions): Promise<RestoreReport> {
+async function inPlace(
+  context: InstanceContext,
+  request: RestoreRequest,
+  options: RestoreOptions,
+): Promise<RestoreReport> {
   const { onEvent, signal } = options;
   const startedAt = performance.now();
   const stamp = restoreStamp(new Date());
-  const live = await runStep(onEvent, { id: 'instance', title: 'Instance found', detail: found => `${found.dataDirectory}, ${found.running ? 'running' : 'stopped'}` }, () => locateInstance(context, signal));
+  const live = await runStep(
+    onEvent,
+    {
+      id: 'instance',
+      title: 'Instance found',
+      detail: found => `${found.dataDirectory}, ${found.running ? 'running' : 'stopped'}`,
+    },
+    () => locateInstance(context, signal),
+  );
   const plan = await planWithLog(context, request, { ...options, live });
   const layout = await layOutInPlace(live.dataDirectory, plan.backup, stamp);
   await checkSpace(layout.fresh.dataDirectory, plan.backupBytes + plan.logBytes);
-  const service = await detectService(layout.dataDirectory, { setting: context.service, binaries: context.binaries, serverAnswers: live.answers });
-  const binaries = await findBinaries(Math.trunc(plan.backup.serverVersion / 10_000), { configured: context.binaries, dataDirectory: layout.dataDirectory });
+  const service = await detectService(layout.dataDirectory, {
+    setting: context.service,
+    binaries: context.binaries,
+    serverAnswers: live.answers,
+  });
+  const binaries = await findBinaries(Math.trunc(plan.backup.serverVersion / 10_000), {
+    configured: context.binaries,
+    dataDirectory: layout.dataDirectory,
+  });
   const report = { context, plan, live, service, layout, request };
-  if (request.dryRun) return reportOf({ ...report, dryRun: true, seconds: secondsSince(startedAt), recovered: null, downtimeSeconds: null });
+  if (request.dryRun)
+    return reportOf({
+      ...report,
+      dryRun: true,
+      seconds: secondsSince(startedAt),
+      recovered: null,
+      downtimeSeconds: null,
+    });
   const before = reportOf({ ...report, dryRun: true, seconds: 0, recovered: null, downtimeSeconds: null });
   await options.confirm('instance', before);
   await checkPacks(context, plan, options);
@@ -62,35 +108,76 @@ async function inPlace(context: InstanceContext, request: RestoreRequest, option
   const stoppedAt = performance.now();
   try {
     await stopServer(live, service, options);
-    recovered = await restoreAndRecover(context, { plan, layout: layout.fresh, owner: layout.owner, binaries }, options);
+    recovered = await restoreAndRecover(
+      context,
+      { plan, layout: layout.fresh, owner: layout.owner, binaries },
+      options,
+    );
   } catch (error) {
     await discardFresh(layout);
-    throw withWayBack(error, service);
+    throw withWayBack(error, service, options);
   }
   await putInPlace(layout, { context, service, recovered, stamp }, options);
-  return reportOf({ ...report, dryRun: false, seconds: secondsSince(startedAt), recovered, downtimeSeconds: live.running ? secondsSince(stoppedAt) : null });
+  return reportOf({
+    ...report,
+    dryRun: false,
+    seconds: secondsSince(startedAt),
+    recovered,
+    downtimeSeconds: live.running ? secondsSince(stoppedAt) : null,
+  });
 }
 
-async function intoDirectory(context: InstanceContext, request: RestoreRequest, options: RestoreOptions & { readonly directory: string }): Promise<RestoreReport> {
+async function intoDirectory(
+  context: InstanceContext,
+  request: RestoreRequest,
+  options: RestoreOptions & { readonly directory: string },
+): Promise<RestoreReport> {
   const startedAt = performance.now();
   const live = await locateInstance(context, options.signal).catch(() => null);
   const repositoryPath = context.location.kind === 'local' ? context.location.path : null;
-  const directory = await checkEmptyDirectory(options.directory, { dataDirectory: live?.dataDirectory ?? context.dataDirectory, repositoryPath });
+  const directory = await checkEmptyDirectory(options.directory, {
+    dataDirectory: live?.dataDirectory ?? context.dataDirectory,
+    repositoryPath,
+  });
   const plan = await planWithLog(context, request, { ...options, live });
   await checkSpace(directory.path, plan.backupBytes + plan.logBytes);
   const major = Math.trunc(plan.backup.serverVersion / 10_000);
-  const binaries = await findBinaries(major, { configured: context.binaries, ...(live === null ? {} : { dataDirectory: live.dataDirectory }) });
+  const binaries = await findBinaries(major, {
+    configured: context.binaries,
+    ...(live === null ? {} : { dataDirectory: live.dataDirectory }),
+  });
   const report = { context, plan, live, service: null, layout: null, request };
-  if (request.dryRun) return reportOf({ ...report, dryRun: true, seconds: secondsSince(startedAt), recovered: null, downtimeSeconds: null });
+  if (request.dryRun)
+    return reportOf({
+      ...report,
+      dryRun: true,
+      seconds: secondsSince(startedAt),
+      recovered: null,
+      downtimeSeconds: null,
+    });
   await checkPacks(context, plan, options);
   const owner = await ownerFor(live, plan);
   const layout = layoutBelow(directory, plan);
   await claimDirectory(directory, owner);
   try {
     const recovered = await restoreAndRecover(context, { plan, layout, owner, binaries }, options);
-    const settings = { ...isolatingSettingsFor(major), restore_command: '', listen_addresses: 'localhost', port: String(copyPort(live)), unix_socket_directories: '/tmp', cluster_name: 'aishell restored copy' };
+    const settings = {
+      ...isolatingSettingsFor(major),
+      restore_command: '',
+      listen_addresses: 'localhost',
+      port: String(copyPort(live)),
+      unix_socket_directories: '/tmp',
+      cluster_name: 'aishell restored copy',
+    };
     await makeCopy(layout, { backup: plan.backup, settings, owner, restoredAt: new Date().toISOString() });
-    return reportOf({ ...report, dryRun: false, seconds: secondsSince(startedAt), recovered, downtimeSeconds: null, copy: { path: directory.path, port: copyPort(live), pgCtl: binaries.pgCtl } });
+    return reportOf({
+      ...report,
+      dryRun: false,
+      seconds: secondsSince(startedAt),
+      recovered,
+      downtimeSeconds: null,
+      copy: { path: directory.path, port: copyPort(live), pgCtl: binaries.pgCtl },
+    });
   } catch (error) {
     await clearDirectory(directory);
     throw error;
@@ -104,54 +191,110 @@ interface Restoring {
   readonly binaries: Awaited<ReturnType<typeof findBinaries>>;
 }
 
-async function restoreAndRecover(context: InstanceContext, restoring: Restoring, options: RunOptions): Promise<Recovered> {
+async function restoreAndRecover(
+  context: InstanceContext,
+  restoring: Restoring,
+  options: RunOptions,
+): Promise<Recovered> {
   const { plan, layout, owner } = restoring;
-  await runStep(options.onEvent, { id: 'restore-files', title: 'Files restored', detail: done => `${done.files} files` }, async () => {
-    await makeOwned(layout.dataDirectory, owner);
-    for (const place of layout.tablespaces.values()) await makeOwned(place, owner);
-    return restoreFiles(context, {
-      manifest: plan.manifest, placeOf: line => (line.t === 'config' ? join(layout.dataDirectory, CONFIG_FOLDER, line.p) : placeOf(layout, line.p)),
-      owner, logFiles: logFilesOf(plan, layout), workers: context.workers,
-    }, options);
-  });
+  await runStep(
+    options.onEvent,
+    { id: 'restore-files', title: 'Files restored', detail: done => `${done.files} files` },
+    async () => {
+      await makeOwned(layout.dataDirectory, owner);
+      for (const place of layout.tablespaces.values()) await makeOwned(place, owner);
+      return restoreFiles(
+        context,
+        {
+          manifest: plan.manifest,
+          placeOf: line =>
+            line.t === 'config' ? join(layout.dataDirectory, CONFIG_FOLDER, line.p) : placeOf(layout, line.p),
+          owner,
+          logFiles: logFilesOf(plan, layout),
+          workers: context.workers,
+        },
+        options,
+      );
+    },
+  );
   await prepareRecovery(layout, plan.backup, owner);
   return recoverDirectory(layout, { plan, binaries: restoring.binaries, workers: context.workers }, options);
 }
 
 /** First gets what the live server has of the log into the archive, then plans with it. */
-async function planWithLog(context: InstanceContext, request: RestoreRequest, options: RestoreOptions & { readonly live: LiveInstance | null }): Promise<RecoveryPlan> {
+async function planWithLog(
+  context: InstanceContext,
+  request: RestoreRequest,
+  options: RestoreOptions & { readonly live: LiveInstance | null },
+): Promise<RecoveryPlan> {
   const { live, onEvent, signal } = options;
   if (live !== null && !request.dryRun && request.target.kind !== 'backup') {
     const owner = { instance: context.instance, systemIdentifier: live.systemIdentifier };
-    const secured = await runStep(onEvent, { id: 'secure-log', title: 'Log of the live server archived', detail: log => log.detail }, async () =>
-      live.answers && live.archiving ? secureRunningLog(context, owner, { timeoutMs: LOG_TIMEOUT_MS, signal }) : live.running ? { detail: 'log archiving is off', archived: [], problem: null } : secureStoppedLog(context, { owner, dataDirectory: live.dataDirectory }, signal),
+    const secured = await runStep(
+      onEvent,
+      { id: 'secure-log', title: 'Log of the live server archived', detail: log => log.detail },
+      async () =>
+        live.answers && live.archiving
+          ? secureRunningLog(context, owner, { timeoutMs: LOG_TIMEOUT_MS, signal })
+          : live.running
+            ? { detail: 'log archiving is off', archived: [], problem: null }
+            : secureStoppedLog(context, { owner, dataDirectory: live.dataDirectory }, signal),
     );
     if (secured.problem !== null) onEvent({ type: 'note', level: 'warning', message: secured.problem });
   }
-  return runStep(onEvent, { id: 'plan', title: 'Recovery planned', detail: plan => `from ${plan.backup.id}, ${plan.logFiles.length} files of the log` }, () =>
-    planRecovery(context, request.target, { timeline: request.timeline, systemIdentifier: live?.systemIdentifier ?? null, signal }),
+  return runStep(
+    onEvent,
+    {
+      id: 'plan',
+      title: 'Recovery planned',
+      detail: plan => `from ${plan.backup.id}, ${plan.logFiles.length} files of the log`,
+    },
+    () =>
+      planRecovery(context, request.target, {
+        timeline: request.timeline,
+        systemIdentifier: live?.systemIdentifier ?? null,
+        signal,
+      }),
   );
 }
 
 async function checkPacks(context: InstanceContext, plan: RecoveryPlan, options: RunOptions): Promise<void> {
-  await runStep(options.onEvent, { id: 'check', title: 'Backup complete', detail: () => `${plan.manifest.packs.length} packs` }, () => checkPacksPresent(context, plan.manifest, options.signal));
+  await runStep(
+    options.onEvent,
+    { id: 'check', title: 'Backup complete', detail: () => `${plan.manifest.packs.length} packs` },
+    () => checkPacksPresent(context, plan.manifest, options.signal),
+  );
 }
 
 async function stopServer(live: LiveInstance, service: Service, options: RunOptions): Promise<void> {
   if (!live.running) return;
-  await runStep(options.onEvent, { id: 'stop', title: 'Server stopped', detail: () => service.description }, () => service.stop({ mode: 'fast', signal: options.signal }));
+  await runStep(
+    options.onEvent,
+    { id: 'stop', title: 'Server stopped', detail: () => service.description },
+    () => service.stop({ mode: 'fast', signal: options.signal }),
+  );
 }
 
-function withWayBack(error: unknown, service: Service): unknown {
-  if (!(error instanceof AppError)) return error;
+/** Whatever ended it, a person is told how the old state is started again; a cancelled run stays cancelled. */
+function withWayBack(error: unknown, service: Service, options: RunOptions): unknown {
+  const way = `The old state is untouched; start it with: ${service.startCommand}`;
+  if (!(error instanceof AppError)) {
+    options.onEvent({ type: 'note', level: 'warning', message: way });
+    return error;
+  }
   return new AppError(error.code, error.message, {
-    hint: `${error.hint === undefined ? '' : `${error.hint} `}The old state is untouched; start it with: ${service.startCommand}`,
-    cause: error, ...(error.details === undefined ? {} : { details: error.details }),
+    hint: `${error.hint === undefined ? '' : `${error.hint} `}${way}`,
+    cause: error,
+    ...(error.details === undefined ? {} : { details: error.details }),
   });
 }
 
 function layoutBelow(directory: CheckedDirectory, plan: RecoveryPlan): Layout {
-  const tablespaces = new Map(plan.backup.tablespaces.map(({ oid }) => [oid, join(directory.path, 'aishell-tablespaces', String(oid))] as const));
+  const tablespaces = new Map(
+    plan.backup.tablespaces.map(
+      ({ oid }) => [oid, join(directory.path, 'aishell-tablespaces', String(oid))] as const,
+    ),
+  );
   return { dataDirectory: directory.path, tablespaces };
 }
 
@@ -161,9 +304,13 @@ async function ownerFor(live: LiveInstance | null, plan: RecoveryPlan): Promise<
   const origin = live?.dataDirectory ?? plan.backup.dataDirectory;
   const facts = await stat(origin).catch(() => null);
   if (facts !== null && facts.uid !== 0) return { uid: facts.uid, gid: facts.gid };
-  throw new AppError('TARGET_UNUSABLE', 'unable to tell which user the restored files shall belong to: PostgreSQL does not run as root', {
-    hint: 'Run the restore as that user, for instance: sudo -u postgres aishell backup restore …',
-  });
+  throw new AppError(
+    'TARGET_UNUSABLE',
+    'unable to tell which user the restored files shall belong to: PostgreSQL does not run as root',
+    {
+      hint: 'Run the restore as that user, for instance: sudo -u postgres aishell backup restore …',
+    },
+  );
 }
 
 /** One more than the original's, so that both can run side by side. */

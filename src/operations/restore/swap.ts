@@ -32,7 +32,10 @@ export async function swapDirectories(plan: SwapPlan): Promise<void> {
   const done: (readonly [from: string, to: string])[] = [];
   try {
     for (const { live, fresh, kept } of plan.moves) {
-      for (const [from, to] of [[live, kept], [fresh, live]] as const) {
+      for (const [from, to] of [
+        [live, kept],
+        [fresh, live],
+      ] as const) {
         await rename(from, to);
         done.unshift([from, to]);
       }
@@ -40,7 +43,8 @@ export async function swapDirectories(plan: SwapPlan): Promise<void> {
   } catch (error) {
     for (const [from, to] of done) await rename(to, from);
     throw new AppError('FILE_FAILED', `unable to put the restored database in place: ${messageOf(error)}`, {
-      hint: `The old state is where it was. Start it with: ${plan.startCommand}`, cause: error,
+      hint: `The old state is where it was. Start it with: ${plan.startCommand}`,
+      cause: error,
     });
   }
 }

@@ -17,15 +17,25 @@ export interface CheckedDirectory {
  *
  * @throws TARGET_NOT_EMPTY, TARGET_RUNNING, TARGET_UNUSABLE
  */
-export async function checkEmptyDirectory(given: string, forbidden: { readonly dataDirectory: string | null; readonly repositoryPath: string | null }): Promise<CheckedDirectory> {
+export async function checkEmptyDirectory(
+  given: string,
+  forbidden: { readonly dataDirectory: string | null; readonly repositoryPath: string | null },
+): Promise<CheckedDirectory> {
   const path = await realTarget(resolve(given));
-  for (const [what, other] of [['the data directory of the instance', forbidden.dataDirectory], ['the repository', forbidden.repositoryPath]] as const) {
+  for (const [what, other] of [
+    ['the data directory of the instance', forbidden.dataDirectory],
+    ['the repository', forbidden.repositoryPath],
+  ] as const) {
     if (other === null) continue;
     const real = await realpath(other).catch(() => resolve(other));
     if (path === real || isInside(real, path) || isInside(path, real)) {
-      throw new AppError('TARGET_UNUSABLE', `unable to restore into '${given}': it is ${what}, or in it, or around it`, {
-        hint: 'Choose a new directory; to restore the instance itself, leave out --target.',
-      });
+      throw new AppError(
+        'TARGET_UNUSABLE',
+        `unable to restore into '${given}': it is ${what}, or in it, or around it`,
+        {
+          hint: 'Choose a new directory; to restore the instance itself, leave out --target.',
+        },
+      );
     }
   }
   let entries: string[];
@@ -34,15 +44,22 @@ export async function checkEmptyDirectory(given: string, forbidden: { readonly d
   } catch (error) {
     if (systemCode(error) === 'ENOENT') {
       await stat(dirname(path)).catch((cause: unknown) => {
-        throw new AppError('TARGET_UNUSABLE', `unable to restore into '${given}': '${dirname(path)}' does not exist`, { hint: 'Create it first, or choose another place.', cause });
+        throw new AppError(
+          'TARGET_UNUSABLE',
+          `unable to restore into '${given}': '${dirname(path)}' does not exist`,
+          { hint: 'Create it first, or choose another place.', cause },
+        );
       });
       return { path, exists: false };
     }
-    if (systemCode(error) === 'ENOTDIR') throw new AppError('TARGET_UNUSABLE', `unable to restore into '${given}': it is not a directory`);
+    if (systemCode(error) === 'ENOTDIR')
+      throw new AppError('TARGET_UNUSABLE', `unable to restore into '${given}': it is not a directory`);
     throw fileError('read', path, error);
   }
   if (entries.includes('postmaster.pid') && (await runningServer(path)) !== null) {
-    throw new AppError('TARGET_RUNNING', `unable to restore into '${given}': a server is running in it`, { hint: 'Stop it, or choose another directory. Nothing was changed.' });
+    throw new AppError('TARGET_RUNNING', `unable to restore into '${given}': a server is running in it`, {
+      hint: 'Stop it, or choose another directory. Nothing was changed.',
+    });
   }
   if (entries.some(name => name !== 'lost+found')) {
     throw new AppError('TARGET_NOT_EMPTY', `unable to restore into '${given}': it is not empty`, {
@@ -59,22 +76,35 @@ export async function checkSpace(path: string, neededBytes: number): Promise<voi
   const freeBytes = bavail * bsize;
   const wantedBytes = Math.ceil(neededBytes * 1.02);
   if (freeBytes >= wantedBytes) return;
-  throw new AppError('SPACE_INSUFFICIENT', `unable to restore into '${path}': it needs ${formatBytes(wantedBytes)}, and ${formatBytes(freeBytes)} are free`, {
-    hint: 'Nothing was changed. Free space there, or restore onto a larger disk with --target.',
-    details: { neededBytes: wantedBytes, freeBytes },
-  });
+  throw new AppError(
+    'SPACE_INSUFFICIENT',
+    `unable to restore into '${path}': it needs ${formatBytes(wantedBytes)}, and ${formatBytes(freeBytes)} are free`,
+    {
+      hint: 'Nothing was changed. Free space there, or restore onto a larger disk with --target.',
+      details: { neededBytes: wantedBytes, freeBytes },
+    },
+  );
 }
 
 /** Whether a path is a mount point, or its parent cannot be told: such a directory cannot be renamed. */
 export async function isMountPoint(path: string): Promise<boolean> {
   const real = await realpath(path);
   const mounts = await readFile('/proc/self/mountinfo', 'utf8').catch(() => '');
-  const decoded = mounts.split('\n').map(line => line.split(' ')[4]?.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8))));
+  const decoded = mounts
+    .split('\n')
+    .map(line =>
+      line
+        .split(' ')[4]
+        ?.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8))),
+    );
   return decoded.includes(real) || (await lstat(real)).dev !== (await lstat(dirname(real))).dev;
 }
 
 /** Creates the directory, or takes the empty one. What a failed restore leaves in it is removed by {@link clearDirectory}. */
-export async function claimDirectory(directory: CheckedDirectory, owner: { readonly uid: number; readonly gid: number } | null): Promise<void> {
+export async function claimDirectory(
+  directory: CheckedDirectory,
+  owner: { readonly uid: number; readonly gid: number } | null,
+): Promise<void> {
   try {
     if (!directory.exists) await mkdir(directory.path, { mode: 0o700 });
     await chmod(directory.path, 0o700);
@@ -86,16 +116,25 @@ export async function claimDirectory(directory: CheckedDirectory, owner: { reado
 
 export async function clearDirectory(directory: CheckedDirectory): Promise<void> {
   if (!directory.exists) return rm(directory.path, { recursive: true, force: true });
-  for (const name of await readdir(directory.path)) await rm(join(directory.path, name), { recursive: true, force: true });
+  for (const name of await readdir(directory.path))
+    await rm(join(directory.path, name), { recursive: true, force: true });
 }
 
 async function realTarget(path: string): Promise<string> {
-  return realpath(path).catch(async () => join(await realpath(dirname(path)).catch(() => dirname(path)), basename(path)));
+  return realpath(path).catch(async () =>
+    join(await realpath(dirname(path)).catch(() => dirname(path)), basename(path)),
+  );
 }
 
 async function nearestExisting(path: string): Promise<string> {
   for (let at = path; ; at = dirname(at)) {
-    if (await stat(at).then(() => true, () => false)) return at;
+    if (
+      await stat(at).then(
+        () => true,
+        () => false,
+      )
+    )
+      return at;
     if (at === dirname(at)) return at;
   }
 }

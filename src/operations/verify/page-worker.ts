@@ -33,10 +33,17 @@ function checkFile(task: PageTask, damaged: DamagedPage[]): number {
     const file = openSync(task.source, 'r');
     try {
       for (;;) {
-        const got = readSync(file, checker.buffer, 0, checker.buffer.length, (block - task.firstBlock) * blockSize);
+        const got = readSync(
+          file,
+          checker.buffer,
+          0,
+          checker.buffer.length,
+          (block - task.firstBlock) * blockSize,
+        );
         const pages = Math.floor(got / blockSize);
         if (pages === 0) return block - task.firstBlock;
-        for (const bad of checker.check(pages * blockSize, block)) damaged.push({ path: task.path, block: block + bad });
+        for (const bad of checker.check(pages * blockSize, block))
+          damaged.push({ path: task.path, block: block + bad });
         block += pages;
         send({ type: 'progress', bytes: got });
       }

@@ -17,13 +17,20 @@ const BATCH_BYTES = 64 * 1024 * 1024;
 /** Checks every page of a stopped server's directory. Only where page checksums are on. */
 export async function verifyPages(
   dataDirectory: string,
-  facts: { readonly blockSize: number; readonly workers: number; readonly listing: Omit<ListOptions, 'signal'> },
+  facts: {
+    readonly blockSize: number;
+    readonly workers: number;
+    readonly listing: Omit<ListOptions, 'signal'>;
+  },
   options: RunOptions,
 ): Promise<PageVerification> {
   const damaged: DamagedPage[] = [];
   const count = { pages: 0, files: 0, bytes: 0 };
   const pool = startWorkerPool<{ blockSize: number }, PageBatch, PageMessage>({
-    url: workerUrl('page-worker', import.meta.url), count: facts.workers, start: { blockSize: facts.blockSize }, signal: options.signal,
+    url: workerUrl('page-worker', import.meta.url),
+    count: facts.workers,
+    start: { blockSize: facts.blockSize },
+    signal: options.signal,
     onMessage: message => {
       if (message.type === 'progress') {
         count.bytes += message.bytes;

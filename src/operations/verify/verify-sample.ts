@@ -33,23 +33,34 @@ export async function verifySample(
   const { repository, instance } = context;
   const { signal } = options;
   const manifest = await openManifest(repository, { instance, id: backup.id }, { signal });
-  if (manifest === null) throw new AppError('VERIFICATION_FAILED', `backup '${backup.id}' is not there although it was committed`);
+  if (manifest === null)
+    throw new AppError('VERIFICATION_FAILED', `backup '${backup.id}' is not there although it was committed`);
   await checkManifestHash(context, manifest, backup.manifestSha256);
   await checkPacksPresent(context, manifest, signal);
   const problems: ObjectProblem[] = [];
   const count = { files: 0, frames: 0, sampledFrames: 0, sampledBytes: 0 };
-  const onProgress = progressTeller('verify', Math.ceil(manifest.backup.sizeBytes * SAMPLE_SHARE), options.onEvent);
-  const pool = startRestorePool({ ...context, manifest }, message => {
-    if (message.type === 'progress') onProgress(message.bytes);
-    else problems.push(...message.problems);
-  }, signal);
+  const onProgress = progressTeller(
+    'verify',
+    Math.ceil(manifest.backup.sizeBytes * SAMPLE_SHARE),
+    options.onEvent,
+  );
+  const pool = startRestorePool(
+    { ...context, manifest },
+    message => {
+      if (message.type === 'progress') onProgress(message.bytes);
+      else problems.push(...message.problems);
+    },
+    signal,
+  );
   const batches = batchTasks(pool);
   try {
     for await (const line of manifestLines(repository, manifest, { signal })) {
       if (line.t === 'dir') continue;
       count.files += 1;
       count.frames += line.c.length;
-      const chunks = line.c.filter(() => count.sampledFrames < SAMPLE_AT_LEAST ? Math.random() < 0.2 : Math.random() < SAMPLE_SHARE);
+      const chunks = line.c.filter(() =>
+        count.sampledFrames < SAMPLE_AT_LEAST ? Math.random() < 0.2 : Math.random() < SAMPLE_SHARE,
+      );
       if (chunks.length === 0) continue;
       const bytes = chunks.reduce((sum: number, chunk: Chunk) => sum + chunk[0], 0);
       count.sampledFrames += chunks.length;
@@ -62,26 +73,47 @@ export async function verifySample(
     await pool.terminate();
   }
   const [first] = problems;
-  if (first !== undefined) throw new AppError('CORRUPT', first.message, { hint: 'The storage does not give back what it was given: check its disk.', details: { problems } });
+  if (first !== undefined)
+    throw new AppError('CORRUPT', first.message, {
+      hint: 'The storage does not give back what it was given: check its disk.',
+      details: { problems },
+    });
   return { packs: manifest.packs.length, ...count };
 }
 
 /** @throws CORRUPT when a pack is missing or has another size than the manifest says */
-export async function checkPacksPresent(context: Pick<InstanceContext, 'repository'>, manifest: Manifest, signal: AbortSignal): Promise<void> {
+export async function checkPacksPresent(
+  context: Pick<InstanceContext, 'repository'>,
+  manifest: Manifest,
+  signal: AbortSignal,
+): Promise<void> {
   for (const pack of manifest.packs) {
     const path = packPathOf(manifest, pack);
     const facts = await context.repository.storage.head(path, { signal });
     if (facts?.sizeBytes === pack.sizeBytes) continue;
     const what = facts === null ? 'is missing' : `is ${facts.sizeBytes} bytes long, not ${pack.sizeBytes}`;
-    throw new AppError('CORRUPT', `object '${path}' ${what}: backup '${manifest.backup.id}' cannot be restored whole`, {
-      hint: 'Run `aishell backup verify --all` to see what is affected, and restore from another backup.', details: { object: path },
-    });
+    throw new AppError(
+      'CORRUPT',
+      `object '${path}' ${what}: backup '${manifest.backup.id}' cannot be restored whole`,
+      {
+        hint: 'Run `aishell backup verify --all` to see what is affected, and restore from another backup.',
+        details: { object: path },
+      },
+    );
   }
 }
 
-async function checkManifestHash(context: InstanceContext, manifest: Manifest, expected: string): Promise<void> {
+async function checkManifestHash(
+  context: InstanceContext,
+  manifest: Manifest,
+  expected: string,
+): Promise<void> {
   // The manifest is small against the packs (about a thousandth); it was just read whole anyway.
   const bytes = await context.repository.storage.get(manifest.path);
   if (bytes !== null && hash('sha256', bytes, 'hex') === expected) return;
-  throw new AppError('CORRUPT', `object '${manifest.path}' is damaged: its bytes are not those that were written`, { details: { object: manifest.path } });
+  throw new AppError(
+    'CORRUPT',
+    `object '${manifest.path}' is damaged: its bytes are not those that were written`,
+    { details: { object: manifest.path } },
+  );
 }
