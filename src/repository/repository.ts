@@ -73,10 +73,17 @@ export async function openRepository(
   return { id: facts.id, storage, keyring: new Keyring(keys) };
 }
 
-/** One that cannot be read is a problem of its own: another may still open the repository. */
-export async function readUsableSlots(
+/** Every key slot, oldest generation first. @throws CORRUPT, UNSUPPORTED when one cannot be read */
+export async function readSlots(storage: Storage, options: CallOptions = {}): Promise<readonly KeySlot[]> {
+  const { slots, problems } = await readSlots(storage, options);
+  if (problems[0] !== undefined) throw problems[0];
+  return slots;
+}
+
+/** Every key slot. One that cannot be read is a problem of its own: another may still open the repository. */
+export async function readSlots(
   storage: Storage,
-  options: CallOptions,
+  options: CallOptions = {},
 ): Promise<{ readonly slots: readonly KeySlot[]; readonly problems: readonly AppError[] }> {
   const slots: KeySlot[] = [];
   const problems: AppError[] = [];

@@ -27,7 +27,10 @@ export function createJsonRenderer(write: (line: string) => void, now: () => num
   }
 
   function onEvent(event: OperationEvent): void {
-    if (event.type === 'progress') return onProgress(event);
+    if (event.type === 'progress') {
+      onProgress(event);
+      return;
+    }
     if (event.type === 'step') {
       const last = heldBack.get(event.step);
       if (last) print(last);

@@ -84,7 +84,10 @@ export function createTextRenderer(options: TextOptions): Renderer {
 
   function drawFacts({ topic, facts }: Extract<OperationEvent, { type: 'facts' }>): void {
     const draw = options.drawFacts?.[topic];
-    if (draw) return draw(page, facts);
+    if (draw) {
+      draw(page, facts);
+      return;
+    }
     page.section(
       topic,
       Object.entries(facts).map(([name, value]) => formatFact(name, value)),

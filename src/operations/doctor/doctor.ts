@@ -107,7 +107,9 @@ async function look(findings: Finding[], check: string, work: () => Promise<Foun
 }
 
 async function checkKeys(context: InstanceContext, signal: AbortSignal): Promise<Found> {
-  const slots = await readSlots(context.repository.storage, { signal });
+  const { slots, problems } = await readSlots(context.repository.storage, { signal });
+  const [problem] = problems;
+  if (problem !== undefined) return failed(problem.message, problem.hint ?? 'Restore it from another copy.');
   const kinds = slots.map(slot => `${slot.kind} (${slot.label})`).join(', ');
   if (slots.length > 1) return ok(`${slots.length} key slots: ${kinds}`);
   return warning(

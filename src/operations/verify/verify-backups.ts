@@ -10,7 +10,7 @@ import {
   openManifest,
   packPathOf,
 } from '../../repository/manifest-reader.ts';
-import { readUsableSlots } from '../../repository/repository.ts';
+import { readSlots } from '../../repository/repository.ts';
 import { findBackup } from '../backup/list-backups.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import { openLogView } from '../log/log-view.ts';
@@ -197,7 +197,7 @@ async function verifyKeys(
   context: InstanceContext,
   signal: AbortSignal,
 ): Promise<{ readonly slots: number; readonly problems: readonly VerifyProblem[] }> {
-  const { slots, problems } = await readUsableSlots(context.repository.storage, { signal });
+  const { slots, problems } = await readSlots(context.repository.storage, { signal });
   return {
     slots: slots.length,
     problems: problems.map(problem => ({
