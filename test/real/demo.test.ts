@@ -83,6 +83,7 @@ test('a restore that brings nothing back - the demo finds out and fails', async 
   if ('buildError' in program) throw new Error(program.buildError);
   const launcher = join(temporary.path, 'program/bin/aishell');
   await mkdir(dirname(launcher), { recursive: true });
+  await mkdir(join(temporary.path, 'program/dist'));
   const script = `#!/bin/sh\ncase " $* " in *" restore "*) echo '{"type":"result","result":{}}' ;; *) exec ${program.launcher} "$@" ;; esac\n`;
   await writeFile(launcher, script, { mode: 0o755 });
   const deps = { programDirectory: dirname(dirname(launcher)), cacheDirectory: temporary.path };
