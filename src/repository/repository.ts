@@ -73,14 +73,7 @@ export async function openRepository(
   return { id: facts.id, storage, keyring: new Keyring(keys) };
 }
 
-/** Every key slot, oldest generation first. @throws CORRUPT, UNSUPPORTED when one cannot be read */
-export async function readSlots(storage: Storage, options: CallOptions = {}): Promise<readonly KeySlot[]> {
-  const { slots, problems } = await readSlots(storage, options);
-  if (problems[0] !== undefined) throw problems[0];
-  return slots;
-}
-
-/** Every key slot. One that cannot be read is a problem of its own: another may still open the repository. */
+/** Every key slot, oldest generation first. One that cannot be read is a problem of its own: another may still open. */
 export async function readSlots(
   storage: Storage,
   options: CallOptions = {},
