@@ -1,4 +1,4 @@
-import { globSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { globSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type BuildOptions, build, type Metafile, type Plugin } from 'esbuild';
@@ -31,8 +31,19 @@ const common = {
  * ES module reads each of their exports, which loads half of Node (measured: 15 of 65 ms). The program itself is split
  * into chunks, so that a command loads only its own code.
  */
-export async function buildDist(outdir = join(root, 'dist')): Promise<void> {
-  rmSync(outdir, { recursive: true, force: true });
+export async function buildDist(target = join(root, 'dist')): Promise<void> {
+  // Built beside and renamed: a build that fails leaves the program that was there.
+  const outdir = `${target}.${process.pid}.tmp`;
+  try {
+    await buildInto(outdir);
+    rmSync(target, { recursive: true, force: true });
+    renameSync(outdir, target);
+  } finally {
+    rmSync(outdir, { recursive: true, force: true });
+  }
+}
+
+async function buildInto(outdir: string): Promise<void> {
   const results = await Promise.all([
     build({
       ...common,
