@@ -1,8 +1,8 @@
+import type { OnEvent } from '../base/events.ts';
 import type { ConnectionSettings } from '../engines/postgres/connection-target.ts';
-import type { ServiceSetting } from '../engines/postgres/service.ts';
+import type { ServiceSetting } from '../engines/postgres/service-contract.ts';
 import type { CompressionLevel } from '../repository/compression.ts';
 import type { Repository } from '../repository/repository.ts';
-import type { OnEvent } from '../base/events.ts';
 import type { StorageLocation } from '../storage/storage.ts';
 
 /** What an operation on one instance works with; built in `app/` from a configuration. */

@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
 import { AppError } from '../base/errors.ts';
+import { HEADER_BYTES } from '../crypto/sealed-frame.ts';
 import type { CallOptions } from '../storage/storage.ts';
 import { type CompressionLevel, compressInBackground, FRAME_BODY_BYTES } from './compression.ts';
 import { logPath, logPrefix } from './layout.ts';
 import type { Repository } from './repository.ts';
 import { openFrame, openSealed, openSealedBytes } from './sealed-reader.ts';
 import { SealedWriter } from './sealed-writer.ts';
-import { HEADER_BYTES } from '../crypto/sealed-frame.ts';
 
 /** A usual segment of 16 MiB at once on all processors; larger ones within bounded memory. */
 const FRAMES_AT_ONCE = 16;

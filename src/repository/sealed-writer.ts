@@ -1,3 +1,4 @@
+import type { Keyring } from '../crypto/keyring.ts';
 import {
   encodeHeader,
   FRAME_OVERHEAD_BYTES,
@@ -6,7 +7,6 @@ import {
   newHeader,
   type ObjectKind,
 } from '../crypto/sealed-frame.ts';
-import type { Keyring } from '../crypto/keyring.ts';
 import { type CompressionLevel, compress, type PackedBody } from './compression.ts';
 
 export const TRAILER_BYTES = 12;

@@ -1,5 +1,5 @@
 import { runningServer } from './data-directory.ts';
-import type { Service, ServiceSetting } from './service.ts';
+import type { Service, ServiceSetting } from './service-contract.ts';
 import { START_TIMEOUT_MS, STOP_TIMEOUT_MS, startWith, stopWith } from './service-process.ts';
 
 /** The server is started and stopped by two commands of the configuration's. */

@@ -3,7 +3,7 @@ import { resolve } from 'node:path';
 import { AppError } from '../../base/errors.ts';
 import { runCommand } from '../../base/run-command.ts';
 import { runningServer } from './data-directory.ts';
-import type { Service } from './service.ts';
+import type { Service } from './service-contract.ts';
 import { START_TIMEOUT_MS, STOP_TIMEOUT_MS, startWith, stopWith } from './service-process.ts';
 
 /** A cluster as Debian's and Ubuntu's postgresql-common knows it, with its configuration in /etc/postgresql. */

@@ -8,8 +8,8 @@ import {
   runningServer,
   withoutDataDirectory,
 } from './data-directory.ts';
-import type { Service, StartOptions, StopOptions } from './service.ts';
 import { type Binaries, findBinaries } from './service-binaries.ts';
+import type { Service, StartOptions, StopOptions } from './service-contract.ts';
 import {
   actAs,
   environmentOf,

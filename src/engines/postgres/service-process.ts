@@ -51,7 +51,9 @@ function describeOwner(owner: Owner): string {
 export function sudoPrefix(owner: Owner): string {
   if (process.getuid?.() === owner.uid) return '';
   const isRoot = process.getuid?.() === 0;
-  return isRoot && owner.name !== null ? `runuser -u ${owner.name} -- ` : `sudo -u ${owner.name ?? `'#${owner.uid}'`} `;
+  return isRoot && owner.name !== null
+    ? `runuser -u ${owner.name} -- `
+    : `sudo -u ${owner.name ?? `'#${owner.uid}'`} `;
 }
 
 /** An argument as the shell takes it whatever is in it. */

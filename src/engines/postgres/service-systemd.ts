@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { AppError } from '../../base/errors.ts';
 import { runCommand } from '../../base/run-command.ts';
 import { runningServer } from './data-directory.ts';
-import type { Service } from './service.ts';
+import type { Service } from './service-contract.ts';
 import { START_TIMEOUT_MS, STOP_TIMEOUT_MS, startWith, stopWith } from './service-process.ts';
 
 /** The server is a systemd unit: started otherwise, systemd would not know of it. A stop is as fast as the unit says. */

@@ -1,7 +1,7 @@
 import { access, constants } from 'node:fs/promises';
 import { AppError, fileError, systemCode } from '../../base/errors.ts';
 import { connect } from '../../engines/postgres/connection.ts';
-import { listDataFiles, type ListOptions } from '../../engines/postgres/data-files.ts';
+import { type ListOptions, listDataFiles } from '../../engines/postgres/data-files.ts';
 import { readServerFacts, type ServerFacts } from '../../engines/postgres/server-facts.ts';
 import { readDatabaseTotals } from '../../engines/postgres/server-facts-totals.ts';
 import type { InstanceContext } from '../instance-context.ts';

@@ -1,7 +1,7 @@
 import type { OnEvent } from '../../base/events.ts';
-import type { ManifestWriter } from '../../repository/manifest-writer.ts';
-import type { ManifestLine } from '../../repository/manifest.ts';
 import { workerUrl } from '../../base/worker-url.ts';
+import type { ManifestLine } from '../../repository/manifest.ts';
+import type { ManifestWriter } from '../../repository/manifest-writer.ts';
 import { startWorkerPool, type WorkerPool } from '../worker-pool.ts';
 import type { BackupBatch, BackupMessage, BackupWorkerStart, ReadTask } from './backup-protocol.ts';
 import { FileAssembler, type SourceFile } from './file-assembler.ts';

@@ -1,6 +1,6 @@
 import { open } from 'node:fs/promises';
 import { systemCode } from '../../base/errors.ts';
-import { compress, type CompressionLevel, FRAME_BODY_BYTES } from '../../repository/compression.ts';
+import { type CompressionLevel, compress, FRAME_BODY_BYTES } from '../../repository/compression.ts';
 
 /** What a backup is going to cost, from a sample that was really read and compressed. */
 export interface BackupEstimate {

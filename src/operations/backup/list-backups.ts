@@ -1,9 +1,9 @@
 import { AppError } from '../../base/errors.ts';
+import { classifyLogFileName } from '../../engines/postgres/lsn.ts';
 import { readIdentities } from '../../repository/identity.ts';
 import { listLogFiles } from '../../repository/log-archive.ts';
-import { listBackupIds, type Manifest, openManifest } from '../../repository/manifest-reader.ts';
 import type { BackupFacts } from '../../repository/manifest.ts';
-import { classifyLogFileName } from '../../engines/postgres/lsn.ts';
+import { listBackupIds, type Manifest, openManifest } from '../../repository/manifest-reader.ts';
 import type { InstanceContext } from '../instance-context.ts';
 
 export interface ListedBackup {

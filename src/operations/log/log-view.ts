@@ -6,7 +6,7 @@ import {
   segmentName,
   segmentStart,
 } from '../../engines/postgres/lsn.ts';
-import { getLogFile, listLogFiles, type LogOwner } from '../../repository/log-archive.ts';
+import { getLogFile, type LogOwner, listLogFiles } from '../../repository/log-archive.ts';
 import type { Repository } from '../../repository/repository.ts';
 
 /** A timeline and where it begins: the switch point from its parent, 0 for the first. */

@@ -12,20 +12,20 @@ import {
 } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileError } from '../../base/errors.ts';
+import type { ControlFile } from '../../engines/postgres/control-file.ts';
+import { classifyLogFileName, segmentStart } from '../../engines/postgres/lsn.ts';
 import {
   formatTablespaceMap,
   neutraliseConfiguration,
   parseTablespaceMap,
-  settingLine,
   type Settings,
+  settingLine,
   stripSettingsBlock,
 } from '../../engines/postgres/recovery-settings.ts';
-import type { ControlFile } from '../../engines/postgres/control-file.ts';
-import { classifyLogFileName, segmentStart } from '../../engines/postgres/lsn.ts';
 import type { BackupFacts } from '../../repository/manifest.ts';
 import { COPY_MARKER } from '../log/archive-segment.ts';
-import type { Owner } from './restore-files.ts';
 import type { RecoveryPlan } from './plan-restore.ts';
+import type { Owner } from './restore-files.ts';
 
 /** Where the configuration files that lay outside the data directory are put while restoring. */
 export const CONFIG_FOLDER = 'aishell-config';

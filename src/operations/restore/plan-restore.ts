@@ -3,12 +3,12 @@ import { formatMoment } from '../../base/moment.ts';
 import { formatLsn, nextSegment, parseLsn, segmentStart } from '../../engines/postgres/lsn.ts';
 import type { BackupFacts } from '../../repository/manifest.ts';
 import { listBackupIds, type Manifest, openManifest } from '../../repository/manifest-reader.ts';
-import type { LogView } from '../log/log-view.ts';
-import { openLogView } from '../log/log-view.ts';
 import { findBackup } from '../backup/list-backups.ts';
 import type { InstanceContext } from '../instance-context.ts';
+import { type LogTransactions, logTransactions } from '../log/log-transactions.ts';
+import type { LogView } from '../log/log-view.ts';
+import { openLogView } from '../log/log-view.ts';
 import type { RecoveryRequest, ResolvedTarget } from './recovery-request.ts';
-import { logTransactions, type LogTransactions } from '../log/log-transactions.ts';
 import { resolveTarget } from './resolve-target.ts';
 
 /** What a recovery reads and where it stops. Plain facts: it can be printed, drawn and checked. */

@@ -4,12 +4,12 @@ import { runCommand } from '../../base/run-command.ts';
 import { readControlFile } from '../../engines/postgres/control-file.ts';
 import { checkDatabases, type DatabaseChecks } from '../../engines/postgres/database-checks.ts';
 import {
-  startIsolatedServer,
   type IsolatedServer,
   type ReachedTarget,
+  startIsolatedServer,
 } from '../../engines/postgres/isolated-server.ts';
 import { formatLsn, parseLsn } from '../../engines/postgres/lsn.ts';
-import { recoverySettings, type RecoveryTarget } from '../../engines/postgres/recovery-settings.ts';
+import { type RecoveryTarget, recoverySettings } from '../../engines/postgres/recovery-settings.ts';
 import type { Binaries } from '../../engines/postgres/service-binaries.ts';
 import type { RunOptions } from '../instance-context.ts';
 import { type PageVerification, verifyPages } from '../verify/verify-pages.ts';

@@ -1,14 +1,14 @@
 import { cp, mkdir, readdir, readlink, realpath, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { delay } from '../../base/abort.ts';
 import { AppError, systemCode } from '../../base/errors.ts';
 import { runStep } from '../../base/events.ts';
-import { delay } from '../../base/abort.ts';
 import { connect } from '../../engines/postgres/connection.ts';
-import type { Service } from '../../engines/postgres/service.ts';
+import type { Service } from '../../engines/postgres/service-contract.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import { dropConfigFolder, type Layout, markForArchiving, relinkTablespaces } from './assemble-directory.ts';
-import type { Owner } from './restore-files.ts';
 import type { Recovered } from './recover-directory.ts';
+import type { Owner } from './restore-files.ts';
 import { type Move, type SwapPlan, swapDirectories } from './swap.ts';
 import { isMountPoint } from './target-directory.ts';
 

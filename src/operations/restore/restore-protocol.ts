@@ -1,5 +1,5 @@
-import type { Chunk } from '../../repository/manifest.ts';
 import type { LogOwner } from '../../repository/log-archive.ts';
+import type { Chunk } from '../../repository/manifest.ts';
 import type { StorageLocation } from '../../storage/storage.ts';
 
 /** A pack as a worker needs it: where it lies, and what its key is derived from. */

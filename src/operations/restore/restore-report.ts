@@ -1,6 +1,6 @@
 import { formatMoment } from '../../base/moment.ts';
 import { formatLsn } from '../../engines/postgres/lsn.ts';
-import type { Service } from '../../engines/postgres/service.ts';
+import type { Service } from '../../engines/postgres/service-contract.ts';
 import type { BackupFacts } from '../../repository/manifest.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import type { LiveInstance } from './live-instance.ts';

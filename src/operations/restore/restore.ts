@@ -2,13 +2,13 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '../../base/errors.ts';
 import { runStep } from '../../base/events.ts';
-import { detectService, type Service } from '../../engines/postgres/service.ts';
-import { findBinaries } from '../../engines/postgres/service-binaries.ts';
 import { isolatingSettingsFor } from '../../engines/postgres/recovery-settings.ts';
-import { restoreStamp, type RestoreReport, reportOf } from './restore-report.ts';
+import { detectService } from '../../engines/postgres/service.ts';
+import { findBinaries } from '../../engines/postgres/service-binaries.ts';
+import type { Service } from '../../engines/postgres/service-contract.ts';
+import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import { secureRunningLog, secureStoppedLog } from '../log/secure-live-log.ts';
 import { checkPacksPresent } from '../verify/verify-sample.ts';
-import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import {
   CONFIG_FOLDER,
   type Layout,
@@ -18,16 +18,17 @@ import {
   placeOf,
   prepareRecovery,
 } from './assemble-directory.ts';
-import { locateInstance, type LiveInstance } from './live-instance.ts';
+import { type LiveInstance, locateInstance } from './live-instance.ts';
 import { planRecovery, type RecoveryPlan } from './plan-restore.ts';
-import { recoverDirectory, type Recovered } from './recover-directory.ts';
+import { type Recovered, recoverDirectory } from './recover-directory.ts';
 import type { RecoveryRequest } from './recovery-request.ts';
 import { type Owner, restoreFiles } from './restore-files.ts';
 import { discardFresh, layOutInPlace, putInPlace } from './restore-in-place.ts';
+import { type RestoreReport, reportOf, restoreStamp } from './restore-report.ts';
 import {
+  type CheckedDirectory,
   checkEmptyDirectory,
   checkSpace,
-  type CheckedDirectory,
   claimDirectory,
   clearDirectory,
 } from './target-directory.ts';

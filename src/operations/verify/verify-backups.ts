@@ -2,7 +2,7 @@ import { AppError } from '../../base/errors.ts';
 import { runStep } from '../../base/events.ts';
 import { nextSegment, parseLsn, segmentStart } from '../../engines/postgres/lsn.ts';
 import { readIdentities } from '../../repository/identity.ts';
-import { listLogFiles, type LogOwner } from '../../repository/log-archive.ts';
+import { type LogOwner, listLogFiles } from '../../repository/log-archive.ts';
 import {
   listBackupIds,
   type Manifest,

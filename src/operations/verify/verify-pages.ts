@@ -1,5 +1,5 @@
 import { workerUrl } from '../../base/worker-url.ts';
-import { listDataFiles, type ListOptions } from '../../engines/postgres/data-files.ts';
+import { type ListOptions, listDataFiles } from '../../engines/postgres/data-files.ts';
 import type { DamagedPage } from '../../repository/manifest.ts';
 import type { RunOptions } from '../instance-context.ts';
 import { startWorkerPool } from '../worker-pool.ts';

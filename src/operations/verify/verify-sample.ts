@@ -3,8 +3,8 @@ import { AppError } from '../../base/errors.ts';
 import type { Chunk } from '../../repository/manifest.ts';
 import { type Manifest, manifestLines, openManifest, packPathOf } from '../../repository/manifest-reader.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
-import type { ObjectProblem } from '../restore/restore-protocol.ts';
 import { batchTasks, progressTeller, startRestorePool } from '../restore/restore-files.ts';
+import type { ObjectProblem } from '../restore/restore-protocol.ts';
 
 export interface SampleVerification {
   /** Packs that are there and of the right size: all of them. */
