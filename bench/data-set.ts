@@ -103,7 +103,7 @@ async function fill(client: pg.Client, sizeBytes: number, say: (line: string) =>
       'select sum(pg_database_size(oid))::text as size from pg_database',
     );
     const size = Number(rows[0]?.size);
-    if (size >= sizeBytes) return;
+    if (batch > 0 && size >= sizeBytes) return;
     if (batch % 10 === 0) say(`  ${formatBytes(size)}`);
     for (const sql of BATCH) {
       await client.query(sql.replaceAll(':batch', String(batch)).replaceAll(':rows', String(BATCH_ROWS)));

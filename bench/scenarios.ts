@@ -1,5 +1,6 @@
 import { copyFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import type pg from 'pg';
 import { formatBytes, MIB } from '../src/base/sizes.ts';
 import type { Contender } from './contender.ts';
 import { makeDirectory, removeTree, settle, treeBytes } from './files.ts';
@@ -71,39 +72,43 @@ export async function benchWalArchive(setting: Setting): Promise<void> {
   await report(setting, contenders, [title, tableLines(rows, SEGMENT_BYTES), targetLines(targets)]);
 }
 
-/** Full segments with real changes in them, each contender's and round's own, copied out of the server's way. */
+/** Full segments with real changes in them, each round's own, copied out of the server's way. */
 async function makeSegments(setting: Setting, stage: Stage): Promise<string[]> {
+  const wanted = SEGMENTS * setting.rounds;
+  const { client } = stage;
+  await stage.archiveWith(null);
+  await client.query('create table log_filler as select * from documents limit 20000');
+  await client.query('select pg_switch_wal()');
+  const start = await logPosition(client);
+  // One more than wanted: the last is still being written.
+  for (
+    let end = start;
+    end.bytes < start.bytes + (wanted + 1) * SEGMENT_BYTES;
+    end = await logPosition(client)
+  ) {
+    await client.query('update log_filler set title = title');
+  }
+  await client.query('drop table log_filler');
+  const logDirectory = join(setting.dataDirectory, 'pg_wal');
+  const names = (await readdir(logDirectory)).filter(
+    name => /^[0-9A-F]{24}$/.test(name) && name >= start.segment,
+  );
   const directory = join(setting.runDirectory, 'segments');
   await makeDirectory(directory, setting.user);
-  const wanted = SEGMENTS * setting.rounds;
-  const logDirectory = join(setting.dataDirectory, 'pg_wal');
-  const segments: string[] = [];
-  await stage.archiveWith(null);
-  await stage.client.query('create table log_filler as select * from documents limit 20000');
-  while (segments.length < wanted) {
-    const { rows } = await stage.client.query<{ name: string }>(
-      'select pg_walfile_name(pg_current_wal_lsn()) as name',
-    );
-    await stage.client.query('update log_filler set title = title');
-    await stage.client.query('select pg_switch_wal()');
-    const first = rows[0]?.name ?? '';
-    const now = await stage.client.query<{ name: string }>(
-      'select pg_walfile_name(pg_current_wal_lsn()) as name',
-    );
-    const last = now.rows[0]?.name ?? '';
-    // Neither the segment it began in, part of which is another's, nor the last, which the switch cut short.
-    const names = (await readdir(logDirectory)).filter(
-      name => /^[0-9A-F]{24}$/.test(name) && name > first && name < last,
-    );
-    for (const name of names.sort().slice(0, -1)) {
-      if (segments.length >= wanted || segments.some(path => path.endsWith(name))) continue;
-      const path = join(directory, name);
-      await copyFile(join(logDirectory, name), path);
-      segments.push(path);
-    }
+  const copies: string[] = [];
+  for (const name of names.sort().slice(0, wanted)) {
+    const path = join(directory, name);
+    await copyFile(join(logDirectory, name), path);
+    copies.push(path);
   }
-  await stage.client.query('drop table log_filler');
-  return segments;
+  return copies;
+}
+
+async function logPosition(client: pg.Client): Promise<{ bytes: number; segment: string }> {
+  const { rows } = await client.query<{ bytes: string; segment: string }>(
+    `select (lsn - '0/0')::text as bytes, pg_walfile_name(lsn + 1) as segment from pg_current_wal_lsn() lsn`,
+  );
+  return { bytes: Number(rows[0]?.bytes), segment: rows[0]?.segment ?? '' };
 }
 
 /** What a run costs before it does anything: the hot path up to a configuration that is not there. */

@@ -40,7 +40,7 @@ export async function openStage(setting: Setting): Promise<Stage> {
     archive_mode: 'on',
     wal_level: 'replica',
     shared_buffers: '256MB',
-    max_wal_size: '4GB',
+    max_wal_size: '2GB',
     checkpoint_timeout: '1h',
     // Nothing may change the files while they are measured but the backup itself.
     autovacuum: 'off',

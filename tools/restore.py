@@ -4,7 +4,7 @@
 Needs Python 3.11 or newer and, on Debian, `apt install python3-cryptography python3-zstandard`. It reads a repository in
 a directory (copy a bucket into one first), checks every hash, and holds no more than a few frames of 1 MiB in memory.
 """
-import base64, contextlib, functools, hashlib, hmac, json, os, pathlib, re, struct, sys, unicodedata  # noqa: E401
+import base64, collections, contextlib, functools, hashlib, hmac, json, os, pathlib, re, struct, sys, unicodedata  # noqa: E401
 import zstandard
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -116,6 +116,7 @@ class Repository:
             with open(path, "rb") as file:
                 facts = (hashlib.file_digest(file, "sha256").hexdigest(), file.tell())
             need(facts == (pack["sha256"], pack["sizeBytes"]), f"'{path}' is damaged: its SHA-256 and size are {facts}")
+        collections.deque(self.bodies(key, MANIFEST, footer), maxlen=0)  # Opened once to the end before a file is written.
         dirs, rest = set(), b""
         for body in self.bodies(key, MANIFEST, footer):
             *lines, rest = (rest + body).split(b"\n")

@@ -1,0 +1,200 @@
+import { createHash } from 'node:crypto';
+import { cpSync, existsSync, lstatSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { runCommand } from '../../src/base/run-command.ts';
+import { goldenRepository } from '../golden/golden-repository.ts';
+import { temporaryDirectory } from '../support/temp.ts';
+
+interface FileFacts {
+  readonly size: number;
+  readonly mode: number;
+  readonly sha256: string;
+}
+
+const script = fileURLToPath(new URL('../../tools/restore.py', import.meta.url));
+const golden = goldenRepository(1);
+const python = '/usr/bin/python3';
+const problem = await pythonProblem();
+
+/** Why the decoder cannot run here; as root on Debian what it needs is installed first. */
+async function pythonProblem(): Promise<string | null> {
+  if (!existsSync(python)) return `there is no ${python}`;
+  const imports = [python, '-c', 'import sys, cryptography, zstandard; sys.exit(sys.version_info < (3, 11))'];
+  if ((await runCommand(imports)).exitCode === 0) return null;
+  const packages = ['python3-cryptography', 'python3-zstandard'];
+  if (process.getuid?.() === 0 && existsSync('/usr/bin/apt-get')) {
+    const options = ['-y', '-q', '--no-install-recommends', '-o', 'DPkg::Lock::Timeout=120'];
+    await runCommand(['/usr/bin/apt-get', 'install', ...options, ...packages], {
+      env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+      timeoutMs: 240_000,
+    });
+    if ((await runCommand(imports)).exitCode === 0) return null;
+  }
+  return `${python} lacks ${packages.join(' or ')}, or is older than 3.11: apt-get install ${packages.join(' ')}`;
+}
+
+const repository = golden.path;
+
+interface Run {
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+function decode(args: readonly string[], passphrase = golden.passphrase): Promise<Run> {
+  return runCommand([python, script, ...args], {
+    env: { PATH: '/usr/bin:/bin', AISHELL_SECRET: passphrase },
+  });
+}
+
+interface Tree {
+  readonly directories: Record<string, { mode: number }>;
+  readonly files: Record<string, FileFacts>;
+}
+
+interface Tree {
+  readonly directories: Record<string, { readonly mode: number }>;
+  readonly files: Record<string, { readonly size: number; readonly mode: number; readonly sha256: string }>;
+}
+
+/** Everything below a directory, with `prefix` before its path. */
+function readTree(root: string, prefix = ''): Tree {
+  const tree: Tree = { directories: {}, files: {} };
+  for (const entry of readdirSync(root, { recursive: true, withFileTypes: true })) {
+    const path = join(entry.parentPath, entry.name);
+    const { mode, size } = lstatSync(path);
+    const name = `${prefix}${relative(root, path)}`;
+    if (entry.isDirectory()) tree.directories[name] = { mode: mode & 0o7777 };
+    else tree.files[name] = { size, mode: mode & 0o7777, sha256: sha256(path) };
+  }
+  return tree;
+}
+
+function sha256(path: string): string {
+  return createHash('sha256').update(readFileSync(path)).digest('hex');
+}
+
+/** A copy of the golden repository with one object changed. */
+function changed(directory: string, path: string, change: (bytes: Buffer) => Buffer): string {
+  const copy = join(directory, 'repository');
+  cpSync(repository, copy, { recursive: true });
+  writeFileSync(join(copy, path), change(readFileSync(join(copy, path))));
+  return copy;
+}
+
+function objects(): string[] {
+  return readdirSync(repository, { recursive: true, withFileTypes: true })
+    .filter(entry => entry.isFile())
+    .map(entry => relative(repository, join(entry.parentPath, entry.name)));
+}
+
+const title = `the decoder in Python${problem === null ? '' : `: SKIPPED, ${problem}`}`;
+describe.skipIf(problem !== null)(title, { timeout: 60_000 }, () => {
+  const withKeyFile = ['--key-file', keyFile];
+  const withPassphrase = ['--passphrase-env', 'AISHELL_SECRET'];
+  const latest = golden.backups.at(-1);
+
+  for (const backup of golden.backups) {
+    for (const [how, secret] of Object.entries({ 'key file': withKeyFile, passphrase: withPassphrase })) {
+      it(`backup ${backup.id} of the golden repository, by ${how} - every file byte by byte`, async () => {
+        await using directory = await temporaryDirectory();
+        const target = join(directory.path, 'restored');
+        const run = await decode([repository, golden.instance, backup.id, target, ...secret]);
+        expect(run).toMatchObject({ exitCode: 0, stderr: '' });
+        expect(run.stdout).toContain('recovery.signal');
+        const [restored, wanted] = [readRestored(target), expectedTree(backup)];
+        const map = 'tablespace_map';
+        if (map in wanted.files) {
+          // The one file that is not as it was: it leads to where the tablespaces are now.
+          const spaces = readdirSync(`${target}.tablespaces`);
+          expect(readFileSync(join(target, map), 'utf8').trimEnd().split('\n').sort()).toEqual(
+            spaces.map(oid => `${oid} ${target}.tablespaces/${oid}`).sort(),
+          );
+          delete restored.files[map];
+          delete wanted.files[map];
+        }
+        expect(restored).toEqual(wanted);
+        const config = readTree(`${target}.config`).files;
+        for (const [name, { source, ...facts }] of Object.entries(backup.config)) {
+          expect(config[name], name).toEqual(facts);
+          expect(run.stdout).toContain(`${target}.config/${name} was ${source}`);
+        }
+        expect(Object.keys(config).length).toBe(Object.keys(backup.config).length);
+      });
+    }
+  }
+
+  it('list - every backup, oldest first; latest is the last of them', async () => {
+    const run = await decode([repository, golden.instance, 'list', ...withKeyFile]);
+    expect(run.stdout.trim().split('\n')).toEqual(golden.backups.map(backup => backup.id));
+    await using directory = await temporaryDirectory();
+    const target = join(directory.path, 'restored');
+    const restored = await decode([repository, golden.instance, 'latest', target, ...withKeyFile]);
+    expect(restored.stdout).toContain(`Restored ${latest?.id} into ${target}`);
+  });
+
+  it('a wrong passphrase - refused, nothing written', async () => {
+    await using directory = await temporaryDirectory();
+    const target = join(directory.path, 'restored');
+    const run = await decode([repository, golden.instance, 'latest', target, ...withPassphrase], 'another');
+    expect(run).toMatchObject({ exitCode: 1, stdout: '' });
+    expect(run.stderr).toContain("opens none of the repository's key slots");
+    expect(existsSync(target)).toBe(false);
+  });
+
+  it('a target with something in it - refused, left as it is', async () => {
+    await using directory = await temporaryDirectory();
+    writeFileSync(join(directory.path, 'mine'), 'x');
+    const run = await decode([repository, golden.instance, 'latest', directory.path, ...withKeyFile]);
+    expect(run.exitCode).toBe(1);
+    expect(run.stderr).toContain('is not empty');
+    expect(readdirSync(directory.path)).toEqual(['mine']);
+  });
+
+  it('repository of a newer format, or with an unknown feature - refused', async () => {
+    for (const change of [{ format: 2 }, { features: ['deduplication'] }]) {
+      await using directory = await temporaryDirectory();
+      const copy = changed(directory.path, 'repository.json', bytes =>
+        Buffer.from(JSON.stringify({ ...JSON.parse(bytes.toString('utf8')), ...change })),
+      );
+      const target = join(directory.path, 'restored');
+      const run = await decode([copy, golden.instance, 'latest', target, ...withKeyFile]);
+      expect(run.exitCode).toBe(1);
+      expect(run.stderr).toMatch(/format 2|deduplication/);
+      expect(existsSync(target)).toBe(false);
+    }
+  });
+
+  const sealed = objects().filter(path => /\/(backups|packs)\//.test(path));
+  const damages: readonly (readonly [string, (bytes: Buffer) => Buffer])[] = [
+    ['a bit flipped in the middle', bytes => flip(bytes, bytes.length >> 1)],
+    ['a feature flag set', bytes => flip(bytes, 16)],
+    ['the end cut off', bytes => bytes.subarray(0, -1)],
+    ['a byte behind the end', bytes => Buffer.concat([bytes, Buffer.alloc(1)])],
+  ];
+  for (const path of sealed.filter(path => path.includes(latest?.id ?? ''))) {
+    it(`${path.replace(/^.*\/(backups|packs)\//, '$1/')} damaged - refused, no file written`, async () => {
+      for (const [what, change] of damages) {
+        await using directory = await temporaryDirectory();
+        const copy = changed(directory.path, path, change);
+        const target = join(directory.path, 'restored');
+        const run = await decode([copy, golden.instance, latest?.id ?? '', target, ...withKeyFile]);
+        expect(run, what).toMatchObject({ exitCode: 1, stdout: '' });
+        expect(run.stderr, what).toContain(path);
+        expect(existsSync(target) ? readdirSync(target) : [], what).toEqual([]);
+      }
+    });
+  }
+
+  it('its size - under 200 lines, so that it can be read in one sitting', () => {
+    expect(readFileSync(script, 'utf8').trimEnd().split('\n').length).toBeLessThan(200);
+  });
+});
+
+function flip(bytes: Buffer, offset: number): Buffer {
+  const copy = Buffer.from(bytes);
+  copy[offset] = (copy[offset] ?? 0) ^ 1;
+  return copy;
+}
