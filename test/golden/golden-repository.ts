@@ -14,7 +14,8 @@ export interface Golden {
   readonly path: string;
   readonly repositoryId: string;
   readonly instance: string;
-  /** The content of the key file. */
+  /** A path, and what it holds. */
+  readonly keyFile: string;
   readonly key: string;
   readonly passphrase: string;
   readonly backups: readonly {
@@ -34,6 +35,7 @@ export function goldenRepository(format: number): Golden {
   return {
     ...facts,
     path: join(directory, 'repository'),
+    keyFile: join(directory, keyFile),
     key: readFileSync(join(directory, keyFile), 'utf8'),
   };
 }

@@ -35,7 +35,7 @@ async function pythonProblem(): Promise<string | null> {
   return `${python} lacks ${packages.join(' or ')}, or is older than 3.11: apt-get install ${packages.join(' ')}`;
 }
 
-const repository = golden.path;
+const { path: repository, keyFile } = golden;
 
 interface Run {
   readonly exitCode: number;
@@ -50,13 +50,31 @@ function decode(args: readonly string[], passphrase = golden.passphrase): Promis
 }
 
 interface Tree {
-  readonly directories: Record<string, { mode: number }>;
+  readonly directories: Record<string, { readonly mode: number }>;
   readonly files: Record<string, FileFacts>;
 }
 
-interface Tree {
-  readonly directories: Record<string, { readonly mode: number }>;
-  readonly files: Record<string, { readonly size: number; readonly mode: number; readonly sha256: string }>;
+/** What must be there: the backup's files, its directories and those above them, and the log in pg_wal. */
+function expectedTree(backup: (typeof golden.backups)[number]): Tree {
+  const files: Tree['files'] = { ...backup.files };
+  for (const [name, facts] of Object.entries(backup.log)) {
+    if (!name.endsWith('.backup')) files[`pg_wal/${name.replace(/\.partial$/, '')}`] = facts;
+  }
+  const directories: Tree['directories'] = { ...backup.directories };
+  for (const path of [...Object.keys(files), ...Object.keys(directories)]) {
+    for (let above = dirname(path); above !== '.'; above = dirname(above))
+      directories[above] ??= { mode: 0o700 };
+  }
+  return { directories, files };
+}
+
+/** What is there: tablespaces were put beside the data directory. */
+function readRestored(target: string): Tree {
+  const [data, spaces] = [readTree(target), readTree(`${target}.tablespaces`, 'pg_tblspc/')];
+  return {
+    directories: { ...data.directories, ...spaces.directories },
+    files: { ...data.files, ...spaces.files },
+  };
 }
 
 /** Everything below a directory, with `prefix` before its path. */
