@@ -5,6 +5,11 @@ const barCells = 30;
 
 /** `75% (34.2 GB / 45.3 GB)`, then the counted things, speed and time left as far as they are known. */
 export function progressText(event: ProgressEvent, rateBytesPerSecond: number | null): string {
+  if (event.totalBytes <= 0 && event.total !== undefined) {
+    return `${percentOf(event)}% (${formatCount(event.done ?? 0)} / ${formatCount(event.total)} ${event.unit ?? ''}`
+      .trim()
+      .concat(')');
+  }
   const parts = [`${percentOf(event)}% (${formatBytes(event.doneBytes)} / ${formatBytes(event.totalBytes)})`];
   if (event.done !== undefined) {
     const total = event.total === undefined ? '' : ` / ${formatCount(event.total)}`;
@@ -25,7 +30,9 @@ export function progressBar(event: ProgressEvent): string {
   return `[${'■'.repeat(filled)}${'░'.repeat(barCells - filled)}]`;
 }
 
-function percentOf({ doneBytes, totalBytes }: ProgressEvent): number {
+function percentOf({ doneBytes, totalBytes, done = 0, total = 0 }: ProgressEvent): number {
+  // Some work is counted in things alone.
+  if (totalBytes <= 0 && total > 0) return Math.min(100, Math.floor((done * 100) / total));
   // Nothing to do is done; and a file that grew while it was read must not make more than all.
   if (totalBytes <= 0) return 100;
   return Math.max(0, Math.min(100, Math.floor((doneBytes * 100) / totalBytes)));
