@@ -10,9 +10,9 @@ import type { Config } from '../config/config.ts';
 import { parseConfig } from '../config/parse-config.ts';
 import { newConfigText, replaceFile, withInstance, writeNewFile } from '../config/write-config.ts';
 import { newKeyFile, parseKeyFile, type SlotSecret } from '../crypto/key-slots.ts';
-import { connect } from '../engines/postgres/connection.ts';
+import { withConnection } from '../engines/postgres/connection.ts';
 import { readServerFacts, type ServerFacts } from '../engines/postgres/server-facts.ts';
-import { archivingOf } from '../operations/backup/analyze-instance.ts';
+import { archivingOf } from '../operations/server-picture.ts';
 import { putIdentity } from '../repository/identity.ts';
 import { checkInstanceName } from '../repository/layout.ts';
 import { probeStorage } from '../repository/probe.ts';
@@ -242,12 +242,7 @@ async function askServer(
     { ...instance, engine: 'postgresql', dataDirectory: null, binaries: null, service: { kind: 'auto' } },
     instance.env,
   );
-  const client = await connect(settings, { signal });
-  try {
-    return await readServerFacts(client, signal);
-  } finally {
-    await client.end().catch(() => undefined);
-  }
+  return await withConnection(settings, { signal }, client => readServerFacts(client, signal));
 }
 
 function defaultConfigFile(): string {

@@ -167,6 +167,20 @@ async function attempt(
   }
 }
 
+/** Does something on a connection of its own, which is closed in every case. @throws as {@link connect}, and what `work` throws */
+export async function withConnection<T>(
+  settings: ConnectionSettings,
+  options: ConnectOptions,
+  work: (client: pg.Client) => Promise<T>,
+): Promise<T> {
+  const client = await connect(settings, options);
+  try {
+    return await work(client);
+  } finally {
+    await client.end().catch(() => undefined);
+  }
+}
+
 export interface Statement {
   readonly text: string;
   readonly values?: readonly unknown[];

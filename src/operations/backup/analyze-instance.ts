@@ -1,10 +1,9 @@
 import { access, constants } from 'node:fs/promises';
 import { AppError, fileError, systemCode } from '../../base/errors.ts';
-import { connect } from '../../engines/postgres/connection.ts';
 import { type ListOptions, listDataFiles } from '../../engines/postgres/data-files.ts';
-import { readServerFacts, type ServerFacts } from '../../engines/postgres/server-facts.ts';
-import { readDatabaseTotals } from '../../engines/postgres/server-facts-totals.ts';
+import type { ServerFacts } from '../../engines/postgres/server-facts.ts';
 import type { InstanceContext } from '../instance-context.ts';
+import { archivingOf, pictureServer } from '../server-picture.ts';
 import { type BackupEstimate, SampleCollector } from './estimate.ts';
 
 export interface InstanceAnalysis {
@@ -33,51 +32,33 @@ export async function analyzeInstance(
   context: InstanceContext,
   signal: AbortSignal,
 ): Promise<InstanceAnalysis> {
-  const client = await connect(context.connection, { signal });
-  try {
-    const facts = await readServerFacts(client, signal);
-    const totals = await readDatabaseTotals(
-      database => connect(context.connection, { database, signal }),
-      facts.databases,
-      signal,
-    );
-    const dataDirectory = context.dataDirectory ?? facts.dataDirectory;
-    await checkReadable(dataDirectory);
-    const listing = {
-      tablespaceVersionDirectory: facts.tablespaceVersionDirectory,
-      relationSegmentBlocks: facts.relationSegmentBlocks,
-      logDirectory: facts.logDirectory,
-    };
-    const samples = new SampleCollector();
-    for await (const entry of listDataFiles(dataDirectory, { ...listing, signal })) {
-      if (entry.kind === 'file') samples.add(entry.source, entry.sizeBytes);
-    }
-    return {
-      facts,
-      dataDirectory,
-      listing,
-      archiving: archivingOf(facts),
-      summary: {
-        serverVersion: facts.version,
-        databaseBytes: totals.sizeBytes,
-        fileBytes: samples.seenBytes,
-        tables: totals.tables,
-        indexes: totals.indexes,
-        estimatedRows: totals.estimatedRows,
-        estimate: await samples.estimate(context.level, context.workers),
-      },
-    };
-  } finally {
-    await client.end().catch(() => undefined);
+  const { facts, totals } = await pictureServer(context.connection, signal);
+  const dataDirectory = context.dataDirectory ?? facts.dataDirectory;
+  await checkReadable(dataDirectory);
+  const listing = {
+    tablespaceVersionDirectory: facts.tablespaceVersionDirectory,
+    relationSegmentBlocks: facts.relationSegmentBlocks,
+    logDirectory: facts.logDirectory,
+  };
+  const samples = new SampleCollector();
+  for await (const entry of listDataFiles(dataDirectory, { ...listing, signal })) {
+    if (entry.kind === 'file') samples.add(entry.source, entry.sizeBytes);
   }
-}
-
-/** Whether the server's log comes to this program. */
-export function archivingOf(
-  facts: Pick<ServerFacts, 'archiveMode' | 'archiveCommand' | 'archiveLibrary'>,
-): 'on' | 'off' | 'elsewhere' {
-  if (facts.archiveMode === 'off') return 'off';
-  return /\bwal-archive\b/.test(facts.archiveCommand) ? 'on' : 'elsewhere';
+  return {
+    facts,
+    dataDirectory,
+    listing,
+    archiving: archivingOf(facts),
+    summary: {
+      serverVersion: facts.version,
+      databaseBytes: totals.sizeBytes,
+      fileBytes: samples.seenBytes,
+      tables: totals.tables,
+      indexes: totals.indexes,
+      estimatedRows: totals.estimatedRows,
+      estimate: await samples.estimate(context.level, context.workers),
+    },
+  };
 }
 
 async function checkReadable(dataDirectory: string): Promise<void> {

@@ -1,6 +1,6 @@
 import { closeSync, openSync, readSync } from 'node:fs';
-import { parentPort, workerData } from 'node:worker_threads';
-import { assert, fileError, systemCode, toErrorRecord } from '../../base/errors.ts';
+import { workerData } from 'node:worker_threads';
+import { assert, fileError, systemCode } from '../../base/errors.ts';
 import { Keyring } from '../../crypto/keyring.ts';
 import { createPageChecker } from '../../engines/postgres/page-checksum.ts';
 import { isNewPage, pageLsn } from '../../engines/postgres/page-header.ts';
@@ -13,7 +13,7 @@ import {
   type StoredFrame,
 } from '../../repository/pack-writer.ts';
 import { openStorage } from '../../storage/registry.ts';
-import type { FromWorker } from '../worker-pool.ts';
+import { serveBatches } from '../worker-thread.ts';
 import type {
   BackupBatch,
   BackupMessage,
@@ -28,8 +28,6 @@ import type {
  * while the next one is filled in a second buffer.
  */
 const start = workerData as BackupWorkerStart;
-const port = parentPort;
-assert(port !== null, 'backup-worker runs as a worker thread');
 
 const storage = openStorage(start.location);
 const target: PackTarget = {
@@ -48,18 +46,7 @@ let pack = new PackWriter(target, buffer);
 let putting: Promise<void> = Promise.resolve();
 let putFailure: unknown = null;
 
-const send = (message: BackupMessage): void =>
-  port.postMessage({ type: 'message', message } satisfies FromWorker<BackupMessage>);
-
-/** Batches are worked on strictly one after the other. */
-let queue: Promise<void> = Promise.resolve();
-port.on('message', (batch: BackupBatch) => {
-  queue = queue
-    .then(() => runBatch(batch))
-    .catch((error: unknown) => {
-      port.postMessage({ type: 'error', error: toErrorRecord(error) } satisfies FromWorker<BackupMessage>);
-    });
-});
+const send = serveBatches<BackupBatch, BackupMessage>(runBatch);
 
 async function runBatch(batch: BackupBatch): Promise<void> {
   const results: ReadResult[] = [];

@@ -15,6 +15,7 @@ import { newBackupId } from '../../repository/layout.ts';
 import type { BackupFacts } from '../../repository/manifest.ts';
 import { ManifestWriter } from '../../repository/manifest-writer.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
+import { secureHistory } from '../log/secure-live-log.ts';
 import { segmentsOf, waitForLog } from '../log/wait-for-log.ts';
 import { type SampleVerification, verifySample } from '../verify/verify-sample.ts';
 import { analyzeInstance, type InstanceAnalysis } from './analyze-instance.ts';
@@ -236,9 +237,11 @@ async function secureLog(
     to: parseLsn(end.stopLsn),
     segmentSize: facts.walSegmentSize,
   });
+  const owner = { instance: context.instance, systemIdentifier: facts.systemIdentifier };
+  const { dataDirectory } = analysis;
+  await secureHistory(context, { owner, dataDirectory, timeline: base.timeline }, signal);
   let problem: string | null = null;
   if (analysis.archiving === 'on') {
-    const owner = { instance: context.instance, systemIdentifier: facts.systemIdentifier };
     const missing = await runStep(
       request.options.onEvent,
       {

@@ -2,16 +2,16 @@ import { readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { AppError, toErrorRecord } from '../../base/errors.ts';
 import { formatAge, formatBytes } from '../../base/sizes.ts';
-import { connect, queryRow } from '../../engines/postgres/connection.ts';
+import { queryRow, withConnection } from '../../engines/postgres/connection.ts';
 import type { ConnectionSettings } from '../../engines/postgres/connection-target.ts';
 import { readServerFacts, type ServerFacts } from '../../engines/postgres/server-facts.ts';
 import { detectService } from '../../engines/postgres/service.ts';
 import { checkIdentity } from '../../repository/identity.ts';
 import { probeStorage } from '../../repository/probe.ts';
 import { readSlots } from '../../repository/repository.ts';
-import { archivingOf } from '../backup/analyze-instance.ts';
 import { listBackups } from '../backup/list-backups.ts';
 import type { InstanceContext } from '../instance-context.ts';
+import { archivingOf } from '../server-picture.ts';
 
 /** One thing that was looked at. */
 export interface Finding {
@@ -125,24 +125,22 @@ async function askServer(
 ): Promise<ServerFacts | null> {
   let facts: ServerFacts | null = null;
   await look(findings, 'server', async () => {
-    const client = await connect(connection, { signal });
-    try {
-      facts = await readServerFacts(client, signal);
+    const { found: answer, ms } = await withConnection(connection, { signal }, async client => {
       const { ms } = await queryRow<{ ms: number }>(client, "read the server's clock", {
         text: 'select (extract(epoch from clock_timestamp()) * 1000)::float8 as ms',
         signal,
       });
-      const offMs = Math.abs(ms - Date.now());
-      const found = `PostgreSQL ${facts.version}, ${facts.databases.length} databases, ${facts.dataDirectory}`;
-      return offMs <= CLOCK_TOLERANCE_MS
-        ? ok(found)
-        : warning(
-            `${found}; its clock and this one differ by ${Math.round(offMs / 1000)}s`,
-            "Points in time are given by the server's clock: synchronise both (chrony, systemd-timesyncd).",
-          );
-    } finally {
-      await client.end().catch(() => undefined);
-    }
+      return { found: await readServerFacts(client, signal), ms };
+    });
+    facts = answer;
+    const offMs = Math.abs(ms - Date.now());
+    const found = `PostgreSQL ${answer.version}, ${answer.databases.length} databases, ${answer.dataDirectory}`;
+    return offMs <= CLOCK_TOLERANCE_MS
+      ? ok(found)
+      : warning(
+          `${found}; its clock and this one differ by ${Math.round(offMs / 1000)}s`,
+          "Points in time are given by the server's clock: synchronise both (chrony, systemd-timesyncd).",
+        );
   });
   return facts;
 }

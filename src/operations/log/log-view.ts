@@ -34,7 +34,11 @@ export interface LogView {
   storedMs(lsn: bigint): number | null;
   /** The end of the newest archived segment of the followed timeline; null when there is none. */
   readonly end: bigint | null;
-  /** The archived history files of the chain, by name. */
+  /**
+   * The archived history files of the chain, and of later timelines: a recovery goes on with the first number it finds
+   * unused, and would otherwise take one that a restore undone since has used.
+   * @source access/transam/timeline.c, findNewestTimeLine
+   */
   readonly historyFiles: readonly string[];
 }
 
@@ -93,7 +97,9 @@ export async function openLogView(
     nameAt,
     expectedName,
     end,
-    historyFiles: chain.filter(step => histories.has(step.timeline)).map(step => historyName(step.timeline)),
+    historyFiles: [...histories]
+      .filter(each => each > timeline || chain.some(step => step.timeline === each))
+      .map(historyName),
     storedMs: lsn => stored.get(nameAt(lsn) ?? '') ?? null,
     async read(lsn) {
       const name = nameAt(lsn);

@@ -1,19 +1,19 @@
 import { AppError } from '../../base/errors.ts';
-import { connect } from '../../engines/postgres/connection.ts';
 import { readControlFile } from '../../engines/postgres/control-file.ts';
 import { inspectDataDirectory, runningServer } from '../../engines/postgres/data-directory.ts';
-import { readServerFacts, type ServerFacts } from '../../engines/postgres/server-facts.ts';
-import { readDatabaseTotals } from '../../engines/postgres/server-facts-totals.ts';
+import type { ServerFacts } from '../../engines/postgres/server-facts.ts';
 import { checkIdentity, readIdentities } from '../../repository/identity.ts';
 import { listBackupIds, openManifest } from '../../repository/manifest-reader.ts';
-import { archivingOf } from '../backup/analyze-instance.ts';
 import type { InstanceContext } from '../instance-context.ts';
+import { archivingOf, pictureServer } from '../server-picture.ts';
 
 /** The instance as it is now: running, stopped, or broken. */
 export interface LiveInstance {
   readonly dataDirectory: string;
   readonly systemIdentifier: string;
   readonly majorVersion: number;
+  /** Which it is on; after an undone restore this is not the newest in the archive. */
+  readonly timeline: number;
   readonly running: boolean;
   /** It takes our connections. */
   readonly answers: boolean;
@@ -64,6 +64,7 @@ export async function locateInstance(context: InstanceContext, signal: AbortSign
     dataDirectory: directory.path,
     systemIdentifier: control.systemIdentifier,
     majorVersion: directory.majorVersion,
+    timeline: control.checkpoint.timeline,
     running,
     answers: answer !== null,
     archiving: answer !== null && archivingOf(answer.facts) === 'on',
@@ -77,26 +78,16 @@ async function ask(
   signal: AbortSignal,
 ): Promise<{ readonly facts: ServerFacts; readonly totals: LiveInstance['totals'] } | null> {
   try {
-    const client = await connect(context.connection, { signal });
-    try {
-      const facts = await readServerFacts(client, signal);
-      const totals = await readDatabaseTotals(
-        database => connect(context.connection, { database, signal }),
-        facts.databases,
-        signal,
-      );
-      return {
-        facts,
-        totals: {
-          sizeBytes: totals.sizeBytes,
-          tables: totals.tables,
-          estimatedRows: totals.estimatedRows,
-          clientConnections: facts.clientConnections,
-        },
-      };
-    } finally {
-      await client.end().catch(() => undefined);
-    }
+    const { facts, totals } = await pictureServer(context.connection, signal);
+    return {
+      facts,
+      totals: {
+        sizeBytes: totals.sizeBytes,
+        tables: totals.tables,
+        estimatedRows: totals.estimatedRows,
+        clientConnections: facts.clientConnections,
+      },
+    };
   } catch (error) {
     if (error instanceof AppError && error.code === 'DATABASE_UNREACHABLE') return null;
     throw error;

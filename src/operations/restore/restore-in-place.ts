@@ -1,12 +1,19 @@
-import { cp, mkdir, readdir, readlink, realpath, rm, stat } from 'node:fs/promises';
+import { cp, lchown, lstat, readdir, readlink, realpath, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { delay } from '../../base/abort.ts';
 import { AppError, systemCode } from '../../base/errors.ts';
 import { runStep } from '../../base/events.ts';
 import { connect } from '../../engines/postgres/connection.ts';
 import type { Service } from '../../engines/postgres/service-contract.ts';
+import { shellCommand } from '../../engines/postgres/service-process.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
-import { dropConfigFolder, type Layout, markForArchiving, relinkTablespaces } from './assemble-directory.ts';
+import {
+  dropConfigFolder,
+  type Layout,
+  makeOwned,
+  markForArchiving,
+  relinkTablespaces,
+} from './assemble-directory.ts';
 import type { Recovered } from './recover-directory.ts';
 import type { Owner } from './restore-files.ts';
 import { type Move, type SwapPlan, swapDirectories } from './swap.ts';
@@ -83,28 +90,30 @@ export async function layOutInPlace(
   };
 }
 
-/** Puts the recovered state in place of the live one and opens it. */
-export async function putInPlace(
+/** Gives the recovered state what the live one has of its own: settings, the places of tablespaces, its log to archive. */
+export async function adoptLiveFiles(
   layout: InPlaceLayout,
-  made: {
-    readonly context: InstanceContext;
-    readonly service: Service;
-    readonly recovered: Recovered;
-    readonly stamp: string;
-  },
-  options: RunOptions,
+  recovered: Recovered,
+  { onEvent }: RunOptions,
 ): Promise<void> {
-  const { service, recovered } = made;
-  const { onEvent } = options;
   const { fresh, owner } = layout;
   await runStep(onEvent, { id: 'configure', title: 'Live configuration kept' }, async () => {
-    await keepLiveFiles(layout.dataDirectory, fresh.dataDirectory);
+    await keepLiveFiles(layout.dataDirectory, fresh.dataDirectory, owner);
     await dropConfigFolder(fresh.dataDirectory);
     await markForArchiving(fresh.dataDirectory, recovered.newLogFiles, owner);
     await relinkTablespaces(fresh.dataDirectory, layout.tablespaces, owner);
-    for (const move of layout.moves.slice(0, -1))
-      await mkdir(dirname(move.kept), { recursive: true, mode: 0o700 });
+    for (const move of layout.moves.slice(0, -1)) await makeOwned(dirname(move.kept), owner);
   });
+}
+
+/** Puts the recovered state in place of the live one and opens it. */
+export async function putInPlace(
+  layout: InPlaceLayout,
+  made: { readonly context: InstanceContext; readonly service: Service },
+  options: RunOptions,
+): Promise<void> {
+  const { service } = made;
+  const { onEvent } = options;
   const swap: SwapPlan = {
     moves: layout.moves,
     startCommand: service.startCommand,
@@ -129,11 +138,12 @@ export async function putInPlace(
         await service.start({ signal: options.signal });
         await waitUntilOpen(made.context, options.signal);
       } catch (error) {
-        if (!(error instanceof AppError)) throw error;
-        throw new AppError(error.code, error.message, {
-          hint: `Bring the old state back and start it with: sh ${layout.scriptPath}`,
-          cause: error,
-        });
+        const way = `Bring the old state back and start it with: ${shellCommand(['sh', layout.scriptPath])}`;
+        if (error instanceof AppError)
+          throw new AppError(error.code, error.message, { hint: way, cause: error });
+        // A cancelled run stays one; a person is told all the same.
+        onEvent({ type: 'note', level: 'warning', message: way });
+        throw error;
       }
     },
   );
@@ -161,17 +171,26 @@ async function liveTablespace(dataDirectory: string, oid: number): Promise<strin
   }
 }
 
-async function keepLiveFiles(from: string, to: string): Promise<void> {
+async function keepLiveFiles(from: string, to: string, owner: Owner): Promise<void> {
   for (const entry of await readdir(from, { withFileTypes: true })) {
     const wanted = entry.isDirectory() ? entry.name === 'conf.d' : LIVE_FILES.test(entry.name);
-    if (wanted)
-      await cp(join(from, entry.name), join(to, entry.name), {
-        recursive: true,
-        preserveTimestamps: true,
-        force: true,
-        verbatimSymlinks: true,
-      });
+    if (!wanted) continue;
+    const place = join(to, entry.name);
+    await cp(join(from, entry.name), place, {
+      recursive: true,
+      preserveTimestamps: true,
+      force: true,
+      verbatimSymlinks: true,
+    });
+    if (owner !== null) await giveAll(place, owner);
   }
+}
+
+/** A copy that root makes is root's, and the server could not read it. */
+async function giveAll(path: string, owner: NonNullable<Owner>): Promise<void> {
+  await lchown(path, owner.uid, owner.gid);
+  if (!(await lstat(path)).isDirectory()) return;
+  for (const name of await readdir(path)) await giveAll(join(path, name), owner);
 }
 
 async function waitUntilOpen(context: InstanceContext, signal: AbortSignal): Promise<void> {

@@ -1,6 +1,8 @@
+import { join } from 'node:path';
 import { formatMoment } from '../../base/moment.ts';
 import { formatLsn } from '../../engines/postgres/lsn.ts';
 import type { Service } from '../../engines/postgres/service-contract.ts';
+import { shellCommand } from '../../engines/postgres/service-process.ts';
 import type { BackupFacts } from '../../repository/manifest.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import type { LiveInstance } from './live-instance.ts';
@@ -82,14 +84,17 @@ export function reportOf(made: {
     safety:
       layout === null
         ? null
-        : { path: layout.safetyPath, keepDays: SAFETY_DAYS, goBack: `sh ${layout.scriptPath}` },
+        : { path: layout.safetyPath, keepDays: SAFETY_DAYS, goBack: shellCommand(['sh', layout.scriptPath]) },
     copy:
       copy === undefined
         ? null
         : {
             path: copy.path,
             port: copy.port,
-            startCommand: `${copy.pgCtl} -D ${copy.path} -l ${copy.path}/server.log start`,
+            startCommand: shellCommand([
+              ...[copy.pgCtl, '-D', copy.path, '-l', join(copy.path, 'server.log')],
+              'start',
+            ]),
           },
     seconds: made.seconds,
     downtimeSeconds: made.downtimeSeconds,

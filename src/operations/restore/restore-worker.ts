@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto';
 import { closeSync, openSync, writeSync } from 'node:fs';
-import { parentPort, workerData } from 'node:worker_threads';
-import { AppError, assert, fileError, toErrorRecord } from '../../base/errors.ts';
+import { workerData } from 'node:worker_threads';
+import { AppError, assert, fileError } from '../../base/errors.ts';
 import { Keyring } from '../../crypto/keyring.ts';
 import { type FrameCipher, HEADER_BYTES } from '../../crypto/sealed-frame.ts';
 import { logPath } from '../../repository/layout.ts';
@@ -10,7 +10,7 @@ import type { Chunk } from '../../repository/manifest.ts';
 import { bodyHash } from '../../repository/pack-writer.ts';
 import { cipherOf, missing, openFrame, openSealedBytes } from '../../repository/sealed-reader.ts';
 import { openStorage } from '../../storage/registry.ts';
-import type { FromWorker } from '../worker-pool.ts';
+import { serveBatches } from '../worker-thread.ts';
 import type {
   ObjectProblem,
   PackAddress,
@@ -25,8 +25,6 @@ import type {
  * all by itself. The next run is fetched while one is worked on.
  */
 const start = workerData as RestoreWorkerStart;
-const port = parentPort;
-assert(port !== null, 'restore-worker runs as a worker thread');
 
 const storage = openStorage(start.location);
 const keyring = Keyring.fromWorker(start.keys);
@@ -35,17 +33,7 @@ const CIPHERS_KEPT = 64;
 /** How much is fetched in one request. */
 const RUN_BYTES = 8 * 1024 * 1024;
 
-const send = (message: RestoreMessage): void =>
-  port.postMessage({ type: 'message', message } satisfies FromWorker<RestoreMessage>);
-
-let queue: Promise<void> = Promise.resolve();
-port.on('message', (batch: RestoreBatch) => {
-  queue = queue
-    .then(() => runBatch(batch))
-    .catch((error: unknown) => {
-      port.postMessage({ type: 'error', error: toErrorRecord(error) } satisfies FromWorker<RestoreMessage>);
-    });
-});
+const send = serveBatches<RestoreBatch, RestoreMessage>(runBatch);
 
 async function runBatch(batch: RestoreBatch): Promise<void> {
   const problems: ObjectProblem[] = [];

@@ -7,7 +7,7 @@ import { detectService } from '../../engines/postgres/service.ts';
 import { findBinaries } from '../../engines/postgres/service-binaries.ts';
 import type { Service } from '../../engines/postgres/service-contract.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
-import { secureRunningLog, secureStoppedLog } from '../log/secure-live-log.ts';
+import { secureHistory, secureRunningLog, secureStoppedLog } from '../log/secure-live-log.ts';
 import { checkPacksPresent } from '../verify/verify-sample.ts';
 import {
   CONFIG_FOLDER,
@@ -23,7 +23,7 @@ import { planRecovery, type RecoveryPlan } from './plan-restore.ts';
 import { type Recovered, recoverDirectory } from './recover-directory.ts';
 import type { RecoveryRequest } from './recovery-request.ts';
 import { type Owner, restoreFiles } from './restore-files.ts';
-import { discardFresh, layOutInPlace, putInPlace } from './restore-in-place.ts';
+import { adoptLiveFiles, discardFresh, layOutInPlace, putInPlace } from './restore-in-place.ts';
 import { type RestoreReport, reportOf, restoreStamp } from './restore-report.ts';
 import {
   type CheckedDirectory,
@@ -37,7 +37,7 @@ export interface RestoreRequest {
   readonly target: RecoveryRequest;
   /** Null: in place. */
   readonly directory: string | null;
-  /** Null: the newest. */
+  /** Null: the one that the live instance is on, else the newest. */
   readonly timeline: number | null;
   readonly dryRun: boolean;
 }
@@ -114,11 +114,12 @@ async function inPlace(
       { plan, layout: layout.fresh, owner: layout.owner, binaries },
       options,
     );
+    await adoptLiveFiles(layout, recovered, options);
   } catch (error) {
     await discardFresh(layout);
     throw withWayBack(error, service, options);
   }
-  await putInPlace(layout, { context, service, recovered, stamp }, options);
+  await putInPlace(layout, { context, service }, options);
   return reportOf({
     ...report,
     dryRun: false,
@@ -231,6 +232,7 @@ async function planWithLog(
   const { live, onEvent, signal } = options;
   if (live !== null && !request.dryRun && request.target.kind !== 'backup') {
     const owner = { instance: context.instance, systemIdentifier: live.systemIdentifier };
+    if (request.timeline === null) await secureHistory(context, { owner, ...live }, signal);
     const secured = await runStep(
       onEvent,
       { id: 'secure-log', title: 'Log of the live server archived', detail: log => log.detail },
@@ -252,7 +254,7 @@ async function planWithLog(
     },
     () =>
       planRecovery(context, request.target, {
-        timeline: request.timeline,
+        timeline: request.timeline ?? live?.timeline ?? null,
         systemIdentifier: live?.systemIdentifier ?? null,
         signal,
       }),

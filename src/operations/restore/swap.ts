@@ -1,6 +1,6 @@
 import { chmod, rename, writeFile } from 'node:fs/promises';
-import { dirname } from 'node:path';
-import { AppError, fileError, messageOf } from '../../base/errors.ts';
+import { AppError, assert, fileError, messageOf } from '../../base/errors.ts';
+import { shellQuote } from '../../engines/postgres/service-process.ts';
 
 /** One directory that changes places: what is at `live` goes to `kept`, what is at `fresh` comes to `live`. */
 export interface Move {
@@ -10,7 +10,7 @@ export interface Move {
 }
 
 export interface SwapPlan {
-  /** In the order of the moves; the data directory is the last. */
+  /** The data directory is the last. */
   readonly moves: readonly Move[];
   readonly startCommand: string;
   readonly stopCommand: string;
@@ -31,14 +31,9 @@ export async function swapDirectories(plan: SwapPlan): Promise<void> {
   await chmod(plan.scriptPath, 0o700);
   const done: (readonly [from: string, to: string])[] = [];
   try {
-    for (const { live, fresh, kept } of plan.moves) {
-      for (const [from, to] of [
-        [live, kept],
-        [fresh, live],
-      ] as const) {
-        await rename(from, to);
-        done.unshift([from, to]);
-      }
+    for (const [from, to] of renamesOf(plan)) {
+      await rename(from, to);
+      done.unshift([from, to]);
     }
   } catch (error) {
     for (const [from, to] of done) await rename(to, from);
@@ -49,24 +44,47 @@ export async function swapDirectories(plan: SwapPlan): Promise<void> {
   }
 }
 
-/** A shell script without any need of this program, for the worst moment. Running it twice does no harm. */
+/**
+ * The data directory leaves first and comes last: wherever this is cut short, by a crash or a kill, there is no data
+ * directory that a server could be started in, with tablespaces of another state.
+ */
+function renamesOf({ moves }: SwapPlan): (readonly [from: string, to: string])[] {
+  const { data, tablespaces } = splitMoves(moves);
+  return [
+    [data.live, data.kept],
+    ...tablespaces.flatMap(({ live, fresh, kept }) => [[live, kept] as const, [fresh, live] as const]),
+    [data.fresh, data.live],
+  ];
+}
+
+function splitMoves(moves: readonly Move[]): { readonly data: Move; readonly tablespaces: readonly Move[] } {
+  const data = moves.at(-1);
+  assert(data !== undefined, 'there is a data directory to swap');
+  return { data, tablespaces: moves.slice(0, -1) };
+}
+
+/**
+ * A shell script without any need of this program, for the worst moment. It works from wherever the exchange was cut
+ * short, in the same order, and running it twice does no harm.
+ */
 export function goBackScript(plan: SwapPlan): string {
-  const quote = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
-  const moves = [...plan.moves].reverse().map(({ live, kept }) => {
-    const aside = `${dirname(kept)}/${kept.slice(kept.lastIndexOf('/') + 1)}${plan.asideSuffix}`;
-    return [
-      `if [ -e ${quote(kept)} ]; then`,
-      `  [ ! -e ${quote(live)} ] || mv ${quote(live)} ${quote(aside)}`,
-      `  mv ${quote(kept)} ${quote(live)}`,
-      'fi',
-    ].join('\n');
-  });
+  const { data, tablespaces } = splitMoves(plan.moves);
+  const aside = ({ live, kept }: Move): string =>
+    `[ ! -e ${shellQuote(live)} ] || mv ${shellQuote(live)} ${shellQuote(`${kept}${plan.asideSuffix}`)}`;
+  const back = ({ live, kept }: Move): string => `mv ${shellQuote(kept)} ${shellQuote(live)}`;
+  const where = ({ kept }: Move, ...commands: string[]): string =>
+    [`if [ -e ${shellQuote(kept)} ]; then`, ...commands.map(command => `  ${command}`), 'fi'].join('\n');
+  const steps = [
+    where(data, aside(data)),
+    ...tablespaces.map(move => where(move, aside(move), back(move))),
+    where(data, back(data)),
+  ];
   return `#!/bin/sh
 # Written by aishell before a restore. It brings back the state from before that restore and starts it.
 # What the restore had put in place is kept beside it, with the ending ${plan.asideSuffix}.
 set -eu
 ${plan.stopCommand} || true
-${moves.join('\n')}
+${steps.join('\n')}
 ${plan.startCommand}
 echo 'The state from before the restore is back.'
 `;

@@ -1,31 +1,21 @@
 import { closeSync, openSync, readSync } from 'node:fs';
-import { parentPort, workerData } from 'node:worker_threads';
-import { assert, fileError, toErrorRecord } from '../../base/errors.ts';
+import { workerData } from 'node:worker_threads';
+import { fileError } from '../../base/errors.ts';
 import { createPageChecker } from '../../engines/postgres/page-checksum.ts';
 import type { DamagedPage } from '../../repository/manifest.ts';
-import type { FromWorker } from '../worker-pool.ts';
+import { serveBatches } from '../worker-thread.ts';
 import type { PageBatch, PageMessage, PageTask } from './page-protocol.ts';
 
 /** A thread that checks the checksums of every page of relation files, of a server that is stopped. */
 const { blockSize } = workerData as { readonly blockSize: number };
-const port = parentPort;
-assert(port !== null, 'page-worker runs as a worker thread');
 const checker = createPageChecker(4 * 1024 * 1024, blockSize);
 
-port.on('message', (batch: PageBatch) => {
-  try {
-    const damaged: DamagedPage[] = [];
-    let pages = 0;
-    for (const task of batch.tasks) pages += checkFile(task, damaged);
-    send({ type: 'batch', damaged, pages });
-  } catch (error) {
-    port.postMessage({ type: 'error', error: toErrorRecord(error) } satisfies FromWorker<PageMessage>);
-  }
+const send = serveBatches<PageBatch, PageMessage>(async batch => {
+  const damaged: DamagedPage[] = [];
+  let pages = 0;
+  for (const task of batch.tasks) pages += checkFile(task, damaged);
+  send({ type: 'batch', damaged, pages });
 });
-
-function send(message: PageMessage): void {
-  port?.postMessage({ type: 'message', message } satisfies FromWorker<PageMessage>);
-}
 
 function checkFile(task: PageTask, damaged: DamagedPage[]): number {
   let block = task.firstBlock;
