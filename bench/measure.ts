@@ -1,16 +1,17 @@
 import { spawn } from 'node:child_process';
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, readlink } from 'node:fs/promises';
 import type { ServerUser } from '../src/engines/postgres/embedded-process.ts';
 
 export interface Measurement {
   readonly wallMs: number;
-  /** User and system time of the command and of every descendant it waited for. */
-  readonly cpuMs: number;
+  /** User and system time of the command and of every descendant it waited for; null for a part of a command. */
+  readonly cpuMs: number | null;
   /**
    * The most memory the command and its descendants held at one time: every 100 ms the sum of their proportional set
-   * sizes, so that pages they share count once; or the high-water mark of one of them, where that is more.
+   * sizes, so that pages they share count once; or the high-water mark of one of them, where that is more. A database
+   * server that it starts to recover in is not counted: its memory is a matter of that server's settings.
    */
-  readonly peakMemoryBytes: number;
+  readonly peakMemoryBytes: number | null;
   readonly output: string;
 }
 
@@ -90,10 +91,15 @@ async function descendantsOf(pid: number): Promise<number[]> {
   for (const thread of await readdir(`/proc/${pid}/task`).catch(() => [])) {
     const children = await readFile(`/proc/${pid}/task/${thread}/children`, 'utf8').catch(() => '');
     for (const child of children.split(' ').map(Number)) {
-      if (child > 0) found.push(child, ...(await descendantsOf(child)));
+      if (child === 0 || (await isDatabaseServer(child))) continue;
+      found.push(child, ...(await descendantsOf(child)));
     }
   }
   return found;
+}
+
+async function isDatabaseServer(pid: number): Promise<boolean> {
+  return (await readlink(`/proc/${pid}/exe`).catch(() => '')).endsWith('/postgres');
 }
 
 /** A field in kB of a file below /proc; 0 once the process is gone. */

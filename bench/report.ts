@@ -18,27 +18,33 @@ export interface Target {
   readonly unit: '' | ' ms' | ' MiB';
 }
 
-export function medianRound(row: Row): { wallMs: number; cpuMs: number; peakMemoryBytes: number } {
-  return {
-    wallMs: median(row.rounds.map(round => round.wallMs)),
-    cpuMs: median(row.rounds.map(round => round.cpuMs)),
-    // The peak is a promise that must always hold: its worst round counts.
-    peakMemoryBytes: Math.max(...row.rounds.map(round => round.peakMemoryBytes)),
-  };
+export function medianWallMs(row: Row): number {
+  return median(row.rounds.map(round => round.wallMs));
+}
+
+function medianCpuMs(row: Row): number | null {
+  const known = row.rounds.map(round => round.cpuMs).filter(ms => ms !== null);
+  return known.length === 0 ? null : median(known);
+}
+
+/** The peak is a promise that must always hold: the worst round counts. */
+export function worstPeakBytes(row: Row): number | null {
+  const known = row.rounds.map(round => round.peakMemoryBytes).filter(bytes => bytes !== null);
+  return known.length === 0 ? null : Math.max(...known);
 }
 
 /** The medians as a table in Markdown, each with its rounds; ratios against `inputBytes` where something is stored. */
 export function tableLines(rows: readonly Row[], inputBytes: number): string[] {
   const cells = [['', 'wall', 'rounds', 'speed', 'CPU', 'peak memory', 'stored', 'ratio']];
   for (const row of rows) {
-    const { wallMs, cpuMs, peakMemoryBytes } = medianRound(row);
+    const [wallMs, cpuMs, peak] = [medianWallMs(row), medianCpuMs(row), worstPeakBytes(row)];
     cells.push([
       row.name,
       seconds(wallMs),
-      row.rounds.map(round => seconds(round.wallMs)).join(' '),
+      row.rounds.map(round => seconds(round.wallMs)).join(', '),
       `${(inputBytes / 1000 / wallMs).toFixed(0)} MB/s`,
-      seconds(cpuMs),
-      `${(peakMemoryBytes / MIB).toFixed(0)} MiB`,
+      cpuMs === null ? '' : seconds(cpuMs),
+      peak === null ? '' : `${(peak / MIB).toFixed(0)} MiB`,
       row.storedBytes === null ? '' : formatBytes(row.storedBytes),
       row.storedBytes === null ? '' : (inputBytes / row.storedBytes).toFixed(2),
     ]);
@@ -67,7 +73,7 @@ export function machineLine(): string {
   return `${processors.length} x ${model}, ${formatBytes(totalmem())} of memory, Linux ${release()}, Node ${process.version}`;
 }
 
-export function seconds(ms: number): string {
+function seconds(ms: number): string {
   return ms < 1000 ? `${ms.toFixed(0)} ms` : `${(ms / 1000).toFixed(1)} s`;
 }
 

@@ -5,9 +5,24 @@ import { buildDist } from '../../scripts/build.ts';
 import { copyRuntime } from '../../src/operations/demo/runtime-copy.ts';
 import type { Bench, Contender } from '../contender.ts';
 import { makeDirectory, removeTree, treeBytes } from '../files.ts';
-import { measure } from '../measure.ts';
+import { type Measurement, measure } from '../measure.ts';
 
 const INSTANCE = 'bench';
+
+/** What of a restore every contender does: the rest is recovery and checks, after which pgBackRest has long ended. */
+export const FILES_ONLY = 'aishell, files alone';
+const FILE_STEPS = ['secure-log', 'plan', 'check', 'restore-files', 'sync'];
+
+/** A restore less its recovery in isolation and its checks, from the seconds that it reports for each step. */
+export function filesOnly(whole: Measurement): Measurement {
+  let otherMs = 0;
+  for (const line of whole.output.split('\n').filter(text => text.startsWith('{'))) {
+    const event: { type?: string; step?: string; state?: string; seconds?: number } = JSON.parse(line);
+    if (event.type !== 'step' || event.state !== 'done' || FILE_STEPS.includes(event.step ?? '')) continue;
+    otherMs += (event.seconds ?? 0) * 1000;
+  }
+  return { wallMs: whole.wallMs - otherMs, cpuMs: null, peakMemoryBytes: null, output: '' };
+}
 
 /** Builds the program and puts it, with this Node, where the server's account can run it. Returns its launcher. */
 export async function buildProgram(directory: string): Promise<string> {
