@@ -45,12 +45,11 @@ export async function* manifestLines(
   let rest = '';
   const decoder = new TextDecoder('utf-8', { fatal: true });
   for await (const body of frameBodies(repository.storage, manifest.object, options)) {
-    const pieces = (rest + decoder.decode(body, { stream: true })).split('\n');
+    const pieces = (rest + decodeText(decoder, body, manifest)).split('\n');
     rest = pieces.pop() ?? '';
     for (const piece of pieces) yield parseLine(piece, manifest);
   }
-  if (rest !== '')
-    throw new AppError('CORRUPT', `object '${manifest.path}' is damaged: its last line is cut off`);
+  if (rest + decodeText(decoder, null, manifest) !== '') throw damaged(manifest, 'its last line is cut off');
 }
 
 /** The ids of an instance's backups, oldest first. */
@@ -73,8 +72,22 @@ export function packPathOf(manifest: Manifest, pack: PackFacts): string {
   return packPath(manifest.backup.instance, pack.backup, pack.id);
 }
 
+/** The text of one more frame; null: there is none, and the last character must have been whole. */
+function decodeText(decoder: TextDecoder, body: Uint8Array | null, manifest: Manifest): string {
+  try {
+    return body === null ? decoder.decode() : decoder.decode(body, { stream: true });
+  } catch (error) {
+    throw damaged(manifest, 'it is not in UTF-8', error);
+  }
+}
+
 function parseLine(text: string, manifest: Manifest): ManifestLine {
-  const line = JSON.parse(text) as ManifestLine;
+  let line: ManifestLine;
+  try {
+    line = JSON.parse(text) as ManifestLine;
+  } catch (error) {
+    throw damaged(manifest, 'a line of it is not JSON', error);
+  }
   if (line.t !== 'file' && line.t !== 'config' && line.t !== 'dir') {
     throw new AppError(
       'UNSUPPORTED',
@@ -86,17 +99,15 @@ function parseLine(text: string, manifest: Manifest): ManifestLine {
   let total = 0;
   for (const [length, pack, , , , raw, start] of line.c) {
     if (manifest.packs[pack] === undefined || start + length > raw || length < 0 || start < 0) {
-      throw new AppError(
-        'CORRUPT',
-        `object '${manifest.path}' is damaged: file '${line.p}' refers to what is not there`,
-      );
+      throw damaged(manifest, `file '${line.p}' refers to what is not there`);
     }
     total += length;
   }
-  if (total !== line.s)
-    throw new AppError(
-      'CORRUPT',
-      `object '${manifest.path}' is damaged: the chunks of file '${line.p}' are not its size`,
-    );
+  if (total !== line.s) throw damaged(manifest, `the chunks of file '${line.p}' are not its size`);
   return line;
+}
+
+function damaged(manifest: Manifest, why: string, cause?: unknown): AppError {
+  const details = { object: manifest.path };
+  return new AppError('CORRUPT', `object '${manifest.path}' is damaged: ${why}`, { details, cause });
 }

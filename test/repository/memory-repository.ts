@@ -20,7 +20,12 @@ export async function overwrite({ storage }: Repository, path: string, bytes: Ui
 
 /** The keys of all objects that begin with `prefix`. */
 export async function keysOf({ storage }: Repository, prefix: string): Promise<string[]> {
-  const keys: string[] = [];
-  for await (const { key } of storage.list(prefix)) keys.push(key);
-  return keys;
+  return (await collect(storage.list(prefix))).map(({ key }) => key);
+}
+
+/** Everything that an iterable gives. */
+export async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const all: T[] = [];
+  for await (const item of items) all.push(item);
+  return all;
 }

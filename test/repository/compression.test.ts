@@ -1,0 +1,85 @@
+import { randomBytes } from 'node:crypto';
+import { zstdCompressSync } from 'node:zlib';
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import {
+  CODEC_NONE,
+  CODEC_ZSTD,
+  compress,
+  compressInBackground,
+  decompress,
+  decompressUpTo,
+  FRAME_BODY_BYTES,
+  formatCompression,
+  parseCompression,
+} from '../../src/repository/compression.ts';
+
+const corrupt = expect.objectContaining({ code: 'CORRUPT', details: { object: 'p' } });
+
+test('any body at any level - opens as it was, and never grows', async () => {
+  const body = fc.oneof(
+    fc.uint8Array({ maxLength: 2000 }),
+    fc.integer({ min: 0, max: 200_000 }).map(size => new Uint8Array(size)),
+    fc.integer({ min: 0, max: 50_000 }).map(size => Buffer.alloc(size, 'pages and rows ')),
+  );
+  await fc.assert(
+    fc.asyncProperty(body, fc.constantFrom(null, 1, 3, 9), async (bytes, level) => {
+      for (const packed of [compress(bytes, level), await compressInBackground(bytes, level)]) {
+        expect(packed.body.length).toBeLessThanOrEqual(bytes.length);
+        expect(Buffer.from(decompress(packed, bytes.length, 'p')).equals(Buffer.from(bytes))).toBe(true);
+      }
+    }),
+    { numRuns: 60 },
+  );
+});
+
+test('what does not compress, and level none - stays as it is', () => {
+  const noise = randomBytes(10_000);
+  expect(compress(noise, 3)).toEqual({ codec: CODEC_NONE, body: noise });
+  expect(compress(new Uint8Array(10_000), null).codec).toBe(CODEC_NONE);
+  expect(compress(new Uint8Array(10_000), 3).codec).toBe(CODEC_ZSTD);
+});
+
+test('a bomb, whatever length it claims - refused without being opened beyond it', () => {
+  const bomb = zstdCompressSync(new Uint8Array(64 * 1024 * 1024));
+  expect(bomb.length).toBeLessThan(10_000);
+  const before = process.memoryUsage().arrayBuffers;
+  for (const rawBytes of [0, 1, 1000, FRAME_BODY_BYTES])
+    expect(() => decompress({ codec: CODEC_ZSTD, body: bomb }, rawBytes, 'p')).toThrow(corrupt);
+  expect(() => decompress({ codec: CODEC_ZSTD, body: bomb }, 64 * 1024 * 1024, 'p')).toThrow(corrupt);
+  expect(() => decompressUpTo({ codec: CODEC_ZSTD, body: bomb }, 5 * FRAME_BODY_BYTES, 'p')).toThrow(corrupt);
+  expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(32 * 1024 * 1024);
+});
+
+test('another length than announced, longer or shorter - refused', () => {
+  for (const packed of [compress(new Uint8Array(5000), 3), compress(randomBytes(5000), 3)]) {
+    expect(decompress(packed, 5000, 'p').length).toBe(5000);
+    for (const rawBytes of [0, 4999, 5001]) expect(() => decompress(packed, rawBytes, 'p')).toThrow(corrupt);
+  }
+});
+
+test('an unknown codec - UNSUPPORTED; what is no zstd, or is cut off - CORRUPT', () => {
+  const { body } = compress(Buffer.alloc(5000, 'rows'), 3);
+  expect(() => decompress({ codec: 2, body }, 5000, 'p')).toThrow(
+    expect.objectContaining({ code: 'UNSUPPORTED' }),
+  );
+  expect(() => decompress({ codec: CODEC_ZSTD, body: randomBytes(50) }, 5000, 'p')).toThrow(corrupt);
+  for (let length = 0; length < body.length; length += 1)
+    expect(() => decompress({ codec: CODEC_ZSTD, body: body.subarray(0, length) }, 5000, 'p')).toThrow(
+      corrupt,
+    );
+});
+
+test('an empty body - a frame of nothing', () => {
+  const packed = compress(new Uint8Array(0), 3);
+  expect(packed.codec).toBe(CODEC_NONE);
+  expect(decompress(packed, 0, 'p').length).toBe(0);
+});
+
+test('levels as people write them', () => {
+  expect(['none', 'zstd', 'zstd:1', 'zstd:19'].map(parseCompression)).toEqual([null, 3, 1, 19]);
+  for (const text of ['zstd:1', 'zstd:19', 'none'])
+    expect(formatCompression(parseCompression(text))).toBe(text);
+  for (const text of ['', 'zstd:0', 'zstd:20', 'zstd:', 'gzip', 'ZSTD', 'zstd:-1', 'zstd:1.5'])
+    expect(() => parseCompression(text), text).toThrow(expect.objectContaining({ code: 'USAGE' }));
+});
