@@ -30,8 +30,6 @@ export interface LogView {
   read(lsn: bigint): Promise<Uint8Array>;
   /** The start of the first segment that is missing, going on from the one that holds `lsn`. */
   firstMissing(lsn: bigint): bigint;
-  /** When the segment at `lsn` was stored: whole milliseconds since 1970. */
-  storedMs(lsn: bigint): number | null;
   /** The end of the newest archived segment of the followed timeline; null when there is none. */
   readonly end: bigint | null;
   /**
@@ -58,20 +56,20 @@ export async function openLogView(
   signal: AbortSignal,
 ): Promise<LogView> {
   const { owner, segmentSize } = source;
-  const stored = new Map<string, number>();
+  const stored = new Set<string>();
   const histories = new Set<number>();
   let newest = Math.max(1, ...source.backupTimelines);
   for await (const file of listLogFiles(repository, owner, {}, { signal })) {
     const kind = classifyLogFileName(file.name, segmentSize);
     if (kind === null || kind.kind === 'backup') continue;
     if (kind.kind === 'history') histories.add(kind.timeline);
-    else stored.set(file.name, Math.trunc(file.storedMs));
+    else stored.add(file.name);
     newest = Math.max(newest, kind.timeline);
   }
   const timeline = source.timeline ?? newest;
   const chain = await readChain(repository, { owner, timeline, hasHistory: histories.has(timeline) }, signal);
   let end: bigint | null = null;
-  for (const name of stored.keys()) {
+  for (const name of stored) {
     const kind = classifyLogFileName(name, segmentSize);
     if (kind?.timeline !== timeline || kind.lsn === undefined) continue;
     const after = nextSegment(kind.lsn, segmentSize);
@@ -100,7 +98,6 @@ export async function openLogView(
     historyFiles: [...histories]
       .filter(each => each > timeline || chain.some(step => step.timeline === each))
       .map(historyName),
-    storedMs: lsn => stored.get(nameAt(lsn) ?? '') ?? null,
     async read(lsn) {
       const name = nameAt(lsn);
       const bytes = name === null ? null : await getLogFile(repository, owner, name, { signal });

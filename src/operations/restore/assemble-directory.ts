@@ -10,7 +10,7 @@ import {
   unlink,
   writeFile,
 } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { dirname, isAbsolute, join } from 'node:path';
 import { fileError } from '../../base/errors.ts';
 import type { ControlFile } from '../../engines/postgres/control-file.ts';
 import { classifyLogFileName, segmentStart } from '../../engines/postgres/lsn.ts';
@@ -23,6 +23,7 @@ import {
   stripSettingsBlock,
 } from '../../engines/postgres/recovery-settings.ts';
 import type { BackupFacts } from '../../repository/manifest.ts';
+import { isInside } from '../backup/config-files.ts';
 import { COPY_MARKER } from '../log/archive-segment.ts';
 import type { RecoveryPlan } from './plan-restore.ts';
 import type { Owner } from './restore-files.ts';
@@ -164,7 +165,10 @@ export async function makeCopy(
   const conf = join(dataDirectory, 'postgresql.conf');
   await writeOwned(
     conf,
-    neutraliseConfiguration(await readText(conf), () => true),
+    neutraliseConfiguration(
+      await readText(conf),
+      include => isInside(dataDirectory, join(dataDirectory, include)) && !isAbsolute(include),
+    ),
     owner,
   );
   const lines = Object.entries(facts.settings).map(([name, value]) => settingLine(name, value));

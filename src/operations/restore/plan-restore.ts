@@ -28,6 +28,16 @@ export interface RecoveryPlan {
 
 const HISTORY_BYTES = 1024;
 
+export interface PlanOptions {
+  /** Null: the newest in the archive. */
+  readonly timeline: number | null;
+  /** Null: of the newest backup. */
+  readonly systemIdentifier: string | null;
+  /** Everything the live server had written by then is archived: microseconds since 1970. Null: nobody knows. */
+  readonly securedUs: bigint | null;
+  readonly signal: AbortSignal;
+}
+
 /**
  * Chooses the backup and the log for a target, and refuses what cannot be reached, saying what can.
  *
@@ -36,11 +46,7 @@ const HISTORY_BYTES = 1024;
 export async function planRecovery(
   context: Pick<InstanceContext, 'instance' | 'repository'>,
   request: RecoveryRequest,
-  options: {
-    readonly timeline: number | null;
-    readonly signal: AbortSignal;
-    readonly systemIdentifier: string | null;
-  },
+  options: PlanOptions,
 ): Promise<RecoveryPlan> {
   const { signal } = options;
   if (request.kind === 'backup') {
@@ -79,7 +85,7 @@ export async function planRecovery(
       { hint: 'Times without a zone are UTC; give one, like 2025-10-27T13:59:59+01:00.' },
     );
   }
-  const chosen = await choose({ context, view, usable, request, signal });
+  const chosen = await choose({ context, view, usable, request, securedUs: options.securedUs, signal });
   return finish({ ...chosen, view, request });
 }
 
@@ -96,6 +102,7 @@ interface Candidates {
   /** Newest first. */
   readonly usable: readonly Manifest[];
   readonly request: Exclude<RecoveryRequest, { kind: 'backup' }>;
+  readonly securedUs: bigint | null;
   readonly signal: AbortSignal;
 }
 
@@ -111,7 +118,8 @@ async function choose(candidates: Candidates): Promise<Chosen> {
   if (manifest === undefined) throw beforeFirst(usable);
   const log = usableLog(view, manifest.backup, signal);
   if (log === null) return chooseWithoutLog(manifest, request);
-  const resolved = await resolveTarget(log, request);
+  const resolved = await resolveTarget(log, request, candidates.securedUs);
+  if (request.kind === 'latest' && view.end !== null && log.to < view.end) throw inGap(view, log, resolved);
   if (resolved.lsn !== null && resolved.lsn >= log.to) throw beyondLog(view, log, formatLsn(resolved.lsn));
   return { manifest, resolved, to: resolved.lsn === null ? log.to : afterTarget(resolved.lsn, log) };
 }
@@ -125,7 +133,7 @@ async function chooseForXid(
     const log = usableLog(candidates.view, manifest.backup, candidates.signal);
     if (log === null) continue;
     try {
-      const resolved = await resolveTarget(log, request);
+      const resolved = await resolveTarget(log, request, candidates.securedUs);
       if (resolved.lsn !== null && resolved.lsn >= parseLsn(manifest.backup.stopLsn))
         return { manifest, resolved, to: afterTarget(resolved.lsn, log) };
     } catch (error) {
@@ -184,6 +192,22 @@ function beyondLog(view: LogView, log: LogTransactions, wanted: string): AppErro
     {
       hint: 'Use --latest for the end of the log, or bring the missing segment into the archive with `aishell backup wal-archive`.',
       details: { missing: view.expectedName(log.to), end: formatLsn(log.to) },
+    },
+  );
+}
+
+/** The end of the log lies beyond a hole: what is before it must not pass for the end. */
+function inGap(view: LogView, log: LogTransactions, { lastKept }: ResolvedTarget): AppError {
+  const name = view.expectedName(log.to);
+  return new AppError(
+    'TARGET_UNREACHABLE',
+    `unable to recover to the end of the log: segment '${name}' is missing from the archive, and the log goes on behind it`,
+    {
+      hint:
+        lastKept === null
+          ? 'Bring the missing segment into the archive with `aishell backup wal-archive`, or use a later backup.'
+          : `The last transaction before it can be reached with: --point-in-time "${formatMoment(lastKept.timeUs)}". Or bring the missing segment into the archive with \`aishell backup wal-archive\`.`,
+      details: { missing: name, end: formatLsn(log.to) },
     },
   );
 }

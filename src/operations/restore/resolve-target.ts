@@ -12,8 +12,12 @@ import type { EdgeTransaction, RecoveryRequest, ResolvedTarget } from './recover
  *
  * @throws TARGET_UNREACHABLE, LOG_NOT_FOUND
  */
-export async function resolveTarget(log: LogTransactions, request: RecoveryRequest): Promise<ResolvedTarget> {
-  if (request.kind === 'time') return resolveTime(log, request.timeUs);
+export async function resolveTarget(
+  log: LogTransactions,
+  request: RecoveryRequest,
+  securedUs: bigint | null,
+): Promise<ResolvedTarget> {
+  if (request.kind === 'time') return resolveTime(log, request.timeUs, securedUs);
   if (request.kind === 'xid') return resolveXid(log, request);
   if (request.kind === 'lsn') return edges(log, request.lsn);
   return { lsn: null, lastKept: edge(await lastBefore(log, log.to)), firstDropped: null };
@@ -23,7 +27,11 @@ export async function resolveTarget(log: LogTransactions, request: RecoveryReque
 const EDGE_SEGMENTS = 64;
 
 /** Every commit later than the target is dropped, so the recovery stops before the first of them. */
-async function resolveTime(log: LogTransactions, timeUs: bigint): Promise<ResolvedTarget> {
+async function resolveTime(
+  log: LogTransactions,
+  timeUs: bigint,
+  securedUs: bigint | null,
+): Promise<ResolvedTarget> {
   const size = BigInt(log.view.segmentSize);
   const count = Number((log.to - log.first) / size);
   const at = (index: number): Promise<readonly WalTransaction[]> =>
@@ -56,9 +64,11 @@ async function resolveTime(log: LogTransactions, timeUs: bigint): Promise<Resolv
       firstDropped: edge(dropped),
     };
   const last = await lastBefore(log, log.to);
-  const storedMs = log.view.storedMs(log.to - 1n);
-  // Nothing was committed since, and the log goes on beyond that time: its end is the state of that time.
-  if (storedMs !== null && BigInt(storedMs) * 1000n >= timeUs)
+  // Nothing was committed since only when nothing can be missing: when a segment was archived says little about it, as
+  // the one after it may hold what was committed meanwhile.
+  const reachesEnd = log.view.end === null || log.to >= log.view.end;
+  const isSecured = securedUs !== null && timeUs <= securedUs && reachesEnd;
+  if (isSecured || (last !== undefined && timeUs <= last.timeUs))
     return { lsn: null, lastKept: edge(last), firstDropped: null };
   throw new AppError(
     'TARGET_UNREACHABLE',

@@ -169,6 +169,8 @@ async function intoDirectory(
       listen_addresses: 'localhost',
       port: String(copyPort(live)),
       unix_socket_directories: '/tmp',
+      // The origin's own would be written to by both.
+      log_directory: 'log',
       cluster_name: 'aishell restored copy',
     };
     await makeCopy(layout, { backup: plan.backup, settings, owner, restoredAt: new Date().toISOString() });
@@ -230,6 +232,9 @@ async function planWithLog(
   options: RestoreOptions & { readonly live: LiveInstance | null },
 ): Promise<RecoveryPlan> {
   const { live, onEvent, signal } = options;
+  const askedUs = BigInt(Date.now()) * 1000n;
+  // A dry run secures nothing and takes it that the real one will.
+  let isSecured = live !== null && (!live.running || (live.answers && live.archiving));
   if (live !== null && !request.dryRun && request.target.kind !== 'backup') {
     const owner = { instance: context.instance, systemIdentifier: live.systemIdentifier };
     if (request.timeline === null) await secureHistory(context, { owner, ...live }, signal);
@@ -243,7 +248,10 @@ async function planWithLog(
             ? { detail: 'log archiving is off', archived: [], problem: null }
             : secureStoppedLog(context, { owner, dataDirectory: live.dataDirectory }, signal),
     );
-    if (secured.problem !== null) onEvent({ type: 'note', level: 'warning', message: secured.problem });
+    if (secured.problem !== null) {
+      isSecured = false;
+      onEvent({ type: 'note', level: 'warning', message: secured.problem });
+    }
   }
   return runStep(
     onEvent,
@@ -256,6 +264,7 @@ async function planWithLog(
       planRecovery(context, request.target, {
         timeline: request.timeline ?? live?.timeline ?? null,
         systemIdentifier: live?.systemIdentifier ?? null,
+        securedUs: isSecured ? askedUs : null,
         signal,
       }),
   );

@@ -53,7 +53,9 @@ export async function checkEmptyDirectory(
       return { path, exists: false };
     }
     if (systemCode(error) === 'ENOTDIR')
-      throw new AppError('TARGET_UNUSABLE', `unable to restore into '${given}': it is not a directory`);
+      throw new AppError('TARGET_UNUSABLE', `unable to restore into '${given}': it is not a directory`, {
+        hint: 'Choose a new or an empty directory.',
+      });
     throw fileError('read', path, error);
   }
   if (entries.includes('postmaster.pid') && (await runningServer(path)) !== null) {
