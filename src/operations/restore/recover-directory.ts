@@ -11,6 +11,7 @@ import {
 import { formatLsn, parseLsn } from '../../engines/postgres/lsn.ts';
 import { type RecoveryTarget, recoverySettings } from '../../engines/postgres/recovery-settings.ts';
 import type { Binaries } from '../../engines/postgres/service-binaries.ts';
+import type { DamagedPage } from '../../repository/manifest.ts';
 import type { RunOptions } from '../instance-context.ts';
 import { type PageVerification, verifyPages } from '../verify/verify-pages.ts';
 import { finishRecovery, type Layout } from './assemble-directory.ts';
@@ -181,9 +182,12 @@ async function syncDirectories(layout: Layout): Promise<void> {
 }
 
 function refuseProblems(checks: DatabaseChecks, pages: PageVerification | null, plan: RecoveryPlan): void {
-  const known = new Set(plan.backup.damagedPages.map(page => `${page.path} ${page.block}`));
+  const { damagedPages } = plan.backup;
+  const known = new Set(damagedPages.map(page => `${page.path} ${page.block}`));
   const damaged = (pages?.damaged ?? []).filter(page => !known.has(`${page.path} ${page.block}`));
-  const problems = [...checks.indexes.problems, ...checks.tables.problems];
+  const problems = [...checks.indexes.problems, ...checks.tables.problems].filter(
+    problem => !isOfKnownPage(problem.message, damagedPages),
+  );
   const [page] = damaged;
   const [problem] = problems;
   if (page === undefined && problem === undefined) return;
@@ -199,6 +203,15 @@ function refuseProblems(checks: DatabaseChecks, pages: PageVerification | null, 
       details: { pages: damaged.slice(0, 100), problems: problems.slice(0, 100) },
     },
   );
+}
+
+/**
+ * What the server says of a page that was damaged when it was backed up. It names the first file of a relation, whichever
+ * the block is in. @source bufmgr.c, "invalid page in block %u of relation %s"
+ */
+function isOfKnownPage(message: string, known: readonly DamagedPage[]): boolean {
+  const [, block, relation] = /invalid page in block (\d+) of relation "?([^\s"]+)/.exec(message) ?? [];
+  return known.some(page => String(page.block) === block && page.path.replace(/\.\d+$/, '') === relation);
 }
 
 function describeReached(plan: RecoveryPlan, reached: ReachedTarget): string {

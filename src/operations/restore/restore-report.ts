@@ -103,15 +103,20 @@ export function reportOf(made: {
   };
 }
 
-function problemsOf(recovered: Recovered): string[] {
-  const { checks } = recovered;
-  const problems = checks.foreignKeys.problems.map(
-    problem => `foreign key ${problem.object} in ${problem.database}: ${problem.message}`,
-  );
+function problemsOf({ checks, pages }: Recovered): string[] {
+  const kinds = [
+    // Those that are left here were in the backup already.
+    ['index', checks.indexes],
+    ['table', checks.tables],
+    ['foreign key', checks.foreignKeys],
+    ['table', checks.rows],
+  ] as const;
   return [
-    ...problems,
-    ...checks.rows.problems.map(
-      problem => `table ${problem.object} in ${problem.database}: ${problem.message}`,
+    ...(pages?.damaged ?? []).map(
+      page => `block ${page.block} of ${page.path} was damaged when it was backed up, and still is`,
+    ),
+    ...kinds.flatMap(([kind, { problems }]) =>
+      problems.map(({ object, database, message }) => `${kind} ${object} in ${database}: ${message}`),
     ),
   ];
 }
