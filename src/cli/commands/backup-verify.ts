@@ -35,7 +35,12 @@ export function addBackupVerify(cli: Cli, group: Command): void {
         );
       },
       draw: drawVerification,
-      exitCode: report => (report.problems.length === 0 ? 0 : exitCodes.VERIFICATION_FAILED),
+      exitCode: ({ problems, logGaps }) =>
+        problems.length > 0
+          ? exitCodes.VERIFICATION_FAILED
+          : logGaps.length > 0
+            ? exitCodes.FINISHED_WITH_PROBLEMS
+            : 0,
     }),
   );
 }

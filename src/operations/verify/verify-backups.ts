@@ -1,8 +1,5 @@
-import { AppError } from '../../base/errors.ts';
 import { runStep } from '../../base/events.ts';
-import { nextSegment, parseLsn, segmentStart } from '../../engines/postgres/lsn.ts';
-import { readIdentities } from '../../repository/identity.ts';
-import { type LogOwner, listLogFiles } from '../../repository/log-archive.ts';
+import { manifestPath } from '../../repository/layout.ts';
 import {
   listBackupIds,
   type Manifest,
@@ -13,20 +10,14 @@ import {
 import { readSlots } from '../../repository/repository.ts';
 import { findBackup } from '../backup/list-backups.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
-import { openLogView } from '../log/log-view.ts';
 import { batchTasks, progressTeller, startRestorePool } from '../restore/restore-files.ts';
 import type { ObjectProblem } from '../restore/restore-protocol.ts';
+import { verifyLog } from './verify-log.ts';
+import { isDamage, type VerifyProblem } from './verify-problem.ts';
 
 export interface VerifyRequest {
   /** Null: every backup, the whole log, the keys. */
   readonly backupId: string | null;
-}
-
-/** A damaged or missing object, and what cannot be restored because of it. */
-export interface VerifyProblem {
-  readonly object: string;
-  readonly message: string;
-  readonly affects: string;
 }
 
 export interface VerifyReport {
@@ -125,7 +116,13 @@ async function verifyOne(context: InstanceContext, id: string, options: RunOptio
       manifest: null,
       packs: 0,
       bytes: 0,
-      problems: [{ object: String(error.details?.['object'] ?? id), message: error.message, affects: whole }],
+      problems: [
+        {
+          object: String(error.details?.['object'] ?? manifestPath(instance, id)),
+          message: error.message,
+          affects: whole,
+        },
+      ],
     };
   }
 }
@@ -206,112 +203,4 @@ async function verifyKeys(
       affects: 'whoever has only this passphrase or key file cannot open the repository',
     })),
   };
-}
-
-async function verifyLog(
-  context: InstanceContext,
-  manifests: readonly Manifest[],
-  options: RunOptions,
-): Promise<{
-  readonly files: number;
-  readonly gaps: readonly string[];
-  readonly problems: readonly VerifyProblem[];
-}> {
-  const problems: VerifyProblem[] = [];
-  const gaps: string[] = [];
-  let files = 0;
-  for (const owner of await logOwners(context, problems, options.signal)) {
-    const own = manifests.filter(each => each.backup.systemIdentifier === owner.systemIdentifier);
-    const newest = own.at(-1);
-    // Log without any backup is of no use to anyone: nothing can be restored with it.
-    if (newest === undefined) continue;
-    const found = await verifyLogFiles(context, { owner, manifest: newest }, options);
-    files += found.files;
-    problems.push(...found.problems);
-    gaps.push(...(await findGaps(context, owner, own, options.signal)));
-  }
-  return { files, gaps, problems };
-}
-
-async function logOwners(
-  context: InstanceContext,
-  problems: VerifyProblem[],
-  signal: AbortSignal,
-): Promise<LogOwner[]> {
-  const { repository, instance } = context;
-  try {
-    return (await readIdentities(repository, instance, { signal })).map(({ systemIdentifier }) => ({
-      instance,
-      systemIdentifier,
-    }));
-  } catch (error) {
-    if (!isDamage(error)) throw error;
-    problems.push({
-      object: String(error.details?.['object'] ?? 'identity'),
-      message: error.message,
-      affects: `archiving of instance ${instance}`,
-    });
-    return [];
-  }
-}
-
-async function verifyLogFiles(
-  context: InstanceContext,
-  log: { readonly owner: LogOwner; readonly manifest: Manifest },
-  options: RunOptions,
-): Promise<{ readonly files: number; readonly problems: readonly VerifyProblem[] }> {
-  const problems: VerifyProblem[] = [];
-  let files = 0;
-  const pool = startRestorePool(
-    { ...context, manifest: log.manifest },
-    message => {
-      if (message.type !== 'batch') return;
-      for (const { object, message: text } of message.problems)
-        problems.push({ object, message: text, affects: 'points in time after this position' });
-    },
-    options.signal,
-  );
-  try {
-    const batches = batchTasks(pool);
-    for await (const file of listLogFiles(context.repository, log.owner, {}, { signal: options.signal })) {
-      files += 1;
-      await batches.add({ kind: 'log-check', name: file.name }, log.manifest.backup.walSegmentSize);
-    }
-    await batches.flush();
-    await pool.finish({ tasks: [] });
-  } finally {
-    await pool.terminate();
-  }
-  return { files, problems };
-}
-
-/** Follows the newest timeline from the oldest backup's start; each hole before its end is a gap. */
-async function findGaps(
-  context: InstanceContext,
-  owner: LogOwner,
-  manifests: readonly Manifest[],
-  signal: AbortSignal,
-): Promise<string[]> {
-  const oldest = manifests.find(each => !each.backup.logIncluded) ?? manifests[0];
-  if (oldest === undefined) return [];
-  const segmentSize = oldest.backup.walSegmentSize;
-  const view = await openLogView(
-    context.repository,
-    { owner, segmentSize, timeline: null, backupTimelines: manifests.map(each => each.backup.timeline) },
-    signal,
-  );
-  const end = view.end;
-  const gaps: string[] = [];
-  for (
-    let at = segmentStart(parseLsn(oldest.backup.startLsn), segmentSize);
-    end !== null && at < end;
-    at = nextSegment(at, segmentSize)
-  ) {
-    if (view.nameAt(at) === null) gaps.push(view.expectedName(at));
-  }
-  return gaps;
-}
-
-function isDamage(error: unknown): error is AppError {
-  return error instanceof AppError && ['CORRUPT', 'UNSUPPORTED', 'KEY_WRONG'].includes(error.code);
 }
