@@ -6,6 +6,7 @@ import { checkIdentity, readIdentities } from '../../repository/identity.ts';
 import { listBackupIds, openManifest } from '../../repository/manifest-reader.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { archivingOf, pictureServer } from '../server-picture.ts';
+import { isDamage } from '../verify/verify-problem.ts';
 
 /** The instance as it is now: running, stopped, or broken. */
 export interface LiveInstance {
@@ -101,7 +102,15 @@ async function lastKnownDirectory(context: InstanceContext, signal: AbortSignal)
     ),
   );
   for (const id of (await listBackupIds(context.repository, context.instance, { signal })).reverse()) {
-    const manifest = await openManifest(context.repository, { instance: context.instance, id }, { signal });
+    const manifest = await openManifest(
+      context.repository,
+      { instance: context.instance, id },
+      { signal },
+    ).catch((error: unknown) => {
+      // A damaged backup says nothing; one before it may.
+      if (isDamage(error)) return null;
+      throw error;
+    });
     if (manifest !== null && known.has(manifest.backup.systemIdentifier))
       return manifest.backup.dataDirectory;
   }

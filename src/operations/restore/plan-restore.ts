@@ -8,6 +8,7 @@ import type { InstanceContext } from '../instance-context.ts';
 import { type LogTransactions, logTransactions } from '../log/log-transactions.ts';
 import type { LogView } from '../log/log-view.ts';
 import { openLogView } from '../log/log-view.ts';
+import { isDamage } from '../verify/verify-problem.ts';
 import type { RecoveryRequest, ResolvedTarget } from './recovery-request.ts';
 import { resolveTarget } from './resolve-target.ts';
 
@@ -20,6 +21,8 @@ export interface RecoveryPlan {
   /** True: stop as soon as the backup is consistent. */
   readonly toBackupEnd: boolean;
   readonly timeline: number;
+  /** Why backups that might have been a better base were left out: they are damaged. */
+  readonly passedOver: readonly string[];
   /** Log files that go into pg_wal: archived name, and the name the server looks for. */
   readonly logFiles: readonly { readonly name: string; readonly as: string; readonly sizeBytes: number }[];
   readonly backupBytes: number;
@@ -58,13 +61,16 @@ export async function planRecovery(
       request,
       resolved: { lsn: null, lastKept: null, firstDropped: null },
       to: parseLsn(manifest.backup.stopLsn),
+      passedOver: [],
     });
   }
-  const manifests = (await openBackups(context, signal)).filter(
+  const opened = await openBackups(context, signal);
+  const manifests = opened.manifests.filter(
     each => options.systemIdentifier === null || each.backup.systemIdentifier === options.systemIdentifier,
   );
   const newest = manifests[0];
   if (newest === undefined) {
+    if (opened.damaged[0] !== undefined) throw opened.damaged[0];
     throw new AppError(
       'TARGET_UNREACHABLE',
       `there is no backup of instance '${context.instance}'${options.systemIdentifier === null ? '' : ' of this database system'}`,
@@ -86,7 +92,7 @@ export async function planRecovery(
     );
   }
   const chosen = await choose({ context, view, usable, request, securedUs: options.securedUs, signal });
-  return finish({ ...chosen, view, request });
+  return finish({ ...chosen, view, request, passedOver: opened.damaged.map(each => each.message) });
 }
 
 interface Chosen {
@@ -219,7 +225,11 @@ function afterTarget(lsn: bigint, log: LogTransactions): bigint {
 }
 
 function finish(
-  chosen: Chosen & { readonly view: LogView; readonly request: RecoveryRequest },
+  chosen: Chosen & {
+    readonly view: LogView;
+    readonly request: RecoveryRequest;
+    readonly passedOver: readonly string[];
+  },
 ): RecoveryPlan {
   const { manifest, view, request, resolved } = chosen;
   const { backup } = manifest;
@@ -252,6 +262,7 @@ function finish(
     request,
     resolved,
     timeline: view.timeline,
+    passedOver: chosen.passedOver,
     logFiles,
     toBackupEnd: request.kind === 'backup',
     backupBytes: backup.sizeBytes,
@@ -292,21 +303,23 @@ async function viewFor(
   );
 }
 
-/** Backups that open, newest first; damaged ones are passed over: they are no base for anything. */
+/** Backups that open, newest first; damaged ones are told of: they are no base for anything, but others may do. */
 async function openBackups(
   context: Pick<InstanceContext, 'instance' | 'repository'>,
   signal: AbortSignal,
-): Promise<Manifest[]> {
+): Promise<{ readonly manifests: readonly Manifest[]; readonly damaged: readonly AppError[] }> {
   const manifests: Manifest[] = [];
+  const damaged: AppError[] = [];
   for (const id of await listBackupIds(context.repository, context.instance, { signal })) {
     try {
       const manifest = await openManifest(context.repository, { instance: context.instance, id }, { signal });
       if (manifest !== null) manifests.unshift(manifest);
     } catch (error) {
-      if (!(error instanceof AppError) || error.code !== 'CORRUPT') throw error;
+      if (!isDamage(error)) throw error;
+      damaged.push(error);
     }
   }
-  return manifests;
+  return { manifests, damaged };
 }
 
 function beforeFirst(usable: readonly Manifest[]): AppError {
