@@ -99,7 +99,10 @@ export function reportOf(made: {
     seconds: made.seconds,
     downtimeSeconds: made.downtimeSeconds,
     recovered: made.recovered,
-    problems: made.recovered === null ? [] : problemsOf(made.recovered),
+    problems: [
+      ...plan.passedOver.map(why => `a backup was passed over: ${why}`),
+      ...(made.recovered === null ? [] : problemsOf(made.recovered)),
+    ],
   };
 }
 
