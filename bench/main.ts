@@ -65,7 +65,10 @@ async function main(): Promise<void> {
   await chmod(runDirectory, 0o755);
   if (user !== null) await chown(runDirectory, user.uid, user.gid);
   const interrupted = (): void => {
-    void removeRun(runDirectory, values.keep).finally(() => process.exit(130));
+    void stopProcessesUnder(runDirectory)
+      .then(() => stopProcessesUnder(dataDirectory))
+      .then(() => removeRun(runDirectory, values.keep))
+      .finally(() => process.exit(130));
   };
   process.once('SIGINT', interrupted).once('SIGTERM', interrupted);
   try {

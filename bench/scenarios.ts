@@ -89,6 +89,7 @@ async function makeSegments(setting: Setting, stage: Stage): Promise<string[]> {
   const wanted = SEGMENTS * setting.rounds;
   const { client } = stage;
   await stage.archiveWith(null);
+  await client.query('drop table if exists log_filler');
   await client.query('create table log_filler as select * from documents limit 20000');
   await client.query('select pg_switch_wal()');
   const start = await logPosition(client);

@@ -70,6 +70,8 @@ export async function startServer(
     port,
     async connect() {
       const client = new pg.Client({ host: '127.0.0.1', port, user: 'postgres', database: 'postgres' });
+      // Without a listener the end of the server, when the run is interrupted, would end this program half way.
+      client.on('error', () => undefined);
       await client.connect();
       return client;
     },

@@ -1,3 +1,6 @@
+import { readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
 import type { EmbeddedBinaries } from '../src/engines/postgres/embedded-binaries.ts';
 import type { ServerUser } from '../src/engines/postgres/embedded-process.ts';
@@ -36,6 +39,8 @@ export interface Stage extends AsyncDisposable {
 
 export async function openStage(setting: Setting): Promise<Stage> {
   const launcher = await buildProgram(setting.runDirectory);
+  // A run that was cut off has left its own archive_command, which no longer exists.
+  await writeFile(join(setting.dataDirectory, 'postgresql.auto.conf'), "archive_command = 'exit 0'\n");
   const server = await startServer(setting, {
     archive_mode: 'on',
     wal_level: 'replica',
@@ -48,6 +53,8 @@ export async function openStage(setting: Setting): Promise<Stage> {
   try {
     const client = await server.connect();
     const archiveWith = async (contender: Contender | null): Promise<void> => {
+      // Nobody is handed another's log: it would be part of the time.
+      await archiverIdle(setting.dataDirectory);
       const command = contender?.archiveCommand ?? 'exit 0';
       await client.query(`alter system set archive_command = '${command.replaceAll("'", "''")}'`);
       await client.query('select pg_reload_conf()');
@@ -72,6 +79,16 @@ export async function openStage(setting: Setting): Promise<Stage> {
     await server[Symbol.asyncDispose]();
     throw error;
   }
+}
+
+/** Waits until nothing is left to archive. @source access/transam/xlogarchive.c: `.ready` files */
+async function archiverIdle(dataDirectory: string): Promise<void> {
+  const queue = join(dataDirectory, 'pg_wal', 'archive_status');
+  for (let waitedMs = 0; waitedMs < 120_000; waitedMs += 50) {
+    if (!(await readdir(queue)).some(name => name.endsWith('.ready'))) return;
+    await sleep(50);
+  }
+  throw new Error('the server does not get its log archived: see server.log in the directory of the run');
 }
 
 /** Every contender in every round, in turns, another one first each time: so that a slow minute meets them all. */
