@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import { realpath } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { AppError } from '../../base/errors.ts';
@@ -18,7 +19,9 @@ export interface DebianCluster {
 /** The server is a Debian cluster: pg_ctlcluster knows its configuration, its log and its environment. */
 export function pgCtlClusterService(dataDirectory: string, cluster: DebianCluster): Service {
   const command = (action: string): string[] => ['pg_ctlcluster', cluster.version, cluster.name, action];
-  const sudo = process.getuid?.() === 0 ? '' : `sudo -u ${cluster.owner} `;
+  // pg_ctlcluster takes root and the owner; a command with sudo would fail for them where sudo is not installed.
+  const allowed = [0, statSync(dataDirectory, { throwIfNoEntry: false })?.uid];
+  const sudo = allowed.includes(process.getuid?.()) ? '' : `sudo -u ${cluster.owner} `;
   return {
     kind: 'pg_ctlcluster',
     description: `Debian cluster ${cluster.version}/${cluster.name} (pg_ctlcluster)`,
