@@ -10,6 +10,7 @@ import {
   protect,
   resultOf,
   type TestInstance,
+  untilArchived,
 } from '../support/instance.ts';
 import { startTestCluster, type TestCluster } from '../support/postgres.ts';
 
@@ -42,6 +43,7 @@ beforeAll(async () => {
   await client.query('rollback');
   await client.end();
   marks.push(await mark(5));
+  await untilArchived(instance, marks.at(-1)!.segment);
 });
 
 afterAll(async () => {

@@ -3,7 +3,15 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
-import { failureOf, openCopy, protect, resultOf, shell, type TestInstance } from '../support/instance.ts';
+import {
+  failureOf,
+  openCopy,
+  protect,
+  resultOf,
+  shell,
+  type TestInstance,
+  untilArchived,
+} from '../support/instance.ts';
 import { checkClean, startTestCluster, type TestCluster, tableFingerprints } from '../support/postgres.ts';
 import { loadTraffic } from '../support/traffic.ts';
 import { fillWide, USERS, type WideState, wideSettings, wideState } from '../support/wide-database.ts';
@@ -42,10 +50,7 @@ async function archiveAll(instance: TestInstance): Promise<void> {
   const [row] = await instance.cluster.query<{ name: string }>(
     'select pg_walfile_name(pg_switch_wal()) as name',
   );
-  for (let tries = 0; !(await instance.archivedLog()).includes(row!.name); tries += 1) {
-    if (tries === 300) throw new Error(`${row!.name} is not archived after 30 s`);
-    await new Promise(resolve => setTimeout(resolve, 100));
-  }
+  await untilArchived(instance, row!.name);
 }
 
 /** The archived segments of a timeline follow one another without a gap, from the one it began in. */
@@ -119,10 +124,18 @@ test('root restores - the files belong to the server, and it starts; the way bac
   await instance.backup();
   const { before, xid } = await disaster(cluster, 'users');
   const lost = await wideState(cluster);
+  // Since the backup an administrator has put something there; it stays, and the server can read it.
+  const made = await shell(
+    cluster,
+    `cd '${cluster.dataDirectory}' && mkdir conf.d && echo > conf.d/new.conf && echo > new.crt`,
+  );
+  expect(made.exitCode, made.output).toBe(0);
   const report = await instance.restore(['--xid', xid], { asServerUser: false });
   expect(await wideState(cluster)).toEqual(before);
   const { uid } = await stat(cluster.dataDirectory);
-  for (const name of await readdir(cluster.dataDirectory)) {
+  const names = await readdir(cluster.dataDirectory);
+  expect(names).toContain('new.crt');
+  for (const name of [...names, 'conf.d/new.conf']) {
     expect([name, (await stat(join(cluster.dataDirectory, name))).uid]).toEqual([name, uid]);
   }
   // What the report says, by whoever restored.
@@ -256,8 +269,6 @@ test('a restore killed at any moment - the old server starts again, or the scrip
   const steps = ['stop', 'restore-files', 'replay', 'promote', 'pages', 'configure', 'swap', 'start'];
   for (const step of steps) {
     await killAt(instance, xid, step);
-    // pg_ctl goes on starting the server; nobody types the next command before that is seen in its directory.
-    if (step === 'start') await new Promise(resolve => setTimeout(resolve, 3000));
     await bringBack(cluster);
     expect(await wideState(cluster), `killed at ${step}`).toEqual(lost);
   }
@@ -296,6 +307,8 @@ async function bringBack(cluster: TestCluster): Promise<void> {
   const kept = names.filter(name => /aishell-safety-\d+_\d+$/.test(name)).sort();
   const newest = kept.at(-1);
   if (newest !== undefined) {
+    // pg_ctl may go on starting the new server; nobody types the next command before that is seen in its directory.
+    await new Promise(resolve => setTimeout(resolve, 3000));
     const script = newest.replace('aishell-safety', 'aishell-go-back');
     const { exitCode, output } = await shell(cluster, `sh '${join(cluster.directory, script)}.sh'`);
     expect(exitCode, output).toBe(0);

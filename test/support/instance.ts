@@ -1,5 +1,6 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import type { InitResult } from '../../src/app/init-instance.ts';
 import { reservePort } from '../../src/engines/postgres/embedded-port.ts';
@@ -78,6 +79,14 @@ export async function protect(
 async function turnArchivingOn({ cluster, init }: TestInstance): Promise<void> {
   for (const statement of init.archiveSql) await cluster.query(statement);
   if (init.restartNeeded) await cluster.restart();
+}
+
+/** Waits until archive_command has delivered a log file. */
+export async function untilArchived(instance: TestInstance, name: string): Promise<void> {
+  for (let tries = 0; !(await instance.archivedLog()).includes(name); tries += 1) {
+    if (tries === 300) throw new Error(`${name} is not archived after 30 s`);
+    await sleep(100);
+  }
 }
 
 /** The result of a run that must have ended with 0. */
