@@ -93,11 +93,12 @@ async function observedOrder(): Promise<(readonly [string, string])[]> {
      fs.writeFile = fs.chmod = async () => undefined;
      fs.rename = async (from, to) => void moved.push([basename(from), basename(to)]);
      syncBuiltinESMExports();
-     const { swapDirectories } = await import('${new URL('../../../src/operations/restore/swap.ts', import.meta.url)}');
+     const { swapDirectories } = await import(process.argv[1]);
      const names = ['space one', "space 'two'", 'data'];
      const moves = names.map(name => ({ live: '/r/' + name, fresh: '/r/' + name + '.fresh', kept: '/r/' + name + '.kept' }));
      await swapDirectories({ moves, startCommand: 'true', stopCommand: 'true', asideSuffix: '', scriptPath: '/r/go-back.sh' }).catch(() => undefined);
      console.log(JSON.stringify(moved));`,
+    new URL('../../../src/operations/restore/swap.ts', import.meta.url).href,
   ]);
   return JSON.parse(stdout) as [string, string][];
 }
