@@ -22,3 +22,25 @@ export function serveBatches<Batch, Message>(
   });
   return message => post({ type: 'message', message });
 }
+
+/** What is told of progress at once: a message for every frame would cost a twentieth of a restore's work. */
+const PROGRESS_BYTES = 8 * 1024 * 1024;
+
+/** Adds up small steps of progress until they are worth a message. */
+export function gatherProgress(tell: (bytes: number) => void): {
+  add(bytes: number): void;
+  flush(): void;
+} {
+  let pendingBytes = 0;
+  const flush = (): void => {
+    if (pendingBytes > 0) tell(pendingBytes);
+    pendingBytes = 0;
+  };
+  return {
+    flush,
+    add(bytes) {
+      pendingBytes += bytes;
+      if (pendingBytes >= PROGRESS_BYTES) flush();
+    },
+  };
+}

@@ -50,7 +50,14 @@ const zstdInBackground = promisify(zstdCompress);
 function zstdOptions(body: Uint8Array, level: number): { chunkSize: number; params: Record<number, number> } {
   // One output chunk of the worst size: the default of 16 KiB costs a copy per chunk (measured: half the speed).
   const chunkSize = Math.max(64, body.length + (body.length >>> 8) + 512);
-  return { chunkSize, params: { [constants.ZSTD_c_compressionLevel]: level } };
+  const params = { [constants.ZSTD_c_compressionLevel]: level, [constants.ZSTD_c_checksumFlag]: 1 };
+  if (level !== 3 && level !== 4) return { chunkSize, params };
+  // These levels choose tables for inputs of any size, which do not fit a core's L2 cache. For frames of 1 MiB smaller
+  // ones lose 0.8 % of the ratio (3.98 to 3.95 on a mixed database) and are a quarter faster.
+  return {
+    chunkSize,
+    params: { ...params, [constants.ZSTD_c_hashLog]: 16, [constants.ZSTD_c_chainLog]: 15 },
+  };
 }
 
 function smaller(body: Uint8Array, packed: Uint8Array): PackedBody {

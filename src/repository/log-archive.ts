@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, type Hash } from 'node:crypto';
 import { AppError } from '../base/errors.ts';
 import { HEADER_BYTES } from '../crypto/sealed-frame.ts';
 import type { CallOptions } from '../storage/storage.ts';
@@ -10,6 +10,8 @@ import { SealedWriter } from './sealed-writer.ts';
 
 /** A usual segment of 16 MiB at once on all processors; larger ones within bounded memory. */
 const FRAMES_AT_ONCE = 16;
+/** What sealing adds to a log file that does not compress: tags, the footer. */
+const BUFFER_MARGIN_BYTES = 64 * 1024;
 
 /** Whose log: an instance, and which database system it was at the time. */
 export interface LogOwner {
@@ -36,10 +38,21 @@ export async function putLogFile(
   options: CallOptions = {},
 ): Promise<'stored' | 'same'> {
   const path = logPath(file, file.name);
-  const writer = new SealedWriter({ kind: 'log', path, keyring: repository.keyring, level: file.level });
+  const buffer = new Uint8Array(file.bytes.length + BUFFER_MARGIN_BYTES);
+  const writer = new SealedWriter({
+    kind: 'log',
+    path,
+    keyring: repository.keyring,
+    level: file.level,
+    buffer,
+  });
+  const hash = createHash('sha256');
   for (let at = 0; at < file.bytes.length; at += FRAMES_AT_ONCE * FRAME_BODY_BYTES)
-    await addFrames(writer, file, at);
-  const sha256 = createHash('sha256').update(file.bytes).digest('hex');
+    await addFrames(writer, hash, {
+      bytes: file.bytes.subarray(at, at + FRAMES_AT_ONCE * FRAME_BODY_BYTES),
+      level: file.level,
+    });
+  const sha256 = hash.digest('hex');
   writer.finish({
     name: file.name,
     sizeBytes: file.bytes.length,
@@ -65,14 +78,16 @@ export async function putLogFile(
 
 async function addFrames(
   writer: SealedWriter,
-  file: { readonly bytes: Uint8Array; readonly level: CompressionLevel },
-  from: number,
+  hash: Hash,
+  part: { readonly bytes: Uint8Array; readonly level: CompressionLevel },
 ): Promise<void> {
   const bodies: Uint8Array[] = [];
-  const end = Math.min(file.bytes.length, from + FRAMES_AT_ONCE * FRAME_BODY_BYTES);
-  for (let at = from; at < end; at += FRAME_BODY_BYTES)
-    bodies.push(file.bytes.subarray(at, Math.min(at + FRAME_BODY_BYTES, end)));
-  const packed = await Promise.all(bodies.map(body => compressInBackground(body, file.level)));
+  for (let at = 0; at < part.bytes.length; at += FRAME_BODY_BYTES)
+    bodies.push(part.bytes.subarray(at, at + FRAME_BODY_BYTES));
+  const compressing = bodies.map(body => compressInBackground(body, part.level));
+  // Hashed here while the thread pool compresses.
+  hash.update(part.bytes);
+  const packed = await Promise.all(compressing);
   for (const [index, body] of bodies.entries()) writer.addPacked(packed[index]!, body.length);
 }
 

@@ -76,7 +76,8 @@ function fileLine(file: FileToWrite, nextPack: () => number, writers: readonly P
   for (let at = 0; at < file.bytes.length; at += chunkBytes) {
     const body = file.bytes.subarray(at, at + chunkBytes);
     const pack = nextPack();
-    const frame = writers[pack]!.add(file.path, [at, body.length], body);
+    const isPages = /^(base|pg_tblspc)\/.*\/\d+(\.\d+)?$/.test(file.path);
+    const frame = writers[pack]!.add(file.path, [at, body.length], body, isPages ? 'unhashed' : undefined);
     chunks.push([body.length, pack, frame.number, frame.offset, frame.stored, frame.raw, 0, frame.hash]);
   }
   const common = { p: file.path, s: file.bytes.length, m: file.mode ?? 0o600, c: chunks };

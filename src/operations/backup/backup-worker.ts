@@ -13,7 +13,7 @@ import {
   type StoredFrame,
 } from '../../repository/pack-writer.ts';
 import { openStorage } from '../../storage/registry.ts';
-import { serveBatches } from '../worker-thread.ts';
+import { gatherProgress, serveBatches } from '../worker-thread.ts';
 import type {
   BackupBatch,
   BackupMessage,
@@ -47,6 +47,7 @@ let putting: Promise<void> = Promise.resolve();
 let putFailure: unknown = null;
 
 const send = serveBatches<BackupBatch, BackupMessage>(runBatch);
+const progress = gatherProgress(bytes => send({ type: 'progress', bytes }));
 
 async function runBatch(batch: BackupBatch): Promise<void> {
   const results: ReadResult[] = [];
@@ -56,6 +57,7 @@ async function runBatch(batch: BackupBatch): Promise<void> {
     await putting;
     if (putFailure !== null) throw putFailure;
   }
+  progress.flush();
   send({ type: 'batch', results });
 }
 
@@ -92,7 +94,7 @@ async function readTask(task: ReadTask): Promise<ReadResult> {
         );
       }
       frames.push(await store(task, task.offset + done, checker.buffer.subarray(0, got)));
-      send({ type: 'progress', bytes: got });
+      progress.add(got);
       done += got;
       if (got < wanted) break;
     }
@@ -103,7 +105,8 @@ async function readTask(task: ReadTask): Promise<ReadResult> {
 }
 
 async function store(task: ReadTask, offset: number, body: Uint8Array): Promise<StoredFrame> {
-  const frame = pack.add(task.path, [offset, body.length], body);
+  const carriesChecksums = task.firstBlock !== null && start.startLsn !== null;
+  const frame = pack.add(task.path, [offset, body.length], body, carriesChecksums ? 'unhashed' : undefined);
   if (pack.isFull) await closePack();
   // Lets the put of the last pack go on: its callbacks run on this thread.
   else await new Promise<void>(resolve => setImmediate(resolve));

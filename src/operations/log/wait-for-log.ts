@@ -25,7 +25,7 @@ export function segmentsOf(range: LogRange): string[] {
   return names;
 }
 
-const POLL_MS = 200;
+const POLL_MS = 25;
 
 /** Waits until segments are in the archive; returns those that are still missing when the time is up. */
 export async function waitForLog(

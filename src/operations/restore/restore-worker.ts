@@ -7,10 +7,10 @@ import { type FrameCipher, HEADER_BYTES } from '../../crypto/sealed-frame.ts';
 import { logPath } from '../../repository/layout.ts';
 import { getLogFile } from '../../repository/log-archive.ts';
 import type { Chunk } from '../../repository/manifest.ts';
-import { bodyHash } from '../../repository/pack-writer.ts';
+import { matchesHash } from '../../repository/pack-writer.ts';
 import { cipherOf, missing, openFrame, openSealedBytes } from '../../repository/sealed-reader.ts';
 import { openStorage } from '../../storage/registry.ts';
-import { serveBatches } from '../worker-thread.ts';
+import { gatherProgress, serveBatches } from '../worker-thread.ts';
 import type {
   ObjectProblem,
   PackAddress,
@@ -31,78 +31,95 @@ const keyring = Keyring.fromWorker(start.keys);
 const ciphers = new Map<number, FrameCipher>();
 const CIPHERS_KEPT = 64;
 /** How much is fetched in one request. */
-const RUN_BYTES = 8 * 1024 * 1024;
+const RUN_BYTES = 4 * 1024 * 1024;
 
 const send = serveBatches<RestoreBatch, RestoreMessage>(runBatch);
+const progress = gatherProgress(bytes => send({ type: 'progress', bytes }));
 
 async function runBatch(batch: RestoreBatch): Promise<void> {
   const problems: ObjectProblem[] = [];
+  const pieces: Piece[] = [];
   for (const task of batch.tasks) {
     if (task.kind === 'log') await writeLog(task);
-    else if (task.kind === 'check') problems.push(...(await checkChunks(task)));
     else if (task.kind === 'pack') problems.push(...(await checkPack(task)));
     else if (task.kind === 'log-check') problems.push(...(await checkLog(task.name)));
-    else await writeChunks(task);
+    else pieces.push(...piecesOf(task));
   }
+  await workOn(pieces, problems);
+  progress.flush();
   send({ type: 'batch', problems });
 }
 
-/** Frames that lie side by side in one pack. */
+type ChunkTask = Extract<RestoreTask, { kind: 'chunks' | 'check' }>;
+
+/** One chunk, and where it goes. */
+interface Piece {
+  readonly task: ChunkTask;
+  readonly chunk: Chunk;
+  readonly position: number;
+}
+
+/** Frames that lie side by side in one pack, of one file or of many: they are fetched at once. */
 interface Run {
   readonly pack: number;
   readonly offset: number;
   length: number;
-  readonly chunks: Chunk[];
+  readonly pieces: Piece[];
 }
 
-async function writeChunks(task: Extract<RestoreTask, { kind: 'chunks' }>): Promise<void> {
-  const file = openTarget(task.target);
+function piecesOf(task: ChunkTask): Piece[] {
+  let position = task.kind === 'chunks' ? task.offset : 0;
+  return task.chunks.map(chunk => {
+    const piece = { task, chunk, position };
+    position += chunk[0];
+    return piece;
+  });
+}
+
+/** Writes or checks the pieces of a batch; a check goes on after a bad one, so that all that is damaged gets named. */
+async function workOn(pieces: readonly Piece[], problems: ObjectProblem[]): Promise<void> {
+  const target = openTargets();
   try {
-    let at = task.offset;
-    for await (const { run, bytes } of fetchRuns(runsOf(task.chunks))) {
-      for (const chunk of run.chunks) {
-        const body = openChunk(run, chunk, bytes).subarray(chunk[6], chunk[6] + chunk[0]);
-        writeFully(file, { bytes: body, position: at, path: task.target });
-        at += body.length;
-        send({ type: 'progress', bytes: body.length });
+    for await (const { run, bytes } of fetchRuns(runsOf(pieces))) {
+      for (const piece of run.pieces) {
+        const { task, chunk } = piece;
+        try {
+          if (bytes instanceof AppError) throw bytes;
+          const body = openChunk(run, chunk, bytes);
+          if (task.kind === 'chunks') {
+            const wanted = body.subarray(chunk[6], chunk[6] + chunk[0]);
+            writeFully(target(task.target), { bytes: wanted, position: piece.position, path: task.target });
+          }
+        } catch (error) {
+          if (task.kind === 'chunks' || !(error instanceof AppError) || error.code !== 'CORRUPT') throw error;
+          problems.push({ path: task.path, object: packOf(chunk[1]).path, message: error.message });
+        }
+        progress.add(chunk[0]);
       }
     }
   } finally {
-    closeSync(file);
+    target(null);
   }
 }
 
-/** Opens every frame and goes on after a bad one, so that a verification names all that is damaged. */
-async function checkChunks(task: Extract<RestoreTask, { kind: 'check' }>): Promise<ObjectProblem[]> {
-  const problems: ObjectProblem[] = [];
-  const report = (object: string, error: unknown): void => {
-    if (!(error instanceof AppError) || error.code !== 'CORRUPT') throw error;
-    problems.push({ path: task.path, object, message: error.message });
-  };
-  for (const run of runsOf(task.chunks)) {
-    let bytes: Uint8Array;
-    try {
-      bytes = await fetchRun(run);
-    } catch (error) {
-      report(packOf(run.pack).path, error);
-      continue;
-    }
-    for (const chunk of run.chunks) {
-      try {
-        openChunk(run, chunk, bytes);
-      } catch (error) {
-        report(packOf(run.pack).path, error);
-      }
-      send({ type: 'progress', bytes: chunk[0] });
-    }
+/** The file that is written to; asked for another, or for none, it closes the one before. */
+function openTargets(): { (path: string): number; (path: null): null } {
+  let open: { readonly path: string; readonly file: number } | null = null;
+  function target(path: string): number;
+  function target(path: null): null;
+  function target(path: string | null): number | null {
+    if (open?.path === path) return open.file;
+    if (open !== null) closeSync(open.file);
+    open = path === null ? null : { path, file: openTarget(path) };
+    return open?.file ?? null;
   }
-  return problems;
+  return target;
 }
 
 async function checkPack(task: Extract<RestoreTask, { kind: 'pack' }>): Promise<ObjectProblem[]> {
   const { path } = packOf(task.pack);
   const stored = await storage.get(path);
-  send({ type: 'progress', bytes: task.sizeBytes });
+  progress.add(task.sizeBytes);
   if (stored === null)
     return [{ object: path, message: `object '${path}' is missing (a pack of this backup)` }];
   const problems: ObjectProblem[] = [];
@@ -117,7 +134,7 @@ async function checkPack(task: Extract<RestoreTask, { kind: 'pack' }>): Promise<
     let offset = HEADER_BYTES;
     for (const [number, [length, raw, , , digest]] of object.footer.frames.entries()) {
       const body = openFrame(object.cipher, { number, raw, path }, stored.subarray(offset, offset + length));
-      if (bodyHash(body) !== digest)
+      if (!matchesHash(body, String(digest)))
         problems.push({
           object: path,
           message: `object '${path}' is damaged: frame ${number} has another hash`,
@@ -152,39 +169,39 @@ async function writeLog(task: Extract<RestoreTask, { kind: 'log' }>): Promise<vo
   } finally {
     closeSync(file);
   }
-  send({ type: 'progress', bytes: bytes.length });
+  progress.add(bytes.length);
 }
 
-function runsOf(chunks: readonly Chunk[]): Run[] {
+function runsOf(pieces: readonly Piece[]): Run[] {
   const runs: Run[] = [];
-  for (const chunk of chunks) {
-    const [, pack, , offset, stored] = chunk;
+  for (const piece of pieces) {
+    const [, pack, , offset, stored] = piece.chunk;
     const run = runs.at(-1);
-    if (
-      run !== undefined &&
-      run.pack === pack &&
-      run.offset + run.length === offset &&
-      run.length + stored <= RUN_BYTES
-    ) {
-      run.chunks.push(chunk);
+    if (run?.pack === pack && run.offset + run.length === offset && run.length + stored <= RUN_BYTES) {
+      run.pieces.push(piece);
       run.length += stored;
     } else {
-      runs.push({ pack, offset, length: stored, chunks: [chunk] });
+      runs.push({ pack, offset, length: stored, pieces: [piece] });
     }
   }
   return runs;
 }
 
+/** The bytes of each run, the next one being fetched meanwhile; for a run that is damaged, the error instead. */
 async function* fetchRuns(
   runs: readonly Run[],
-): AsyncGenerator<{ readonly run: Run; readonly bytes: Uint8Array }, void, undefined> {
+): AsyncGenerator<{ readonly run: Run; readonly bytes: Uint8Array | AppError }, void, undefined> {
   let next = runs[0] === undefined ? null : fetchRun(runs[0]);
   // A failed fetch is thrown where it is awaited; until then it must not count as unhandled.
   next?.catch(() => undefined);
   for (const [index, run] of runs.entries()) {
-    const bytes = await next;
-    assert(bytes !== null, 'a run is fetched before it is used');
+    assert(next !== null, 'a run is fetched before it is used');
+    const current = next;
     const following = runs[index + 1];
+    const bytes = await current.catch((error: unknown) => {
+      if (error instanceof AppError && error.code === 'CORRUPT') return error;
+      throw error;
+    });
     next = following === undefined ? null : fetchRun(following);
     next?.catch(() => undefined);
     yield { run, bytes };
@@ -210,7 +227,7 @@ function openChunk(run: Run, chunk: Chunk, bytes: Uint8Array): Uint8Array {
     { number, raw, path },
     bytes.subarray(offset - run.offset, offset - run.offset + stored),
   );
-  if (bodyHash(body) !== digest)
+  if (!matchesHash(body, digest))
     throw new AppError(
       'CORRUPT',
       `object '${path}' is damaged: frame ${number} is not what the manifest says`,
