@@ -6,6 +6,7 @@ import { isolatingSettingsFor } from '../../engines/postgres/recovery-settings.t
 import { detectService } from '../../engines/postgres/service.ts';
 import { findBinaries } from '../../engines/postgres/service-binaries.ts';
 import type { Service } from '../../engines/postgres/service-contract.ts';
+import { manifestLines } from '../../repository/manifest-reader.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import { secureHistory, secureRunningLog, secureStoppedLog } from '../log/secure-live-log.ts';
 import { checkPacksPresent } from '../verify/verify-sample.ts';
@@ -19,10 +20,11 @@ import {
   prepareRecovery,
 } from './assemble-directory.ts';
 import { type LiveInstance, locateInstance } from './live-instance.ts';
+import type { Owner } from './new-files.ts';
 import { planRecovery, type RecoveryPlan } from './plan-restore.ts';
 import { type Recovered, recoverDirectory } from './recover-directory.ts';
 import type { RecoveryRequest } from './recovery-request.ts';
-import { type Owner, restoreFiles } from './restore-files.ts';
+import { restoreFiles } from './restore-files.ts';
 import { adoptLiveFiles, discardFresh, layOutInPlace, putInPlace } from './restore-in-place.ts';
 import { type RestoreReport, reportOf, restoreStamp } from './restore-report.ts';
 import {
@@ -273,8 +275,19 @@ async function planWithLog(
 async function checkPacks(context: InstanceContext, plan: RecoveryPlan, options: RunOptions): Promise<void> {
   await runStep(
     options.onEvent,
-    { id: 'check', title: 'Backup complete', detail: () => `${plan.manifest.packs.length} packs` },
-    () => checkPacksPresent(context, plan.manifest, options.signal),
+    {
+      id: 'check',
+      title: 'Backup complete',
+      detail: files => `${plan.manifest.packs.length} packs, ${files} files`,
+    },
+    async () => {
+      await checkPacksPresent(context, plan.manifest, options.signal);
+      // Read to its end while the server still runs: damage in the middle of the list would end a restore halfway.
+      let files = 0;
+      for await (const line of manifestLines(context.repository, plan.manifest, { signal: options.signal }))
+        if (line.t !== 'dir') files += 1;
+      return files;
+    },
   );
 }
 
