@@ -25,8 +25,8 @@ import {
 import type { BackupFacts } from '../../repository/manifest.ts';
 import { isInside } from '../backup/config-files.ts';
 import { COPY_MARKER } from '../log/archive-segment.ts';
+import type { Owner } from './new-files.ts';
 import type { RecoveryPlan } from './plan-restore.ts';
-import type { Owner } from './restore-files.ts';
 
 /** Where the configuration files that lay outside the data directory are put while restoring. */
 export const CONFIG_FOLDER = 'aishell-config';

@@ -14,8 +14,8 @@ import {
   markForArchiving,
   relinkTablespaces,
 } from './assemble-directory.ts';
+import type { Owner } from './new-files.ts';
 import type { Recovered } from './recover-directory.ts';
-import type { Owner } from './restore-files.ts';
 import { type Move, type SwapPlan, swapDirectories } from './swap.ts';
 import { isMountPoint } from './target-directory.ts';
 

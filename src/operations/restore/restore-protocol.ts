@@ -1,6 +1,7 @@
 import type { LogOwner } from '../../repository/log-archive.ts';
 import type { Chunk } from '../../repository/manifest.ts';
 import type { StorageLocation } from '../../storage/storage.ts';
+import type { NewFile } from './new-files.ts';
 
 /** A pack as a worker needs it: where it lies, and what its key is derived from. */
 export interface PackAddress {
@@ -17,13 +18,14 @@ export interface RestoreWorkerStart {
 }
 
 export type RestoreTask =
-  /** Chunks of a file that exists already at its full size, from byte `offset` of it on. */
+  /** Chunks of a file, from byte `offset` of it on; `create` null: it exists already, at its full size. */
   | {
       readonly kind: 'chunks';
       readonly path: string;
       readonly target: string;
       readonly offset: number;
       readonly chunks: readonly Chunk[];
+      readonly create: NewFile | null;
     }
   /** The same, without writing: opens and compares only. */
   | { readonly kind: 'check'; readonly path: string; readonly chunks: readonly Chunk[] }
@@ -31,8 +33,8 @@ export type RestoreTask =
   | { readonly kind: 'pack'; readonly pack: number; readonly sha256: string; readonly sizeBytes: number }
   /** Every byte of a log file. */
   | { readonly kind: 'log-check'; readonly name: string }
-  /** A whole log file; `name` in the archive, written to `target`, which is there and empty. */
-  | { readonly kind: 'log'; readonly name: string; readonly target: string };
+  /** A whole log file; `name` in the archive, written to `target`. */
+  | { readonly kind: 'log'; readonly name: string; readonly target: string; readonly create: NewFile };
 
 export type RestoreBatch = { readonly tasks: readonly RestoreTask[] };
 

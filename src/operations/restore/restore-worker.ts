@@ -11,6 +11,7 @@ import { matchesHash } from '../../repository/pack-writer.ts';
 import { cipherOf, missing, openFrame, openSealedBytes } from '../../repository/sealed-reader.ts';
 import { openStorage } from '../../storage/registry.ts';
 import { gatherProgress, serveBatches } from '../worker-thread.ts';
+import { createFile } from './new-files.ts';
 import type {
   ObjectProblem,
   PackAddress,
@@ -44,6 +45,8 @@ async function runBatch(batch: RestoreBatch): Promise<void> {
     else if (task.kind === 'pack') problems.push(...(await checkPack(task)));
     else if (task.kind === 'log-check') problems.push(...(await checkLog(task.name)));
     else pieces.push(...piecesOf(task));
+    if (task.kind === 'chunks' && task.chunks.length === 0 && task.create !== null)
+      closeSync(createFile(task.target, task.create));
   }
   await workOn(pieces, problems);
   progress.flush();
@@ -88,7 +91,7 @@ async function workOn(pieces: readonly Piece[], problems: ObjectProblem[]): Prom
           const body = openChunk(run, chunk, bytes);
           if (task.kind === 'chunks') {
             const wanted = body.subarray(chunk[6], chunk[6] + chunk[0]);
-            writeFully(target(task.target), { bytes: wanted, position: piece.position, path: task.target });
+            writeFully(target(task), { bytes: wanted, position: piece.position, path: task.target });
           }
         } catch (error) {
           if (task.kind === 'chunks' || !(error instanceof AppError) || error.code !== 'CORRUPT') throw error;
@@ -103,17 +106,17 @@ async function workOn(pieces: readonly Piece[], problems: ObjectProblem[]): Prom
 }
 
 /** The file that is written to; asked for another, or for none, it closes the one before. */
-function openTargets(): { (path: string): number; (path: null): null } {
+function openTargets(): (task: Extract<RestoreTask, { kind: 'chunks' }> | null) => number {
   let open: { readonly path: string; readonly file: number } | null = null;
-  function target(path: string): number;
-  function target(path: null): null;
-  function target(path: string | null): number | null {
-    if (open?.path === path) return open.file;
+  return task => {
+    if (open !== null && open.path === task?.target) return open.file;
     if (open !== null) closeSync(open.file);
-    open = path === null ? null : { path, file: openTarget(path) };
-    return open?.file ?? null;
-  }
-  return target;
+    open = null;
+    if (task === null) return -1;
+    const file = task.create === null ? openTarget(task.target) : createFile(task.target, task.create);
+    open = { path: task.target, file };
+    return file;
+  };
 }
 
 async function checkPack(task: Extract<RestoreTask, { kind: 'pack' }>): Promise<ObjectProblem[]> {
@@ -163,7 +166,7 @@ async function checkLog(name: string): Promise<ObjectProblem[]> {
 async function writeLog(task: Extract<RestoreTask, { kind: 'log' }>): Promise<void> {
   const bytes = await getLogFile({ id: '', storage, keyring }, start.log, task.name);
   if (bytes === null) throw new AppError('LOG_NOT_FOUND', `log file '${task.name}' is not archived any more`);
-  const file = openTarget(task.target);
+  const file = createFile(task.target, task.create);
   try {
     writeFully(file, { bytes, position: 0, path: task.target });
   } finally {
