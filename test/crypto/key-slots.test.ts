@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import {
   type KeySlot,
   newKeyFile,
@@ -9,6 +9,9 @@ import {
   unwrapKey,
   wrapKey,
 } from '../../src/crypto/key-slots.ts';
+
+// Enough for a machine that is busy with other tests.
+vi.setConfig({ testTimeout: 60_000 });
 
 const key = new Uint8Array(randomBytes(32));
 const facts = {

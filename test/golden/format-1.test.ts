@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { parseKeyFile } from '../../src/crypto/key-slots.ts';
 import { listBackups } from '../../src/operations/backup/list-backups.ts';
 import type { InstanceContext } from '../../src/operations/instance-context.ts';
@@ -15,6 +15,9 @@ import { openRepository, type Repository } from '../../src/repository/repository
 import { openStorage } from '../../src/storage/registry.ts';
 import { temporaryDirectory } from '../support/temp.ts';
 import { goldenRepository } from './golden-repository.ts';
+
+// Enough for a machine that is busy with other tests.
+vi.setConfig({ testTimeout: 60_000 });
 
 const golden = goldenRepository(1);
 const backup = golden.backups[0]!;

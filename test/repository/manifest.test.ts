@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import fc from 'fast-check';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { manifestPath, newBackupId } from '../../src/repository/layout.ts';
 import type { ManifestLine } from '../../src/repository/manifest.ts';
 import { listBackupIds, manifestLines, openManifest } from '../../src/repository/manifest-reader.ts';
@@ -9,6 +9,9 @@ import type { Repository } from '../../src/repository/repository.ts';
 import { SealedWriter } from '../../src/repository/sealed-writer.ts';
 import { collect, memoryRepository } from './memory-repository.ts';
 import { writeBackup } from './write-backup.ts';
+
+// Enough for a machine that is busy with other tests.
+vi.setConfig({ testTimeout: 60_000 });
 
 /** Writes a manifest of any lines for a backup that there is, as somebody who has the key could. */
 async function readBack(repository: Repository, lines: readonly object[]): Promise<ManifestLine[]> {

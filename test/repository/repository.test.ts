@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { beforeAll, expect, test } from 'vitest';
+import { beforeAll, expect, test, vi } from 'vitest';
 import { AppError } from '../../src/base/errors.ts';
 import { newKeyFile, parseKeyFile, type SlotSecret } from '../../src/crypto/key-slots.ts';
 import { checkIdentity, putIdentity, readIdentities } from '../../src/repository/identity.ts';
@@ -14,6 +14,9 @@ import { faultyStorage } from '../../src/storage/faulty/faulty-storage.ts';
 import { memoryStorage } from '../../src/storage/memory/memory-storage.ts';
 import type { Storage } from '../../src/storage/storage.ts';
 import { keysOf, memoryRepository } from './memory-repository.ts';
+
+// Enough for a machine that is busy with other tests.
+vi.setConfig({ testTimeout: 60_000 });
 
 const keyFile = parseKeyFile(newKeyFile(), 'aishell.key');
 const passphrase: SlotSecret = { kind: 'passphrase', passphrase: 'correct horse battery staple' };

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import fc from 'fast-check';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { AppError } from '../../src/base/errors.ts';
 import { HEADER_BYTES } from '../../src/crypto/sealed-frame.ts';
 import { putIdentity, readIdentities } from '../../src/repository/identity.ts';
@@ -12,6 +12,9 @@ import { frameBodies, openSealed, openSealedBytes } from '../../src/repository/s
 import { SealedWriter } from '../../src/repository/sealed-writer.ts';
 import { collect, memoryRepository, overwrite } from './memory-repository.ts';
 import { writeBackup } from './write-backup.ts';
+
+// Enough for a machine that is busy with other tests.
+vi.setConfig({ testTimeout: 60_000 });
 
 const system = { instance: 'production', systemIdentifier: '7566129433051829306' };
 const codes = ['CORRUPT', 'UNSUPPORTED', 'KEY_WRONG'];
