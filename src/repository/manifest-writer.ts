@@ -44,9 +44,8 @@ export class ManifestWriter {
     repository: Repository,
     backup: { readonly instance: string; readonly id: string },
   ): Promise<ManifestWriter> {
-    const directory = await mkdtemp(join(tmpdir(), 'aishell-manifest-'));
-    const file = await open(join(directory, 'spool'), 'wx', 0o600);
-    return new ManifestWriter(repository, manifestPath(backup.instance, backup.id), { directory, file });
+    const path = manifestPath(backup.instance, backup.id);
+    return new ManifestWriter(repository, path, await openSpool());
   }
 
   get lines(): number {
@@ -101,7 +100,6 @@ export class ManifestWriter {
   /** Removes the spool file; to be called in every case. */
   async close(): Promise<void> {
     await this.#spool.close().catch(() => undefined);
-    await rm(this.#directory, { recursive: true, force: true });
   }
 
   async #flushFrame(): Promise<void> {

@@ -15,8 +15,10 @@ export function drawRestorePlan(page: Page, report: RestoreReport, now: Date): v
   );
   page.check(`Size: ${formatBytes(report.backupBytes)} in ${formatCount(backup.fileCount)} files`);
   page.check(
-    `Log to replay: ${formatCount(report.logFiles)} files (${formatBytes(report.logBytes)}), without a gap`,
+    `Log to replay: ${formatCount(report.logFiles)} file${report.logFiles === 1 ? '' : 's'} (${formatBytes(report.logBytes)}), without a gap`,
   );
+  if (report.timeline > 1)
+    page.check(`Timeline ${report.timeline} of the log is followed; --timeline chooses another`);
   if (target.lastKept !== null)
     page.check(`Last transaction kept: ${target.lastKept.xid}, ended ${target.lastKept.time}`);
   if (target.firstDropped !== null) {

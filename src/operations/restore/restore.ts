@@ -235,6 +235,11 @@ async function planWithLog(
 ): Promise<RecoveryPlan> {
   const { live, onEvent, signal } = options;
   const askedUs = BigInt(Date.now()) * 1000n;
+  if (request.dryRun && live?.running === true) {
+    const message =
+      'a dry run archives nothing: what the server committed in its present log segment is not seen yet';
+    onEvent({ type: 'note', level: 'info', message });
+  }
   // A dry run secures nothing and takes it that the real one will.
   let isSecured = live !== null && (!live.running || (live.answers && live.archiving));
   if (live !== null && !request.dryRun && request.target.kind !== 'backup') {

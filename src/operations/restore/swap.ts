@@ -79,11 +79,17 @@ export function goBackScript(plan: SwapPlan): string {
     ...tablespaces.map(move => where(move, aside(move), back(move))),
     where(data, back(data)),
   ];
+  const pidFile = shellQuote(`${data.live}/postmaster.pid`);
   return `#!/bin/sh
 # Written by aishell before a restore. It brings back the state from before that restore and starts it.
 # What the restore had put in place is kept beside it, with the ending ${plan.asideSuffix}.
 set -eu
 ${plan.stopCommand} || true
+# Never move the files of a server that runs: the first line of its pid file is its process.
+if [ -e ${pidFile} ] && kill -0 "$(head -n 1 ${pidFile})" 2>/dev/null; then
+  echo 'The server could not be stopped. Stop it, then run this again.' >&2
+  exit 1
+fi
 ${steps.join('\n')}
 ${plan.startCommand}
 echo 'The state from before the restore is back.'
