@@ -108,7 +108,7 @@ function otherError(
 
 function accessHint(target: ConnectionTarget, message: string): string {
   if (/role .* does not exist/.test(message)) {
-    return `Give the database user to connect as (user or PGUSER; often postgres).`;
+    return `Give the database user to connect as (in the connection URL, or PGUSER), or run it as the server's own user: sudo -u postgres aishell …`;
   }
   if (/[Pp]eer authentication/.test(message)) {
     return `On this socket the operating system's user counts: run it as '${target.user}' (sudo -u ${target.user} …), or connect over TCP with a password.`;
