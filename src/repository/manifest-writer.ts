@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -20,7 +19,6 @@ const LEVEL = 3;
 export class ManifestWriter {
   readonly #repository: Repository;
   readonly #path: string;
-  readonly #directory: string;
   readonly #spool: FileHandle;
   readonly #hash = createHash('sha256');
   readonly #sealed: SealedWriter;
@@ -28,15 +26,10 @@ export class ManifestWriter {
   #pendingBytes = 0;
   #lines = 0;
 
-  private constructor(
-    repository: Repository,
-    path: string,
-    spool: { readonly directory: string; readonly file: FileHandle },
-  ) {
+  private constructor(repository: Repository, path: string, spool: FileHandle) {
     this.#repository = repository;
     this.#path = path;
-    this.#directory = spool.directory;
-    this.#spool = spool.file;
+    this.#spool = spool;
     this.#sealed = new SealedWriter({ kind: 'manifest', path, keyring: repository.keyring, level: LEVEL });
   }
 
@@ -83,11 +76,10 @@ export class ManifestWriter {
     this.#sealed.finish({ backup, packs, lines: this.#lines });
     await this.#spill();
     const sizeBytes = this.#sealed.sizeBytes;
-    const spoolPath = join(this.#directory, 'spool');
+    const spool = this.#spool;
     const body = {
       sizeBytes,
-      open: () =>
-        createReadStream(spoolPath, { highWaterMark: FRAME_BODY_BYTES }) as AsyncIterable<Uint8Array>,
+      open: () => spool.createReadStream({ start: 0, autoClose: false, highWaterMark: FRAME_BODY_BYTES }),
     };
     if ((await this.#repository.storage.put(this.#path, body, options)) === 'exists') {
       throw new AppError('EXISTS', `unable to commit: there is a backup '${backup.id}' already`, {
@@ -97,7 +89,7 @@ export class ManifestWriter {
     return { sha256: this.#hash.digest('hex'), sizeBytes };
   }
 
-  /** Removes the spool file; to be called in every case. */
+  /** Gives the spool file's space back; to be called in every case. */
   async close(): Promise<void> {
     await this.#spool.close().catch(() => undefined);
   }
@@ -114,7 +106,21 @@ export class ManifestWriter {
     try {
       for (let at = 0; at < bytes.length; ) at += (await this.#spool.write(bytes, at)).bytesWritten;
     } catch (error) {
-      throw fileError('write', this.#directory, error);
+      throw fileError('write', tmpdir(), error);
     }
+  }
+}
+
+/** A file whose name is gone at once: whatever ends this program, nothing of it is left behind. */
+async function openSpool(): Promise<FileHandle> {
+  try {
+    const directory = await mkdtemp(join(tmpdir(), 'aishell-manifest-'));
+    try {
+      return await open(join(directory, 'spool'), 'wx+', 0o600);
+    } finally {
+      await rm(directory, { recursive: true, force: true });
+    }
+  } catch (error) {
+    throw fileError('create a file in', tmpdir(), error);
   }
 }

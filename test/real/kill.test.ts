@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { chown, mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { parseKeyFile } from '../../src/crypto/key-slots.ts';
@@ -16,12 +16,17 @@ type Moment = (typeof moments)[number];
 
 let cluster: TestCluster;
 let instance: TestInstance;
+/** For temporary files of the program that is killed. */
+let temporary: string;
 /** The backups that must be there. */
 const committed: string[] = [];
 
 beforeAll(async () => {
   cluster = await startTestCluster({ version: 18, walSegmentSizeMb: 1 });
   instance = await protect(cluster);
+  temporary = instance.path('temporary');
+  await mkdir(temporary);
+  if (cluster.user !== null) await chown(temporary, cluster.user.uid, cluster.user.gid);
   // What does not compress makes packs of their full size: some are put while the backup is still reading.
   await cluster.query('create table noise (id int, content bytea)');
   await cluster.query('alter table noise alter content set storage external');
@@ -42,7 +47,8 @@ async function runKilled(
 ): Promise<{ readonly done: CliResult; readonly writes: readonly string[] }> {
   const counterFile = instance.path(`writes-${randomBytes(4).toString('hex')}`);
   const plan = { counterFile, ...(fault === null ? {} : { ...fault, action: 'kill' }) };
-  const done = await instance.run(args, { env: { AISHELL_STORAGE_FAULTS: JSON.stringify(plan) } });
+  const env = { AISHELL_STORAGE_FAULTS: JSON.stringify(plan), TMPDIR: temporary };
+  const done = await instance.run(args, { env });
   return { done, writes: await readCountedWrites(counterFile) };
 }
 
@@ -84,6 +90,7 @@ test('backup create, killed before, in and after each of its writes - no half ba
       .backups.map(({ id }) => id)
       .toSorted(),
   ).toEqual(committed.toSorted());
+  expect(await readdir(temporary)).toEqual([]);
   // A killed backup's session is gone: the server is in no backup any more, and does not keep its log for one.
   const [left] = await cluster.query<{ count: number }>(
     "select count(*)::int from pg_stat_activity where application_name like 'aishell%'",

@@ -173,3 +173,25 @@ test('ids of backups - oldest first, whatever their type; other names are no bac
   expect(await listBackupIds(repository, 'production')).toEqual(ids);
   expect(await listBackupIds(repository, 'productio')).toEqual([]);
 });
+
+test('no place for temporary files - refused with its path; a body that is read twice is the same', async () => {
+  const backup = { instance: 'production', id: 'backup_20251027_140532_abc123' };
+  vi.stubEnv('TMPDIR', '/nonexistent');
+  const create = ManifestWriter.create(memoryRepository(), backup);
+  await expect(create).rejects.toMatchObject({
+    code: 'FILE_FAILED',
+    message: expect.stringContaining('/nonexistent'),
+  });
+  vi.unstubAllEnvs();
+  const repository = memoryRepository();
+  const put: Repository['storage']['put'] = async (key, body, options) => {
+    if (!(body instanceof Uint8Array)) for await (const _ of body.open()) break;
+    return await repository.storage.put(key, body, options);
+  };
+  await writeBackup(
+    { ...repository, storage: { ...repository.storage, put } },
+    [{ path: 'a', bytes: randomBytes(9) }],
+    { facts: backup },
+  );
+  expect((await openManifest(repository, backup))?.backup.id).toBe(backup.id);
+});
