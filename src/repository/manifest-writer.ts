@@ -76,11 +76,7 @@ export class ManifestWriter {
     this.#sealed.finish({ backup, packs, lines: this.#lines });
     await this.#spill();
     const sizeBytes = this.#sealed.sizeBytes;
-    const spool = this.#spool;
-    const body = {
-      sizeBytes,
-      open: () => spool.createReadStream({ start: 0, autoClose: false, highWaterMark: FRAME_BODY_BYTES }),
-    };
+    const body = { sizeBytes, open: () => readSpool(this.#spool) };
     if ((await this.#repository.storage.put(this.#path, body, options)) === 'exists') {
       throw new AppError('EXISTS', `unable to commit: there is a backup '${backup.id}' already`, {
         hint: 'Run the command again: a new id is chosen.',
@@ -122,5 +118,15 @@ async function openSpool(): Promise<FileHandle> {
     }
   } catch (error) {
     throw fileError('create a file in', tmpdir(), error);
+  }
+}
+
+/** From its beginning, as often as it is asked for: a storage that tries again reads it again. */
+async function* readSpool(file: FileHandle): AsyncGenerator<Uint8Array, void, undefined> {
+  for (let at = 0; ; ) {
+    const { buffer, bytesRead } = await file.read(new Uint8Array(FRAME_BODY_BYTES), 0, FRAME_BODY_BYTES, at);
+    if (bytesRead === 0) return;
+    yield buffer.subarray(0, bytesRead);
+    at += bytesRead;
   }
 }
