@@ -17,7 +17,7 @@ export interface SourceFile {
 }
 
 /** Ranges are small enough that the threads end together, large enough that messages cost nothing. */
-const RANGE_BYTES = 32 * 1024 * 1024;
+const RANGE_BYTES = 8 * 1024 * 1024;
 
 interface OpenFile {
   readonly file: SourceFile;

@@ -31,8 +31,8 @@ export interface RestoredFiles {
   readonly bytes: number;
 }
 
-const RANGE_BYTES = 64 * 1024 * 1024;
-const BATCH_BYTES = 16 * 1024 * 1024;
+const RANGE_BYTES = 16 * 1024 * 1024;
+const BATCH_BYTES = 8 * 1024 * 1024;
 const BATCH_TASKS = 128;
 const PROGRESS_EVERY_MS = 100;
 const LOG_FILE_MODE = 0o600;

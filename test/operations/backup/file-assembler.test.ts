@@ -64,13 +64,13 @@ test('a file of any size, its ranges answered in any order - one line, its chunk
 
 test('a file that got shorter - its line has what there was', () => {
   for (const [first, second] of [
-    [32 * MIB, 5],
-    [32 * MIB, 0],
+    [8 * MIB, 5],
+    [8 * MIB, 0],
     [7 * BLOCK, 0],
     [0, 0],
   ] as const) {
     const assembler = new FileAssembler(BLOCK);
-    const [one, two] = assembler.tasksOf(relation(33 * MIB)) as [ReadTask, ReadTask];
+    const [one, two] = assembler.tasksOf(relation(9 * MIB)) as [ReadTask, ReadTask];
     expect(assembler.add({ id: two.id, frames: framesOf(two, second), damaged: [] })).toBeNull();
     expect(assembler.add({ id: one.id, frames: framesOf(one, first), damaged: [] })).toMatchObject({
       line: { s: first + second },
@@ -82,19 +82,19 @@ test('a file that vanished, between two ranges too - no line, or what there was'
   const assembler = new FileAssembler(BLOCK);
   for (const task of assembler.tasksOf(relation(100)))
     expect(assembler.add({ id: task.id, frames: null, damaged: [] })).toBeNull();
-  const [one, two] = assembler.tasksOf(relation(64 * MIB)) as [ReadTask, ReadTask];
+  const [one, two] = assembler.tasksOf(relation(16 * MIB)) as [ReadTask, ReadTask];
   assembler.add({ id: two.id, frames: null, damaged: [] });
   expect(assembler.add({ id: one.id, frames: null, damaged: [] })).toBeNull();
   expect(assembler.fileCount).toBe(0);
-  const [three, four] = assembler.tasksOf(relation(64 * MIB)) as [ReadTask, ReadTask];
+  const [three, four] = assembler.tasksOf(relation(16 * MIB)) as [ReadTask, ReadTask];
   assembler.add({ id: three.id, frames: framesOf(three, three.length), damaged: [] });
-  expect(assembler.add({ id: four.id, frames: null, damaged: [] })).toMatchObject({ line: { s: 32 * MIB } });
+  expect(assembler.add({ id: four.id, frames: null, damaged: [] })).toMatchObject({ line: { s: 8 * MIB } });
 });
 
 test('a file that was cut off and grew while it was read - is asked for again in one range, which joins', () => {
-  for (const first of [null, 0, 31 * MIB]) {
+  for (const first of [null, 0, 7 * MIB]) {
     const assembler = new FileAssembler(BLOCK);
-    const file = relation(40 * MIB);
+    const file = relation(10 * MIB);
     const [one, two] = assembler.tasksOf(file) as [ReadTask, ReadTask];
     assembler.add({ id: one.id, frames: first === null ? null : framesOf(one, first), damaged: [] });
     expect(assembler.add({ id: two.id, frames: framesOf(two, two.length), damaged: [] })).toEqual({
@@ -102,10 +102,10 @@ test('a file that was cut off and grew while it was read - is asked for again in
     });
     const [whole, ...more] = assembler.tasksOf(file, 'one-range');
     expect([whole!.offset, whole!.length, more]).toEqual([0, file.sizeBytes, []]);
-    expect(assembler.add({ id: whole!.id, frames: framesOf(whole!, 35 * MIB), damaged: [] })).toMatchObject({
-      line: { s: 35 * MIB },
+    expect(assembler.add({ id: whole!.id, frames: framesOf(whole!, 9 * MIB), damaged: [] })).toMatchObject({
+      line: { s: 9 * MIB },
     });
-    expect([assembler.copiedBytes, assembler.fileCount]).toEqual([35 * MIB, 1]);
+    expect([assembler.copiedBytes, assembler.fileCount]).toEqual([9 * MIB, 1]);
   }
 });
 
@@ -146,8 +146,8 @@ test('a configuration file, damaged pages, later segments of a relation - are to
   expect(assembler.add({ id: config!.id, frames: framesOf(config!, 10), damaged: [] })).toMatchObject({
     line: { t: 'config', p: 'postgresql.conf', source: '/etc/x', s: 10 },
   });
-  const tasks = assembler.tasksOf(relation(40 * MIB, { path: 'base/5/16384.1', firstBlock: 131_072 }));
-  expect(tasks.map(task => task.firstBlock)).toEqual([131_072, 131_072 + 4096]);
+  const tasks = assembler.tasksOf(relation(10 * MIB, { path: 'base/5/16384.1', firstBlock: 131_072 }));
+  expect(tasks.map(task => task.firstBlock)).toEqual([131_072, 131_072 + 1024]);
   const damaged = [{ path: 'base/5/16384.1', block: 131_073 }];
   assembler.add({ id: tasks[0]!.id, frames: [], damaged });
   expect(assembler.damaged).toEqual(damaged);
