@@ -15,6 +15,8 @@ const PROGRESS_EVERY_MS = 100;
 export interface FileCopier {
   /** Hands a file to the threads; waits while they have enough to do. */
   copy(file: SourceFile): Promise<void>;
+  /** Hands over what still waits for a batch to be full. */
+  flush(): Promise<void>;
   /** A directory, which has no content to read. */
   addDirectory(path: string, mode: number): void;
   /** Waits until everything handed over is durable in the storage and in the manifest, and ends the threads. */
@@ -79,6 +81,7 @@ export function startFileCopier(options: {
   };
   return {
     copy: file => copy(file),
+    flush,
     addDirectory: (path, mode) => write({ t: 'dir', p: path, m: mode }),
     async finish() {
       await flush();

@@ -205,6 +205,8 @@ async function copyEverything(
   await copier.copy(bytesFile('backup_label', Buffer.from(end.labelFile)));
   if (end.tablespaceMap !== null)
     await copier.copy(bytesFile('tablespace_map', Buffer.from(end.tablespaceMap)));
+  // The threads work on while archive_command delivers.
+  await copier.flush();
   const log = await secureLog({ ...request, end });
   const assembler = await copier.finish();
   signal.throwIfAborted();
