@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto';
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { closeSync, fdatasync, openSync, writeSync } from 'node:fs';
 import { workerData } from 'node:worker_threads';
 import { AppError, assert, fileError } from '../../base/errors.ts';
 import { Keyring } from '../../crypto/keyring.ts';
@@ -35,6 +35,10 @@ const CIPHERS_KEPT = 64;
 const RUN_BYTES = 4 * 1024 * 1024;
 
 const send = serveBatches<RestoreBatch, RestoreMessage>(runBatch);
+/** Smaller files are flushed all together in the end. */
+const FLUSHED_FROM_BYTES = 4 * 1024 * 1024;
+const FLUSHES_UNDER_WAY = 2;
+const flushing: Promise<void>[] = [];
 const progress = gatherProgress(bytes => send({ type: 'progress', bytes }));
 
 async function runBatch(batch: RestoreBatch): Promise<void> {
@@ -49,6 +53,8 @@ async function runBatch(batch: RestoreBatch): Promise<void> {
       closeSync(createFile(task.target, task.create));
   }
   await workOn(pieces, problems);
+  const left = batch.tasks.length === 0 ? 0 : FLUSHES_UNDER_WAY;
+  while (flushing.length > left) await flushing.shift();
   progress.flush();
   send({ type: 'batch', problems });
 }
@@ -105,18 +111,39 @@ async function workOn(pieces: readonly Piece[], problems: ObjectProblem[]): Prom
   }
 }
 
-/** The file that is written to; asked for another, or for none, it closes the one before. */
+/**
+ * The file that is written to; asked for another, or for none, it lets go of the one before. That one is flushed in the
+ * background before it is closed: left to the kernel, two gigabytes of unwritten pages make it stop every writer
+ * (measured: 2.1 GB took 5.9 s instead of 3.6 s, flush included).
+ */
 function openTargets(): (task: Extract<RestoreTask, { kind: 'chunks' }> | null) => number {
-  let open: { readonly path: string; readonly file: number } | null = null;
+  let open: { readonly path: string; readonly file: number; readonly sizeBytes: number } | null = null;
   return task => {
     if (open !== null && open.path === task?.target) return open.file;
-    if (open !== null) closeSync(open.file);
+    if (open !== null) letGo(open);
     open = null;
     if (task === null) return -1;
     const file = task.create === null ? openTarget(task.target) : createFile(task.target, task.create);
-    open = { path: task.target, file };
+    open = { path: task.target, file, sizeBytes: task.chunks.reduce((sum, chunk) => sum + chunk[0], 0) };
     return file;
   };
+}
+
+function letGo(written: { readonly path: string; readonly file: number; readonly sizeBytes: number }): void {
+  if (written.sizeBytes < FLUSHED_FROM_BYTES) {
+    closeSync(written.file);
+    return;
+  }
+  const flushed = new Promise<void>((resolve, reject) => {
+    fdatasync(written.file, error => {
+      closeSync(written.file);
+      if (error === null) resolve();
+      else reject(fileError('write', written.path, error));
+    });
+  });
+  // A failure is thrown where it is awaited; until then it must not count as unhandled.
+  flushed.catch(() => undefined);
+  flushing.push(flushed);
 }
 
 async function checkPack(task: Extract<RestoreTask, { kind: 'pack' }>): Promise<ObjectProblem[]> {
