@@ -31,7 +31,8 @@ export interface RestoredFiles {
   readonly bytes: number;
 }
 
-const RANGE_BYTES = 16 * 1024 * 1024;
+/** Two threads that write one file wait for each other's lock on it: 16 MiB took a sixth longer than this. */
+const RANGE_BYTES = 256 * 1024 * 1024;
 const BATCH_BYTES = 8 * 1024 * 1024;
 const BATCH_TASKS = 128;
 const PROGRESS_EVERY_MS = 100;
