@@ -137,7 +137,11 @@ async function intoDirectory(
   options: RestoreOptions & { readonly directory: string },
 ): Promise<RestoreReport> {
   const startedAt = performance.now();
-  const live = await locateInstance(context, options.signal).catch(() => null);
+  // An instance that is gone, broken or somebody else's is a usual reason to restore beside it.
+  const live = await locateInstance(context, options.signal).catch((error: unknown) => {
+    if (error instanceof AppError) return null;
+    throw error;
+  });
   const repositoryPath = context.location.kind === 'local' ? context.location.path : null;
   const directory = await checkEmptyDirectory(options.directory, {
     dataDirectory: live?.dataDirectory ?? context.dataDirectory,
