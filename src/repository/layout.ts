@@ -21,6 +21,17 @@ export const packPath = (instance: string, backupId: string, packId: string): st
 export const logPrefix = (instance: string, systemIdentifier: string): string =>
   `${instancePrefix(instance)}log/${systemIdentifier}/`;
 
+/** A timeline has a folder of its own: after a recovery the same positions come again, with other relations. */
+export const catalogsPrefix = (log: {
+  readonly instance: string;
+  readonly systemIdentifier: string;
+}): string => `${instancePrefix(log.instance)}catalogs/${log.systemIdentifier}/`;
+export const catalogPath = (
+  log: { readonly instance: string; readonly systemIdentifier: string },
+  place: { readonly timeline: number; readonly lsn: bigint },
+): string =>
+  `${catalogsPrefix(log)}${place.timeline.toString(16).toUpperCase().padStart(8, '0')}/${place.lsn.toString(16).toUpperCase().padStart(16, '0')}`;
+
 /** A log file lies in the folder of its timeline: the first 8 characters of PostgreSQL's own name. */
 export const logPath = (
   log: { readonly instance: string; readonly systemIdentifier: string },
