@@ -4,6 +4,15 @@ import { HEADER_BYTES } from '../crypto/sealed-frame.ts';
 import type { CallOptions } from '../storage/storage.ts';
 import { type CompressionLevel, compressInBackground, FRAME_BODY_BYTES } from './compression.ts';
 import { logPath, logPrefix } from './layout.ts';
+import {
+  joinableParts,
+  joinParts,
+  type LogPart,
+  PARTIAL_SUFFIX,
+  parsePartName,
+  partName,
+  reachOf,
+} from './log-parts.ts';
 import type { Repository } from './repository.ts';
 import { openFrame, openSealed, openSealedBytes } from './sealed-reader.ts';
 import { SealedWriter } from './sealed-writer.ts';
@@ -21,7 +30,7 @@ export interface LogOwner {
 }
 
 export interface LogFile {
-  /** PostgreSQL's name: `000000010000000000000003`, `00000002.history`, `….partial`, `….backup`. */
+  /** PostgreSQL's name: `000000010000000000000003`, `00000002.history`, `….partial`, `….backup`; or that of a piece. */
   readonly name: string;
   readonly storedBytes: number;
   readonly storedMs: number;
@@ -91,12 +100,98 @@ async function addFrames(
   for (const [index, body] of bodies.entries()) writer.addPacked(packed[index]!, body.length);
 }
 
-/** Reads a log file whole (a segment: 1 MiB to 1 GiB); null when it is not archived. @throws CORRUPT */
+/**
+ * Archives the bytes of a segment from `from` on before it is full. The same bytes again are fine; nothing is replaced.
+ *
+ * @throws LOG_CONFLICT when there is such a piece with other bytes
+ */
+export async function putLogPart(
+  repository: Repository,
+  part: LogOwner & {
+    readonly segment: string;
+    readonly from: number;
+    readonly bytes: Uint8Array;
+    readonly level: CompressionLevel;
+  },
+  options: CallOptions = {},
+): Promise<'stored' | 'same'> {
+  const { instance, systemIdentifier, bytes, level } = part;
+  const name = partName(part.segment, part.from, part.from + bytes.length);
+  return await putLogFile(repository, { instance, systemIdentifier, name, bytes, level }, options);
+}
+
+/**
+ * Reads a log file whole (a segment: 1 MiB to 1 GiB); null when it is not archived. `<segment>.partial` is what there is
+ * of a segment that was never full, in a segment's size: its pieces joined, zeros behind their end; else the object of
+ * that very name.
+ *
+ * @throws CORRUPT
+ */
 export async function getLogFile(
   repository: Repository,
   owner: LogOwner,
   name: string,
   options: CallOptions = {},
+): Promise<Uint8Array | null> {
+  if (name.endsWith(PARTIAL_SUFFIX)) {
+    const segment = name.slice(0, -PARTIAL_SUFFIX.length);
+    const parts = joinableParts(await listLogParts(repository, owner, segment, options));
+    if (parts.length > 0) return await readParts(repository, owner, { name, parts }, options);
+  }
+  return await readLogObject(repository, owner, name, options);
+}
+
+async function readParts(
+  repository: Repository,
+  owner: LogOwner,
+  joined: { readonly name: string; readonly parts: readonly LogPart[] },
+  options: CallOptions,
+): Promise<Uint8Array> {
+  const pieces: { part: LogPart; bytes: Uint8Array }[] = [];
+  for (const part of joined.parts) {
+    const bytes = await readLogObject(repository, owner, part.name, options);
+    if (bytes === null)
+      throw new AppError('LOG_NOT_FOUND', `log file '${part.name}' is not archived any more`);
+    pieces.push({ part, bytes });
+  }
+  return joinParts(pieces);
+}
+
+/** The archived pieces of a segment, in the order of their names. */
+export async function listLogParts(
+  repository: Repository,
+  owner: LogOwner,
+  segment: string,
+  options: CallOptions = {},
+): Promise<LogPart[]> {
+  const parts: LogPart[] = [];
+  for await (const { key } of repository.storage.list(`${logPath(owner, segment)}.`, options)) {
+    const part = parsePartName(key.slice(key.lastIndexOf('/') + 1));
+    if (part !== null) parts.push(part);
+  }
+  return parts;
+}
+
+/** How many first bytes of a segment are archived: infinitely many when it is there under its own name, or by hand as `.partial`. */
+export async function archivedReach(
+  repository: Repository,
+  owner: LogOwner,
+  segment: string,
+  options: CallOptions = {},
+): Promise<number> {
+  const { storage } = repository;
+  if ((await storage.head(logPath(owner, segment), options)) !== null) return Number.POSITIVE_INFINITY;
+  const reach = reachOf(await listLogParts(repository, owner, segment, options));
+  if (reach > 0) return reach;
+  const byHand = await storage.head(logPath(owner, `${segment}${PARTIAL_SUFFIX}`), options);
+  return byHand === null ? 0 : Number.POSITIVE_INFINITY;
+}
+
+async function readLogObject(
+  repository: Repository,
+  owner: LogOwner,
+  name: string,
+  options: CallOptions,
 ): Promise<Uint8Array | null> {
   const path = logPath(owner, name);
   const stored = await repository.storage.get(path, undefined, options);

@@ -5,7 +5,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { AppError, fileError } from '../../base/errors.ts';
 import { classifyLogFileName } from '../../engines/postgres/lsn.ts';
 import { readIdentities } from '../../repository/identity.ts';
-import { getLogFile } from '../../repository/log-archive.ts';
+import { getLogFile, type LogOwner, listLogParts } from '../../repository/log-archive.ts';
+import { PARTIAL_SUFFIX } from '../../repository/log-parts.ts';
 import type { Repository } from '../../repository/repository.ts';
 
 /** Waits between tries when the storage does not answer; then the recovery stops rather than end too early. */
@@ -21,18 +22,33 @@ export async function fetchSegment(
   repository: Repository,
   request: { readonly instance: string; readonly name: string; readonly path: string },
 ): Promise<boolean> {
-  if (classifyLogFileName(request.name) === null) {
+  const kind = classifyLogFileName(request.name)?.kind;
+  if (kind === undefined) {
     throw new AppError('USAGE', `unable to fetch '${request.name}': it is not the name of a log file`, {
       hint: "Set restore_command = 'aishell backup wal-fetch %f %p'.",
     });
   }
   const systemIdentifier = await systemToFetch(repository, request.instance);
-  const bytes = await withRetries(() =>
-    getLogFile(repository, { instance: request.instance, systemIdentifier }, request.name),
-  );
+  const owner = { instance: request.instance, systemIdentifier };
+  const bytes =
+    (await withRetries(() => getLogFile(repository, owner, request.name))) ??
+    (kind === 'segment' ? await withRetries(() => joinedParts(repository, owner, request.name)) : null);
   if (bytes === null) return false;
   await writeWhole(resolve(request.path), bytes);
   return true;
+}
+
+/**
+ * The last segment, as far as it was archived before it was full. Only pieces are joined: a `.partial` of PostgreSQL's own
+ * belongs to a timeline that was left within it, and the server looks for the segment of the new one.
+ */
+async function joinedParts(
+  repository: Repository,
+  owner: LogOwner,
+  name: string,
+): Promise<Uint8Array | null> {
+  if ((await listLogParts(repository, owner, name)).length === 0) return null;
+  return await getLogFile(repository, owner, `${name}${PARTIAL_SUFFIX}`);
 }
 
 /** The server runs `restore_command` in its data directory, whose control file says which system it is. */

@@ -7,6 +7,7 @@ import {
   segmentStart,
 } from '../../engines/postgres/lsn.ts';
 import { getLogFile, type LogOwner, listLogFiles } from '../../repository/log-archive.ts';
+import { type LogPart, PARTIAL_SUFFIX, parsePartName, reachOf } from '../../repository/log-parts.ts';
 import type { Repository } from '../../repository/repository.ts';
 
 /** A timeline and where it begins: the switch point from its parent, 0 for the first. */
@@ -22,15 +23,26 @@ export interface LogView {
   /** Oldest ancestor first, the followed timeline last. */
   readonly chain: readonly TimelineStart[];
   readonly timeline: number;
-  /** The name under which the segment at `lsn` is archived (`.partial` when only that is there); null when it is not. */
+  /**
+   * The name under which the segment at `lsn` is read: its own when it is archived whole, `<name>.partial` when only
+   * pieces of it are (or PostgreSQL's own `.partial`); null when nothing of it is.
+   */
   nameAt(lsn: bigint): string | null;
+  /**
+   * How far the segment at `lsn` is archived: its end when it is whole; null when nothing of it is. Of a `.partial` that
+   * was archived under this name it is not known, and taken for all.
+   */
+  reachAt(lsn: bigint): bigint | null;
   /** What the segment at `lsn` would be called. */
   expectedName(lsn: bigint): string;
   /** A segment's bytes. @throws LOG_NOT_FOUND, CORRUPT */
   read(lsn: bigint): Promise<Uint8Array>;
-  /** The start of the first segment that is missing, going on from the one that holds `lsn`. */
+  /**
+   * The start of the first segment that cannot be used, going on from the one that holds `lsn`: it is missing, or the one
+   * before it is archived only in part.
+   */
   firstMissing(lsn: bigint): bigint;
-  /** The end of the newest archived segment of the followed timeline; null when there is none. */
+  /** The end of the newest archived segment of the followed timeline, be it whole or not; null when there is none. */
   readonly end: bigint | null;
   /**
    * The archived history files of the chain, and of later timelines: a recovery goes on with the first number it finds
@@ -56,25 +68,10 @@ export async function openLogView(
   signal: AbortSignal,
 ): Promise<LogView> {
   const { owner, segmentSize } = source;
-  const stored = new Set<string>();
-  const histories = new Set<number>();
-  let newest = Math.max(1, ...source.backupTimelines);
-  for await (const file of listLogFiles(repository, owner, {}, { signal })) {
-    const kind = classifyLogFileName(file.name, segmentSize);
-    if (kind === null || kind.kind === 'backup') continue;
-    if (kind.kind === 'history') histories.add(kind.timeline);
-    else stored.add(file.name);
-    newest = Math.max(newest, kind.timeline);
-  }
-  const timeline = source.timeline ?? newest;
+  const stored = await listStored(repository, source, signal);
+  const { segments, parts, histories } = stored;
+  const timeline = source.timeline ?? stored.newestTimeline;
   const chain = await readChain(repository, { owner, timeline, hasHistory: histories.has(timeline) }, signal);
-  let end: bigint | null = null;
-  for (const name of stored) {
-    const kind = classifyLogFileName(name, segmentSize);
-    if (kind?.timeline !== timeline || kind.lsn === undefined) continue;
-    const after = nextSegment(kind.lsn, segmentSize);
-    if (end === null || after > end) end = after;
-  }
   const timelineAt = (lsn: bigint): number => {
     const start = segmentStart(lsn, segmentSize);
     // The segment a timeline begins in lies in the archive under the new timeline, with the old one's content before it.
@@ -84,8 +81,17 @@ export async function openLogView(
     segmentName(timelineAt(lsn), segmentStart(lsn, segmentSize), segmentSize);
   const nameAt = (lsn: bigint): string | null => {
     const name = expectedName(lsn);
-    if (stored.has(name)) return name;
-    return stored.has(`${name}.partial`) ? `${name}.partial` : null;
+    if (segments.has(name)) return name;
+    const partial = `${name}${PARTIAL_SUFFIX}`;
+    return parts.has(name) || segments.has(partial) ? partial : null;
+  };
+  const reachAt = (lsn: bigint): bigint | null => {
+    const name = nameAt(lsn);
+    if (name === null) return null;
+    const own = parts.get(expectedName(lsn));
+    const whole = nextSegment(lsn, segmentSize);
+    if (own === undefined || !name.endsWith(PARTIAL_SUFFIX)) return whole;
+    return segmentStart(lsn, segmentSize) + BigInt(own);
   };
   return {
     owner,
@@ -93,8 +99,9 @@ export async function openLogView(
     chain,
     timeline,
     nameAt,
+    reachAt,
     expectedName,
-    end,
+    end: endOf(stored, timeline, segmentSize),
     historyFiles: [...histories]
       .filter(each => each > timeline || chain.some(step => step.timeline === each))
       .map(historyName),
@@ -107,10 +114,66 @@ export async function openLogView(
     },
     firstMissing(lsn) {
       let at = segmentStart(lsn, segmentSize);
-      while (nameAt(at) !== null) at = nextSegment(at, segmentSize);
-      return at;
+      for (;;) {
+        const reach = reachAt(at);
+        if (reach === null) return at;
+        at = nextSegment(at, segmentSize);
+        // What is missing of a segment is a hole, whatever comes behind it.
+        if (reach < at) return at;
+      }
     },
   };
+}
+
+/** What there is of a log, by its objects' names. */
+interface StoredLog {
+  /** Segments that are there under their own name, and those archived as `.partial`. */
+  readonly segments: ReadonlySet<string>;
+  /** How far the pieces of a segment reach, by its name. */
+  readonly parts: ReadonlyMap<string, number>;
+  readonly histories: ReadonlySet<number>;
+  readonly newestTimeline: number;
+}
+
+async function listStored(
+  repository: Repository,
+  source: {
+    readonly owner: LogOwner;
+    readonly segmentSize: number;
+    readonly backupTimelines: readonly number[];
+  },
+  signal: AbortSignal,
+): Promise<StoredLog> {
+  const segments = new Set<string>();
+  const pieces = new Map<string, LogPart[]>();
+  const histories = new Set<number>();
+  let newestTimeline = Math.max(1, ...source.backupTimelines);
+  for await (const file of listLogFiles(repository, source.owner, {}, { signal })) {
+    const part = parsePartName(file.name);
+    const kind = classifyLogFileName(part?.segment ?? file.name, source.segmentSize);
+    if (kind === null || kind.kind === 'backup') continue;
+    if (part !== null) pieces.set(part.segment, [...(pieces.get(part.segment) ?? []), part]);
+    else if (kind.kind === 'history') histories.add(kind.timeline);
+    else segments.add(file.name);
+    newestTimeline = Math.max(newestTimeline, kind.timeline);
+  }
+  const parts = new Map<string, number>();
+  for (const [segment, own] of pieces) {
+    const reach = reachOf(own);
+    if (reach > 0) parts.set(segment, reach);
+  }
+  return { segments, parts, histories, newestTimeline };
+}
+
+function endOf(stored: StoredLog, timeline: number, segmentSize: number): bigint | null {
+  let end: bigint | null = null;
+  for (const name of [...stored.segments, ...stored.parts.keys()]) {
+    const kind = classifyLogFileName(name, segmentSize);
+    if (kind?.timeline !== timeline || kind.lsn === undefined) continue;
+    const after = nextSegment(kind.lsn, segmentSize);
+    if (end === null || after > end) end = after;
+  }
+  return end;
 }
 
 /** `00000002.history`. */

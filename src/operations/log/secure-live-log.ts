@@ -5,9 +5,17 @@ import { switchWal } from '../../engines/postgres/base-backup.ts';
 import { withConnection } from '../../engines/postgres/connection.ts';
 import { readControlFile } from '../../engines/postgres/control-file.ts';
 import { classifyLogFileName, nextSegment } from '../../engines/postgres/lsn.ts';
-import { scanSegment } from '../../engines/postgres/wal-scan.ts';
+import { scanSegments } from '../../engines/postgres/wal-scan.ts';
 import { logPath } from '../../repository/layout.ts';
-import { getLogFile, type LogOwner, putLogFile } from '../../repository/log-archive.ts';
+import {
+  getLogFile,
+  type LogOwner,
+  listLogParts,
+  putLogFile,
+  putLogPart,
+} from '../../repository/log-archive.ts';
+import { PARTIAL_SUFFIX, partName, reachOf } from '../../repository/log-parts.ts';
+import type { Repository } from '../../repository/repository.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { checkSegment } from './archive-segment.ts';
 import { historyName } from './log-view.ts';
@@ -48,50 +56,114 @@ export async function secureRunningLog(
 
 /**
  * The same for a stopped or crashed server, from its own pg_wal: whole segments under their names, and the one that was
- * being written under `<name>.partial`, as PostgreSQL itself does at the end of a timeline. Its name stays free for the
- * server, should it be started again.
+ * being written as a piece that ends with its last whole record. Should the server be started again, it goes on behind
+ * that record: the piece stays true, and the segment's name stays free.
+ *
+ * @throws LOG_CONFLICT when the archive has other bytes for the unfinished segment
  */
 export async function secureStoppedLog(
-  context: InstanceContext,
+  context: Pick<InstanceContext, 'repository' | 'level'>,
   source: { readonly owner: LogOwner; readonly dataDirectory: string },
   signal: AbortSignal,
 ): Promise<SecuredLog> {
+  const { owner } = source;
   const control = await readControlFile(source.dataDirectory);
   const directory = join(source.dataDirectory, 'pg_wal');
-  const size = control.walSegmentSize;
-  const names = (
-    await readdir(directory).catch((error: unknown) => {
-      throw fileError('read', directory, error);
-    })
-  )
-    .filter(name => {
-      const kind = classifyLogFileName(name, size);
-      return kind?.kind === 'segment' && kind.timeline === control.checkpoint.timeline;
-    })
-    .sort();
+  const segmentSize = control.walSegmentSize;
+  const names = await segmentsIn(directory, { segmentSize, timeline: control.checkpoint.timeline });
+  const first = await firstUnarchived(context.repository, owner, names, signal);
   const archived: string[] = [];
-  let expected: bigint | null = null;
-  for (const name of names) {
-    signal.throwIfAborted();
-    const lsn = classifyLogFileName(name, size)?.lsn;
-    if (lsn === undefined || (expected !== null && lsn !== expected)) break;
-    expected = nextSegment(lsn, size);
-    if ((await context.repository.storage.head(logPath(source.owner, name), { signal })) !== null) continue;
-    const bytes = new Uint8Array(await readFile(join(directory, name)));
-    // Segments ahead of the end are old ones under new names: their header still says what they were.
-    if (!isSegmentOf(bytes, name, source.owner)) break;
-    const scan = scanSegment(bytes, { lsn, segmentSize: size });
-    const complete = scan.ended === 'segment end';
-    if (scan.recordCount === 0 && !complete) break;
-    const file = { ...source.owner, name: complete ? name : `${name}.partial`, bytes, level: context.level };
-    if (!complete) await removeEarlier(context, { ...file, scan: { lsn, segmentSize: size } }, signal);
-    await putLogFile(context.repository, file, { signal });
-    archived.push(file.name);
-    if (!complete) break;
+  // The one before is read too: a record may begin in it and end in the first that is taken.
+  const wanted = names.slice(Math.max(0, first - 1));
+  const held = new Map<bigint, { readonly name: string; readonly bytes: Uint8Array }>();
+  async function* segments(): AsyncGenerator<{ lsn: bigint; bytes: Uint8Array }, void, undefined> {
+    let expected: bigint | null = null;
+    for (const name of wanted) {
+      signal.throwIfAborted();
+      const lsn = classifyLogFileName(name, segmentSize)?.lsn;
+      if (lsn === undefined || (expected !== null && lsn !== expected)) return;
+      expected = nextSegment(lsn, segmentSize);
+      const bytes = new Uint8Array(await readFile(join(directory, name)));
+      // Segments ahead of the end are old ones under new names: their header still says what they were.
+      if (!isSegmentOf(bytes, name, owner)) return;
+      held.set(lsn, { name, bytes });
+      yield { lsn, bytes };
+    }
+  }
+  for await (const scan of scanSegments(segments(), { segmentSize })) {
+    const { name, bytes } = held.get(scan.lsn)!;
+    held.delete(scan.lsn);
+    if (names.indexOf(name) < first) continue;
+    if (scan.ended === 'segment end') {
+      await putLogFile(context.repository, { ...owner, name, bytes, level: context.level }, { signal });
+      archived.push(name);
+      continue;
+    }
+    const end = scan.lastRecordEndLsn;
+    if (end === null || end <= scan.lsn) break;
+    const written = bytes.subarray(0, Number(end - scan.lsn));
+    const part = await putTail(context, { owner, segment: name, written }, signal);
+    if (part !== null) archived.push(part);
   }
   const detail =
-    archived.length === 0 ? 'everything was archived' : `${archived.length} segments taken from pg_wal`;
+    archived.length === 0
+      ? 'everything was archived'
+      : `${archived.length} segment${archived.length === 1 ? '' : 's'} taken from pg_wal`;
   return { detail, archived, problem: null };
+}
+
+async function segmentsIn(
+  directory: string,
+  of: { readonly segmentSize: number; readonly timeline: number },
+): Promise<string[]> {
+  const files = await readdir(directory).catch((error: unknown) => {
+    throw fileError('read', directory, error);
+  });
+  const isSegment = (name: string): boolean => {
+    const kind = classifyLogFileName(name, of.segmentSize);
+    return kind?.kind === 'segment' && kind.timeline === of.timeline;
+  };
+  return files.filter(isSegment).sort();
+}
+
+/** The index of the first of these segments that is not archived whole. */
+async function firstUnarchived(
+  repository: Repository,
+  owner: LogOwner,
+  names: readonly string[],
+  signal: AbortSignal,
+): Promise<number> {
+  let index = 0;
+  for (const name of names) {
+    if ((await repository.storage.head(logPath(owner, name), { signal })) === null) break;
+    index += 1;
+  }
+  return index;
+}
+
+/** Archives what a segment holds beyond the pieces that are there; null when they reach as far. */
+async function putTail(
+  context: Pick<InstanceContext, 'repository' | 'level'>,
+  tail: { readonly owner: LogOwner; readonly segment: string; readonly written: Uint8Array },
+  signal: AbortSignal,
+): Promise<string | null> {
+  const { owner, segment, written } = tail;
+  const { repository, level } = context;
+  const from = reachOf(await listLogParts(repository, owner, segment, { signal }));
+  if (from > 0) {
+    const known = await getLogFile(repository, owner, `${segment}${PARTIAL_SUFFIX}`, { signal });
+    const both = Math.min(from, written.length);
+    if (known !== null && Buffer.compare(known.subarray(0, both), written.subarray(0, both)) !== 0) {
+      throw new AppError(
+        'LOG_CONFLICT',
+        `unable to archive what pg_wal holds of '${segment}': pieces of it are archived already, with other bytes`,
+        { hint: 'Nothing was overwritten. Does another server archive under this instance name?' },
+      );
+    }
+  }
+  if (from >= written.length) return null;
+  await putLogPart(repository, { ...owner, segment, from, bytes: written.subarray(from), level }, { signal });
+  return partName(segment, from, written.length);
 }
 
 /**
@@ -121,28 +193,6 @@ export async function secureHistory(
     // Then the archive may have it.
     if (systemCode(error) !== 'ENOENT') throw fileError('read', path, error);
   }
-}
-
-/**
- * A server that crashed, was started again and crashed within the same segment has more in it than what was taken the
- * first time: that goes, when the new one begins with all of its records.
- */
-async function removeEarlier(
-  context: InstanceContext,
-  file: LogOwner & {
-    readonly name: string;
-    readonly bytes: Uint8Array;
-    readonly scan: { readonly lsn: bigint; readonly segmentSize: number };
-  },
-  signal: AbortSignal,
-): Promise<void> {
-  const { repository } = context;
-  const earlier = await getLogFile(repository, file, file.name, { signal });
-  if (earlier === null || Buffer.compare(earlier, file.bytes) === 0) return;
-  const end = scanSegment(earlier, file.scan).lastRecordEndLsn ?? file.scan.lsn;
-  const length = Number(end - file.scan.lsn);
-  if (Buffer.compare(earlier.subarray(0, length), file.bytes.subarray(0, length)) !== 0) return;
-  await repository.storage.delete(logPath(file, file.name), { signal });
 }
 
 function isSegmentOf(bytes: Uint8Array, name: string, owner: LogOwner): boolean {

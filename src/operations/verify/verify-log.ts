@@ -1,7 +1,7 @@
-import { nextSegment, parseLsn, segmentStart } from '../../engines/postgres/lsn.ts';
+import { nextSegment, parseLsn, parseSegmentName, segmentStart } from '../../engines/postgres/lsn.ts';
 import { readIdentities } from '../../repository/identity.ts';
 import { identityPath, identityPrefix, logPath } from '../../repository/layout.ts';
-import { type LogOwner, listLogFiles } from '../../repository/log-archive.ts';
+import { archivedReach, type LogOwner, listLogFiles } from '../../repository/log-archive.ts';
 import type { Manifest } from '../../repository/manifest-reader.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import { openLogView } from '../log/log-view.ts';
@@ -120,6 +120,11 @@ async function findGaps(
   return gaps;
 }
 
+/** The start of the segment of this name. */
+function segmentOf(name: string, segmentSize: number): bigint {
+  return parseSegmentName(name, segmentSize)?.lsn ?? 0n;
+}
+
 /** Without the log from its start to its end a backup is of no use, unless it carries that log itself. */
 async function missingForBackups(
   context: InstanceContext,
@@ -134,13 +139,12 @@ async function missingForBackups(
       from: parseLsn(backup.startLsn),
       to: parseLsn(backup.stopLsn),
     };
-    for (const name of segmentsOf({ ...range, segmentSize: backup.walSegmentSize })) {
+    const segmentSize = backup.walSegmentSize;
+    for (const name of segmentsOf({ ...range, segmentSize })) {
       const object = logPath(backup, name);
-      // The last one of a timeline may have been archived by hand, as far as it was written.
-      const found =
-        (await context.repository.storage.head(object, { signal })) ??
-        (await context.repository.storage.head(`${object}.partial`, { signal }));
-      if (found !== null) continue;
+      // Of the last one no more is needed than the backup's end.
+      const needed = Math.min(segmentSize, Number(range.to - segmentOf(name, segmentSize)));
+      if ((await archivedReach(context.repository, backup, name, { signal })) >= needed) continue;
       const affects = `backup ${backup.id} cannot be restored`;
       problems.push({ object, message: `object '${object}' is missing`, affects });
     }

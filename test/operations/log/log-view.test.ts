@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { parseLsn, parseSegmentName } from '../../../src/engines/postgres/lsn.ts';
 import { openLogView, parseHistory } from '../../../src/operations/log/log-view.ts';
 import { segmentsOf, waitForLog } from '../../../src/operations/log/wait-for-log.ts';
-import { putLogFile } from '../../../src/repository/log-archive.ts';
+import { putLogFile, putLogPart } from '../../../src/repository/log-archive.ts';
 import { memoryRepository } from '../../repository/memory-repository.ts';
 
 const MIB = 1024 * 1024;
@@ -105,6 +105,50 @@ test('the log along the older timeline - a partial segment is its end', async ()
   expect(view.firstMissing(BigInt(2 * MIB))).toBe(BigInt(5 * MIB));
   // A server that goes on from there must not take the number of a timeline that there has been.
   expect(view.historyFiles).toEqual(['00000002.history']);
+});
+
+/** The pieces of one segment, by where they begin and end; only the first one's content matters. */
+async function pieces(
+  repository: Awaited<ReturnType<typeof archive>>,
+  segment: string,
+  ranges: readonly (readonly [number, number])[],
+): Promise<void> {
+  const bytes = new Uint8Array(MIB);
+  new DataView(bytes.buffer).setUint32(32, MIB, true);
+  for (const [from, to] of ranges)
+    await putLogPart(repository, { ...owner, segment, from, bytes: bytes.subarray(from, to), level: null });
+}
+
+test('pieces of a segment - read like a partial one; the log goes no further, unless they are all of it', async () => {
+  const at = (segment: number): bigint => BigInt(segment * MIB);
+  const repository = await archive({ '000000010000000000000002': '', '000000010000000000000005': '' });
+  const open = () =>
+    openLogView(repository, { owner, segmentSize: MIB, timeline: null, backupTimelines: [1] }, signal);
+  await pieces(repository, '000000010000000000000003', [[100, 200]]);
+  let view = await open();
+  // Nothing of it begins at 0.
+  expect([view.nameAt(at(3)), view.reachAt(at(3)), view.firstMissing(at(2))]).toEqual([null, null, at(3)]);
+  await pieces(repository, '000000010000000000000003', [[0, 100]]);
+  await pieces(repository, '000000010000000000000004', [[0, MIB]]);
+  view = await open();
+  expect(view.nameAt(at(3))).toBe('000000010000000000000003.partial');
+  expect(view.reachAt(at(3) + 7n)).toBe(at(3) + 200n);
+  expect((await view.read(at(3))).length).toBe(MIB);
+  // What follows an incomplete segment lies behind a hole.
+  expect(view.firstMissing(at(2))).toBe(at(4));
+  expect([view.reachAt(at(4)), view.firstMissing(at(4)), view.end]).toEqual([at(5), at(6), at(6)]);
+  await pieces(repository, '000000010000000000000006', [[0, 40]]);
+  view = await open();
+  expect([view.firstMissing(at(4)), view.end]).toEqual([at(7), at(7)]);
+  // The whole segment wins.
+  await putLogFile(repository, {
+    ...owner,
+    name: '000000010000000000000003',
+    bytes: new Uint8Array(9),
+    level: null,
+  });
+  view = await open();
+  expect([view.nameAt(at(3)), view.firstMissing(at(2))]).toEqual(['000000010000000000000003', at(7)]);
 });
 
 test('a timeline without its history - LOG_NOT_FOUND, with its name', async () => {
