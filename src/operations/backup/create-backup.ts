@@ -14,6 +14,7 @@ import { checkIdentity } from '../../repository/identity.ts';
 import { newBackupId } from '../../repository/layout.ts';
 import type { BackupFacts } from '../../repository/manifest.ts';
 import { ManifestWriter } from '../../repository/manifest-writer.ts';
+import { tryRecordCatalog } from '../catalog/record-catalog.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import { secureHistory } from '../log/secure-live-log.ts';
 import { segmentsOf, waitForLog } from '../log/wait-for-log.ts';
@@ -175,11 +176,13 @@ async function copyInstance(request: CopyRequest): Promise<Copied> {
     onEvent,
   });
   try {
-    return await runStep(
+    const copying = runStep(
       onEvent,
       { id: 'copy', title: 'Data backed up', detail: copied => `${copied.assembler.fileCount} files` },
       () => copyEverything({ ...request, base, copier, signal }),
     );
+    const [copied] = await Promise.all([copying, tryRecordCatalog(context, { signal, onEvent })]);
+    return copied;
   } finally {
     await copier.terminate();
   }

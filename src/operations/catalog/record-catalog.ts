@@ -1,3 +1,4 @@
+import { AppError } from '../../base/errors.ts';
 import { catalogDigest, encodeCatalog } from '../../engines/postgres/catalog-encoding.ts';
 import {
   type CatalogSnapshot,
@@ -7,7 +8,7 @@ import {
 import { connect } from '../../engines/postgres/connection.ts';
 import { catalogDigestAt, listCatalogs, putCatalog } from '../../repository/catalog-archive.ts';
 import { checkIdentity } from '../../repository/identity.ts';
-import type { InstanceContext } from '../instance-context.ts';
+import type { InstanceContext, RunOptions } from '../instance-context.ts';
 
 export interface RecordedCatalog {
   /** `same`: one that is stored has the same names, or will do. */
@@ -60,4 +61,23 @@ async function storeCatalog(
   const bytes = encodeCatalog(snapshot);
   await putCatalog(repository, { ...owner, timeline, lsn, bytes, digest }, { signal });
   return { outcome: 'stored', lsn, timeline };
+}
+
+/**
+ * The same as a side line of other work, which goes on without it: a catalog that could not be recorded costs names, and
+ * that is told.
+ */
+export async function tryRecordCatalog(
+  context: Pick<InstanceContext, 'instance' | 'repository' | 'connection'>,
+  { signal, onEvent }: RunOptions,
+): Promise<RecordedCatalog | null> {
+  try {
+    return await recordCatalog(context, {}, signal);
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!(error instanceof AppError)) throw error;
+    const message = `the names of tables could not be recorded: ${error.message}`;
+    onEvent({ type: 'note', level: 'warning', message });
+    return null;
+  }
 }
