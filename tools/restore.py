@@ -144,21 +144,21 @@ class Repository:
     def restore_log(self, backup, target):
         """Into pg_wal: the segments from the backup's start on, of its timeline and later ones, and the history files."""
         size, start = backup["walSegmentSize"], int("{:0>8}{:0>8}".format(*backup["startLsn"].split("/")), 16)
-        base = f"{self.folder}/log/{backup['systemIdentifier']}"
-        found = {name: f"{base}/{tli}/{name}" for tli in self.names(base) for name in self.names(f"{base}/{tli}")}
-        for name, key in found.items():
-            match = re.fullmatch(r"([0-9A-F]{8})(?:([0-9A-F]{8})([0-9A-F]{8})(\.partial)?|\.history)", name)
-            path = os.path.join(target, "pg_wal", name.removesuffix(".partial"))
+        base, reach, h8 = f"{self.folder}/log/{backup['systemIdentifier']}", {}, "([0-9A-F]{8})"
+        for name, key in [(name, f"{base}/{tli}/{name}") for tli in self.names(base) for name in self.names(f"{base}/{tli}")]:
+            match = re.fullmatch(rf"{h8}(?:{h8}{h8}(\.partial|\.{h8}-{h8}\.part)?|\.history)", name)
             end = match and match[2] and (int(match[2], 16) << 32) + (int(match[3], 16) + 1) * size
-            early = end and (end <= start or int(match[1], 16) < backup["timeline"])
-            if not match or early or (match[4] and os.path.exists(path)):
-                continue  # A whole segment, the backup's own included, is better than a partial one.
-            footer = self.footer(key, LOG)
-            with open(path, "w+b") as out:
-                out.writelines(self.bodies(key, LOG, footer))
-                out.seek(0)
-                facts = (name, hashlib.file_digest(out, "sha256").hexdigest(), out.tell())
+            path, at = os.path.join(target, "pg_wal", name[:24] if end else name), int(match and match[5] or "0", 16)
+            early, exists = end and (end <= start or int(match[1], 16) < backup["timeline"]), os.path.exists(path)
+            if not match or early or (match[4] and (at > reach.get(path, -exists) or (exists and not match[5]))):
+                continue  # By name come a segment, its pieces, its `.partial`: only pieces add to what is there, up to a hole.
+            footer, digest = self.footer(key, LOG), hashlib.sha256()
+            with open(path, "r+b" if match[5] and exists else "wb") as out:
+                out.seek(at)
+                out.writelines(digest.update(body) or body for body in self.bodies(key, LOG, footer))
+                facts = (name, digest.hexdigest(), out.tell() - at)
                 need(facts == (footer["name"], footer["sha256"], footer["sizeBytes"]), f"'{key}' is not what it says")
+                reach[path] = max(reach.get(path, 0), out.tell()) if match[5] else -1
                 out.truncate(size if end else None)
 
 

@@ -4,8 +4,16 @@ import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { runCommand } from '../../src/base/run-command.ts';
+import { newKeyFile, parseKeyFile } from '../../src/crypto/key-slots.ts';
+import { putLogFile, putLogPart } from '../../src/repository/log-archive.ts';
+import { createRepository } from '../../src/repository/repository.ts';
+import { openStorage } from '../../src/storage/registry.ts';
 import { goldenRepository } from '../golden/golden-repository.ts';
+import { writeBackup } from '../repository/write-backup.ts';
 import { temporaryDirectory } from '../support/temp.ts';
+
+/** A size of segments that PostgreSQL knows. */
+const SEGMENT = 1024 * 1024;
 
 interface FileFacts {
   readonly size: number;
@@ -153,6 +161,17 @@ describe.skipIf(problem !== null)(title, { timeout: 60_000 }, () => {
     expect(restored.stdout).toContain(`Restored ${latest?.id} into ${target}`);
   });
 
+  it('pieces of segments - joined up to a hole; a whole segment wins over them, and they over a .partial', async () => {
+    await using directory = await temporaryDirectory();
+    const made = await repositoryWithPieces(join(directory.path, 'made'));
+    const target = join(directory.path, 'restored');
+    const run = await decode([made.path, 'production', 'latest', target, '--key-file', made.keyFile]);
+    expect(run).toMatchObject({ exitCode: 0, stderr: '' });
+    for (const [name, bytes] of Object.entries(made.log))
+      expect(Buffer.compare(readFileSync(join(target, 'pg_wal', name)), bytes), name).toBe(0);
+    expect(readdirSync(join(target, 'pg_wal')).sort()).toEqual(Object.keys(made.log).sort());
+  });
+
   it('a wrong passphrase - refused, nothing written', async () => {
     await using directory = await temporaryDirectory();
     const target = join(directory.path, 'restored');
@@ -210,6 +229,62 @@ describe.skipIf(problem !== null)(title, { timeout: 60_000 }, () => {
     expect(readFileSync(script, 'utf8').trimEnd().split('\n').length).toBeLessThan(200);
   });
 });
+
+/** A repository with a backup and a log of which some segments are there in pieces; and what must come out of it. */
+async function repositoryWithPieces(
+  path: string,
+): Promise<{ readonly path: string; readonly keyFile: string; readonly log: Record<string, Uint8Array> }> {
+  const key = newKeyFile();
+  const keyFileOfIt = `${path}.key`;
+  writeFileSync(keyFileOfIt, key, { mode: 0o600 });
+  const made = await createRepository(openStorage({ kind: 'local', path }), [
+    { secret: parseKeyFile(key, keyFileOfIt), label: 'key file' },
+  ]);
+  const own = '00000001000000000000001F';
+  const bytesOf = (seed: number): Uint8Array => {
+    const bytes = new Uint8Array(SEGMENT).map((_, index) => (index * seed + (index >>> 8)) & 0xff);
+    new DataView(bytes.buffer).setUint32(32, SEGMENT, true);
+    return bytes;
+  };
+  const { backup } = await writeBackup(
+    made,
+    [
+      { path: 'pg_wal', directory: true },
+      { path: 'backup_label', bytes: Buffer.from('START WAL LOCATION') },
+      { path: `pg_wal/${own}`, bytes: bytesOf(3) },
+    ],
+    { facts: { walSegmentSize: SEGMENT, startLsn: '0/1F00028', stopLsn: '0/1F00100', logIncluded: true } },
+  );
+  const put = async (segment: string, seed: number, ranges: readonly (readonly [number, number])[]) => {
+    const bytes = bytesOf(seed);
+    for (const [from, to] of ranges)
+      await putLogPart(made, { ...backup, segment, from, bytes: bytes.subarray(from, to), level: 3 });
+    const joined = new Uint8Array(SEGMENT);
+    return (reach: number): Uint8Array => {
+      joined.set(bytes.subarray(0, reach));
+      return joined;
+    };
+  };
+  const name = (number: number): string => `0000000100000000000000${number.toString(16).toUpperCase()}`;
+  const log: Record<string, Uint8Array> = { [own]: bytesOf(3) };
+  await put(own, 5, [[0, 700]]);
+  await put(name(0x20), 5, [[0, 700]]);
+  log[name(0x20)] = bytesOf(7);
+  await putLogFile(made, { ...backup, name: name(0x20), bytes: bytesOf(7), level: 3 });
+  const joined = await put(name(0x21), 11, [
+    [0, 300],
+    [300, 4096],
+    [0, 2000],
+    [4000, 9000],
+    [9001, 9500],
+  ]);
+  log[name(0x21)] = joined(9000);
+  await putLogFile(made, { ...backup, name: `${name(0x21)}.partial`, bytes: bytesOf(13), level: 3 });
+  await put(name(0x22), 17, [[5, 900]]);
+  await putLogFile(made, { ...backup, name: `${name(0x22)}.partial`, bytes: bytesOf(19), level: 3 });
+  log[name(0x22)] = bytesOf(19);
+  return { path, keyFile: keyFileOfIt, log };
+}
 
 function flip(bytes: Buffer, offset: number): Buffer {
   const copy = Buffer.from(bytes);
