@@ -36,6 +36,8 @@ export function startWorkerPool<Start, Batch, Message>(options: {
   readonly count: number;
   readonly start: Start;
   readonly onMessage: (message: Message) => 'batch-done' | 'more';
+  /** Told of the error at once, for who waits for something else than this pool. */
+  readonly onFailure?: (error: unknown) => void;
   readonly signal?: AbortSignal;
 }): WorkerPool<Batch> {
   let failure: unknown = null;
@@ -45,6 +47,7 @@ export function startWorkerPool<Start, Batch, Message>(options: {
     wake = null;
   };
   const fail = (error: unknown): void => {
+    if (failure === null) options.onFailure?.(error);
     failure ??= error;
     notify();
   };

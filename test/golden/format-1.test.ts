@@ -7,6 +7,7 @@ import { parseKeyFile } from '../../src/crypto/key-slots.ts';
 import { listBackups } from '../../src/operations/backup/list-backups.ts';
 import type { InstanceContext } from '../../src/operations/instance-context.ts';
 import { CONFIG_FOLDER, placeOf } from '../../src/operations/restore/assemble-directory.ts';
+import { startLogFeeder } from '../../src/operations/restore/log-feeder.ts';
 import { restoreFiles } from '../../src/operations/restore/restore-files.ts';
 import { verifyBackups } from '../../src/operations/verify/verify-backups.ts';
 import { getLogFile } from '../../src/repository/log-archive.ts';
@@ -61,14 +62,22 @@ test('restored - every file byte by byte in its place, with its mode, and the lo
         line.t === 'config' ? join(layout.dataDirectory, CONFIG_FOLDER, line.p) : placeOf(layout, line.p),
       owner: null,
       workers: 2,
-      logFiles: names.map(name => ({
-        name,
-        target: join(layout.dataDirectory, 'pg_wal', name),
-        sizeBytes: 1024 * 1024,
-      })),
     },
     options,
   );
+  const { instance, systemIdentifier } = manifest.backup;
+  await using feeder = startLogFeeder(
+    { repository, location },
+    {
+      files: names.map(name => ({ name, as: name })),
+      log: { instance, systemIdentifier },
+      directory: join(layout.dataDirectory, 'pg_wal'),
+      owner: null,
+      workers: 2,
+    },
+    options.signal,
+  );
+  await feeder.allFed;
   const places = {
     ...byPlace(backup.files, path => placeOf(layout, path)!),
     ...byPlace(backup.config, path => join(layout.dataDirectory, CONFIG_FOLDER, path)),

@@ -17,6 +17,18 @@ export async function readLogTail(path: string, offset = 0): Promise<string> {
   }
 }
 
+/**
+ * What the server found wrong with the log, in its own words, the last time; null when it has not said. The end of the
+ * log looks the same: zeros or old content where a record should begin.
+ * @source xlogreader.c, report_invalid_record
+ */
+export function findLogDamage(log: string): string | null {
+  const words =
+    /\bLOG: +((?:invalid|unexpected|incorrect|out-of-sequence|record with|there is no contrecord|contrecord|could not (?:decompress|restore) image|unrecognized|[A-Z_]+ (?:set|not set)).*\b[0-9A-F]+\/[0-9A-F]+.*)/;
+  const line = log.split('\n').findLast(each => words.test(each));
+  return line === undefined ? null : (words.exec(line)?.[1]?.trim() ?? null);
+}
+
 /** What a server says to clients that come too early is no failure of its own. */
 const routine = /the database system is|terminating connection|Hot standby mode is disabled/;
 

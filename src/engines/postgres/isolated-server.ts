@@ -1,7 +1,8 @@
-import { rm } from 'node:fs/promises';
+import { chown, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import type pg from 'pg';
 import { delay } from '../../base/abort.ts';
-import { AppError } from '../../base/errors.ts';
+import { AppError, fileError } from '../../base/errors.ts';
 import { connect, queryRow } from './connection.ts';
 import type { ConnectionSettings } from './connection-target.ts';
 import { readControlFile } from './control-file.ts';
@@ -75,12 +76,20 @@ export interface IsolatedServer extends AsyncDisposable {
     readonly onProgress?: (progress: ReplayProgress) => void;
   }): Promise<ReachedTarget>;
   connect(database?: string, signal?: AbortSignal): Promise<pg.Client>;
+  /**
+   * Tells a server with a standby.signal that no more log comes: it replays all that lies in pg_wal, then opens on a new
+   * timeline. Needs no connection. Where it has not come far enough to hear it, nothing happens: say it again.
+   */
+  promote(): Promise<void>;
+  /** The words of its log since it was started, the last ones. */
+  readLog(): Promise<string>;
   /** Resolves when it has ended; fine when it had. `smart` waits for clients. The next harder mode follows after a minute. */
   stop(mode?: IsolatedStopMode): Promise<void>;
 }
 
 const POLL_MS = 100;
 const STOP_GRACE_MS = 60_000;
+const PROMOTE_FILE = 'promote';
 
 /**
  * Starts a server on a restored directory. One that an earlier run left there is ended first.
@@ -158,14 +167,17 @@ class Isolated implements IsolatedServer {
         if (stopped !== null) return stopped;
         continue;
       }
-      const state = await this.#ask(signal);
+      const segment = await replayedSegment(server.pid);
+      // One that takes no connections while it recovers is only asked once it seems to be through.
+      const isBusy = this.#options.hotStandby === false && segment !== null;
+      const state = isBusy ? null : await this.#ask(signal);
       if (state !== null && !state.recovering)
         return { state: 'open', lsn: state.lsn, replayTime: state.time };
       if (state?.paused === true && !(await this.#raiseSettings())) {
         return { state: 'paused', lsn: state.lsn, replayTime: state.time };
       }
       options.onProgress?.({
-        segment: await replayedSegment(server.pid),
+        segment,
         replayLsn: state?.lsn ?? null,
         replayTime: state?.time ?? null,
       });
@@ -216,6 +228,26 @@ class Isolated implements IsolatedServer {
       ...(database === undefined ? {} : { database }),
       ...(signal === undefined ? {} : { signal }),
     });
+  }
+
+  /** @source xlogrecovery.c, CheckPromoteSignal; postmaster.c, process_pm_pmsignal (sigusr1_handler before 16) */
+  async promote(): Promise<void> {
+    const { dataDirectory } = this.#options;
+    const path = join(dataDirectory, PROMOTE_FILE);
+    try {
+      await writeFile(path, '', { mode: 0o600 });
+      if (process.getuid?.() === 0) {
+        const { uid, gid } = await ownerOf(dataDirectory);
+        await chown(path, uid, gid);
+      }
+    } catch (error) {
+      throw fileError('write', path, error);
+    }
+    this.#process?.signal('SIGUSR1');
+  }
+
+  readLog(): Promise<string> {
+    return readLogTail(this.logFile, this.#process?.logOffset ?? 0);
   }
 
   async stop(mode: IsolatedStopMode = 'fast'): Promise<void> {

@@ -41,6 +41,15 @@ export function nextSegment(lsn: bigint, segmentSize: number): bigint {
 }
 
 /**
+ * Where a record that follows the one that ends at `lsn` begins: there, or behind the header of a page.
+ * @source access/xlog_internal.h, SizeOfXLogLongPHD, SizeOfXLogShortPHD; pages of the log have 8 KiB
+ */
+export function nextRecordStart(lsn: bigint, segmentSize: number): bigint {
+  if (lsn % 8192n !== 0n) return lsn;
+  return lsn + (lsn === segmentStart(lsn, segmentSize) ? 40n : 24n);
+}
+
+/**
  * The file name of the segment that holds the byte at `lsn`.
  * @source access/xlog_internal.h, XLogFileName
  */

@@ -26,11 +26,10 @@ import type { BackupFacts } from '../../repository/manifest.ts';
 import { isInside } from '../backup/config-files.ts';
 import { COPY_MARKER } from '../log/archive-segment.ts';
 import type { Owner } from './new-files.ts';
-import type { RecoveryPlan } from './plan-restore.ts';
 
 /** Where the configuration files that lay outside the data directory are put while restoring. */
 export const CONFIG_FOLDER = 'aishell-config';
-/** What recovery by a signal file needs to be there, whatever the settings say. */
+/** Whoever starts the directory before its recovery is told that it cannot be, for want of a restore_command. */
 const RECOVERY_SIGNAL = 'recovery.signal';
 
 /** Where everything of a restore goes. */
@@ -46,18 +45,6 @@ export function placeOf(layout: Layout, path: string): string | null {
   const tablespace = match === null ? undefined : layout.tablespaces.get(Number(match[1]));
   if (match === null || tablespace === undefined) return join(layout.dataDirectory, path);
   return match[2] === undefined ? null : join(tablespace, match[2]);
-}
-
-/** The log files of a plan, with their places in pg_wal. */
-export function logFilesOf(
-  plan: RecoveryPlan,
-  layout: Layout,
-): { name: string; target: string; sizeBytes: number }[] {
-  return plan.logFiles.map(file => ({
-    name: file.name,
-    target: join(layout.dataDirectory, 'pg_wal', file.as),
-    sizeBytes: file.sizeBytes,
-  }));
 }
 
 /** Makes a restored directory ready to recover: tablespaces where they are now, the signal, no settings of the origin. */

@@ -3,19 +3,15 @@ import { runStep } from '../../base/events.ts';
 import { runCommand } from '../../base/run-command.ts';
 import { readControlFile } from '../../engines/postgres/control-file.ts';
 import { checkDatabases, type DatabaseChecks } from '../../engines/postgres/database-checks.ts';
-import {
-  type IsolatedServer,
-  type ReachedTarget,
-  startIsolatedServer,
-} from '../../engines/postgres/isolated-server.ts';
-import { formatLsn, parseLsn } from '../../engines/postgres/lsn.ts';
-import { type RecoveryTarget, recoverySettings } from '../../engines/postgres/recovery-settings.ts';
+import type { IsolatedServer, ReachedTarget } from '../../engines/postgres/isolated-server.ts';
 import type { Binaries } from '../../engines/postgres/service-binaries.ts';
 import type { DamagedPage } from '../../repository/manifest.ts';
 import type { RunOptions } from '../instance-context.ts';
 import { type PageVerification, verifyPages } from '../verify/verify-pages.ts';
 import { finishRecovery, type Layout } from './assemble-directory.ts';
+import type { LogFeeder } from './log-feeder.ts';
 import type { RecoveryPlan } from './plan-restore.ts';
+import { replayLog } from './replay-log.ts';
 
 /** What recovery and verification found. */
 export interface Recovered {
@@ -34,41 +30,34 @@ const CHECK_BUDGET_MS = 60_000;
 /**
  * Replays the log in isolation up to the target, opens on a new timeline, verifies, stops cleanly, and checks every page on disk. The directory is then a whole, stopped database: it starts at once.
  *
- * @throws RECOVERY_FAILED, VERIFICATION_FAILED
+ * @throws RECOVERY_FAILED, VERIFICATION_FAILED, and what the feeder failed with
  */
 export async function recoverDirectory(
   layout: Layout,
-  recovery: { readonly plan: RecoveryPlan; readonly binaries: Binaries; readonly workers: number },
+  recovery: {
+    readonly plan: RecoveryPlan;
+    readonly binaries: Binaries;
+    readonly workers: number;
+    /** Of the log into the directory's pg_wal; disposed of by the caller. */
+    readonly feeder: LogFeeder;
+  },
   options: RunOptions,
 ): Promise<Recovered> {
   const { plan } = recovery;
   const { backup } = plan;
   const { onEvent, signal } = options;
-  await using server = await startIsolatedServer({
-    dataDirectory: layout.dataDirectory,
-    binaries: recovery.binaries,
-    superuser: backup.bootstrapSuperuser,
-    disposable: true,
-    signal,
-    // Everything is in pg_wal already; a command must be set all the same, and this one says "not in the archive".
-    settings: recoverySettings({
-      target: targetOf(plan),
-      timeline: plan.timeline,
-      action: 'pause',
-      restoreCommand: 'false',
-    }),
-  });
-  const reached = await runStep(
+  const { server: replaying, reached } = await runStep(
     onEvent,
-    { id: 'replay', title: 'Log replayed', detail: state => describeReached(plan, state) },
-    () => replay(server, plan, options),
+    {
+      id: 'replay',
+      title: 'Log replayed, opened on a new timeline in isolation',
+      detail: done => describeReached(plan, done.reached),
+    },
+    () => replayLog(layout, recovery, options),
   );
-  checkReached(plan, reached);
-  // A transaction that was still running at the target holds its locks until the server opens (a DROP TABLE would block
-  // its own table's checks), so the checks come after that. Nobody else reaches this server, so nothing changes.
-  await runStep(onEvent, { id: 'promote', title: 'Opened on a new timeline, in isolation' }, () =>
-    openServer(server, reached, options),
-  );
+  await using server = replaying;
+  // On an open server: a transaction that was still running at the target would hold its locks (a DROP TABLE would block
+  // its own table's checks). Nobody else reaches this server, so nothing changes.
   const checks = await checkDatabases({
     connect: database => server.connect(database, signal),
     budgetMs: {
@@ -89,57 +78,8 @@ export async function recoverDirectory(
   return { reached, timeline: control.checkpoint.timeline, newLogFiles, checks, pages };
 }
 
-function targetOf(plan: RecoveryPlan): RecoveryTarget {
-  if (plan.toBackupEnd) return { kind: 'consistent' };
-  if (plan.resolved.lsn === null) return { kind: 'latest' };
-  return { kind: 'lsn', lsn: formatLsn(plan.resolved.lsn), inclusive: false };
-}
-
-async function replay(
-  server: IsolatedServer,
-  plan: RecoveryPlan,
-  options: RunOptions,
-): Promise<ReachedTarget> {
-  const from = parseLsn(plan.backup.startLsn);
-  const to = plan.resolved.lsn ?? from + BigInt(plan.logBytes);
-  const totalBytes = Number(to - from);
-  return server.waitForTarget({
-    signal: options.signal,
-    onProgress: ({ replayLsn }) => {
-      if (replayLsn === null) return;
-      const doneBytes = Math.min(totalBytes, Math.max(0, Number(parseLsn(replayLsn) - from)));
-      options.onEvent({ type: 'progress', step: 'replay', doneBytes, totalBytes });
-    },
-  });
-}
-
-/** A server that ends recovery before its target would open in the wrong state and call it success. */
-function checkReached(plan: RecoveryPlan, reached: ReachedTarget): void {
-  const { lsn } = plan.resolved;
-  if (lsn === null || reached.state === 'paused') return;
-  throw new AppError(
-    'RECOVERY_FAILED',
-    `the recovery ended at ${reached.lsn ?? 'an unknown position'}, before its target ${formatLsn(lsn)}`,
-    {
-      hint: 'The log may be damaged after that position. Nothing was put in place of the old state.',
-    },
-  );
-}
-
-async function openServer(
-  server: IsolatedServer,
-  reached: ReachedTarget,
-  options: RunOptions,
-): Promise<void> {
-  if (reached.state === 'open') return;
-  const client = await server.connect(undefined, options.signal);
-  await client.query('select pg_wal_replay_resume()').finally(() => client.end().catch(() => undefined));
-  const opened = await server.waitForTarget({ signal: options.signal });
-  if (opened.state !== 'open')
-    throw new AppError('RECOVERY_FAILED', `the recovered server is ${opened.state} instead of open`);
-}
-
-async function stopCleanly(server: IsolatedServer, options: RunOptions): Promise<void> {
+/** Ends a recovered server with everything written out, though not flushed. */
+export async function stopCleanly(server: IsolatedServer, options: RunOptions): Promise<void> {
   const client = await server.connect(undefined, options.signal);
   await client.query('checkpoint').finally(() => client.end().catch(() => undefined));
   await server.stop('fast');
@@ -172,7 +112,7 @@ async function checkPages(
 }
 
 /** The recovery ran without flushing; now everything must be on disk before it counts. */
-async function syncDirectories(layout: Layout): Promise<void> {
+export async function syncDirectories(layout: Layout): Promise<void> {
   for (const directory of [layout.dataDirectory, ...layout.tablespaces.values()]) {
     // Node cannot flush a whole file system at once, and a flush for each of a hundred thousand files takes minutes.
     const { exitCode, stderr } = await runCommand(['sync', '--file-system', directory], {});

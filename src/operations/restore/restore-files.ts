@@ -9,20 +9,11 @@ import { startWorkerPool, type WorkerPool } from '../worker-pool.ts';
 import { createFile, makeDirectory, type Owner } from './new-files.ts';
 import type { RestoreBatch, RestoreMessage, RestoreTask, RestoreWorkerStart } from './restore-protocol.ts';
 
-/** A log file to put into `pg_wal`. */
-export interface LogFileToRestore {
-  /** Its name in the archive; may end in `.partial`. */
-  readonly name: string;
-  readonly target: string;
-  readonly sizeBytes: number;
-}
-
 export interface RestoreFilesRequest {
   readonly manifest: Manifest;
   /** Where a line of the manifest goes; null leaves it out. */
   readonly placeOf: (line: ManifestLine) => string | null;
   readonly owner: Owner;
-  readonly logFiles: readonly LogFileToRestore[];
   readonly workers: number;
 }
 
@@ -36,7 +27,6 @@ const RANGE_BYTES = 256 * 1024 * 1024;
 const BATCH_BYTES = 8 * 1024 * 1024;
 const BATCH_TASKS = 128;
 const PROGRESS_EVERY_MS = 100;
-const LOG_FILE_MODE = 0o600;
 
 /** The threads that fetch, open and write, and the batches on their way to them. */
 export function startRestorePool(
@@ -71,16 +61,14 @@ export function startRestorePool(
   });
 }
 
-/** Writes every file of a backup, and log files beside them, in parallel. Nothing that exists is overwritten. */
+/** Writes every file of a backup, in parallel. Nothing that exists is overwritten. */
 export async function restoreFiles(
   source: { readonly repository: Repository; readonly location: StorageLocation },
   request: RestoreFilesRequest,
   options: { readonly signal: AbortSignal; readonly onEvent: OnEvent },
 ): Promise<RestoredFiles> {
   const { manifest, owner } = request;
-  const totalBytes =
-    manifest.backup.sizeBytes + request.logFiles.reduce((sum, file) => sum + file.sizeBytes, 0);
-  const onProgress = progressTeller('restore-files', totalBytes, options.onEvent);
+  const onProgress = progressTeller('restore-files', manifest.backup.sizeBytes, options.onEvent);
   const pool = startRestorePool(
     { ...source, manifest, workers: request.workers },
     message => {
@@ -102,10 +90,6 @@ export async function restoreFiles(
       files += 1;
       bytes += line.s;
       for (const task of tasksOf(line, target, owner)) await batches.add(task, line.s);
-    }
-    for (const file of request.logFiles) {
-      const create = { sizeBytes: 0, mode: LOG_FILE_MODE, owner };
-      await batches.add({ kind: 'log', name: file.name, target: file.target, create }, file.sizeBytes);
     }
     await batches.flush();
     await pool.finish({ tasks: [] });

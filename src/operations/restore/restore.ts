@@ -13,13 +13,13 @@ import { checkPacksPresent } from '../verify/verify-sample.ts';
 import {
   CONFIG_FOLDER,
   type Layout,
-  logFilesOf,
   makeCopy,
   makeOwned,
   placeOf,
   prepareRecovery,
 } from './assemble-directory.ts';
 import { type LiveInstance, locateInstance } from './live-instance.ts';
+import { startLogFeeder } from './log-feeder.ts';
 import type { Owner } from './new-files.ts';
 import { planRecovery, type RecoveryPlan } from './plan-restore.ts';
 import { type Recovered, recoverDirectory } from './recover-directory.ts';
@@ -220,7 +220,6 @@ async function restoreAndRecover(
           placeOf: line =>
             line.t === 'config' ? join(layout.dataDirectory, CONFIG_FOLDER, line.p) : placeOf(layout, line.p),
           owner,
-          logFiles: logFilesOf(plan, layout),
           workers: context.workers,
         },
         options,
@@ -228,7 +227,22 @@ async function restoreAndRecover(
     },
   );
   await prepareRecovery(layout, plan.backup, owner);
-  return recoverDirectory(layout, { plan, binaries: restoring.binaries, workers: context.workers }, options);
+  await using feeder = startLogFeeder(
+    context,
+    {
+      files: plan.logFiles,
+      log: { instance: context.instance, systemIdentifier: plan.backup.systemIdentifier },
+      directory: join(layout.dataDirectory, 'pg_wal'),
+      owner,
+      workers: context.workers,
+    },
+    options.signal,
+  );
+  return await recoverDirectory(
+    layout,
+    { plan, binaries: restoring.binaries, workers: context.workers, feeder },
+    options,
+  );
 }
 
 /** First gets what the live server has of the log into the archive, then plans with it. */

@@ -1,0 +1,199 @@
+import { link, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { AppError, fileError, systemCode } from '../../base/errors.ts';
+import { workerUrl } from '../../base/worker-url.ts';
+import type { LogOwner } from '../../repository/log-archive.ts';
+import type { Repository } from '../../repository/repository.ts';
+import type { StorageLocation } from '../../storage/storage.ts';
+import { startWorkerPool } from '../worker-pool.ts';
+import type { FedFile, FeedTask, LogFeederWorkerStart } from './log-feeder-protocol.ts';
+import { makeDirectory, type Owner } from './new-files.ts';
+
+/** A file of the log that a recovery needs. */
+export interface LogFileToFeed {
+  /** Its name in the archive; may end in `.partial`. */
+  readonly name: string;
+  /** The name the server looks for. */
+  readonly as: string;
+  /** A whole file of these bytes on the same file system: it is linked instead of fetched, and left where it is. */
+  readonly path?: string;
+}
+
+/** What was fed so far, for reports and for the measured speed of this machine. */
+export interface FeedFacts {
+  readonly files: number;
+  readonly bytes: number;
+  /** Of all threads together, without their waiting for the storage. */
+  readonly workMs: number;
+  /** How long all threads together waited for the storage. */
+  readonly waitedMs: number;
+}
+
+/**
+ * Puts the log into `pg_wal` while a server replays it: threads fetch, open and unpack some segments ahead of it. What it
+ * has replayed the server removes by itself.
+ */
+export interface LogFeeder extends AsyncDisposable {
+  /** Resolves when the server may start: history files and the first segments are there. Rejects as `allFed` does. */
+  readonly firstFed: Promise<void>;
+  /** Resolves when all files are there; rejects with what went wrong, of the storage, of an object or of the disk. */
+  readonly allFed: Promise<void>;
+  /** Where the running server is, so that the next files may come; null: it does not say. */
+  replaying(segment: string | null): void;
+  facts(): FeedFacts;
+}
+
+export interface FeedRequest {
+  /** In the order the server needs them. */
+  readonly files: readonly LogFileToFeed[];
+  readonly log: LogOwner;
+  /** The `pg_wal` to fill. Nothing of these names may be in it. */
+  readonly directory: string;
+  readonly owner: Owner;
+  readonly workers: number;
+}
+
+/** 1 GiB of usual segments: two seconds of a fast replay, should the storage stall. */
+const FILES_AHEAD = 64;
+/** Enough to begin with; those behind come faster than they are replayed. */
+const FILES_FIRST = 4;
+/** Where the system does not show what the server replays, the files go in all the same. */
+const SILENCE_MS = 10_000;
+const ASIDE = 'aishell-feed';
+
+/** Begins to feed at once. Dispose of it when the recovery has ended, however it did. */
+export function startLogFeeder(
+  source: { readonly repository: Repository; readonly location: StorageLocation },
+  request: FeedRequest,
+  signal: AbortSignal,
+): LogFeeder {
+  const stop = new AbortController();
+  const feeding = new Feeding(request);
+  const allFed = feeding.run(source, AbortSignal.any([signal, stop.signal]));
+  const firstFed = Promise.race([feeding.firstFed, allFed]);
+  // Both are looked at by whoever waits for them; a failure before that must not count as unhandled.
+  allFed.catch(() => undefined);
+  firstFed.catch(() => undefined);
+  return {
+    firstFed,
+    allFed,
+    replaying: segment => feeding.replaying(segment),
+    facts: () => feeding.facts,
+    [Symbol.asyncDispose]: async () => {
+      stop.abort(new AppError('CANCELLED', 'the recovery has ended'));
+      await allFed.catch(() => undefined);
+    },
+  };
+}
+
+/** The state of one feeder. */
+class Feeding {
+  readonly firstFed: Promise<void>;
+  facts: FeedFacts = { files: 0, bytes: 0, workMs: 0, waitedMs: 0 };
+  readonly #request: FeedRequest;
+  readonly #files: readonly LogFileToFeed[];
+  readonly #places: ReadonlyMap<string, number>;
+  readonly #fed = new Set<number>();
+  readonly #tellFirst: () => void;
+  readonly #lastOfFirst: number;
+  #replayed = 0;
+  #silentSince: number | null = null;
+  #wake: (() => void) | null = null;
+
+  constructor(request: FeedRequest) {
+    this.#request = request;
+    // The server reads the history of its timeline before anything else.
+    const isHistory = (file: LogFileToFeed): boolean => file.as.endsWith('.history');
+    this.#files = [...request.files.filter(isHistory), ...request.files.filter(file => !isHistory(file))];
+    this.#places = new Map(this.#files.map((file, index) => [file.as, index]));
+    this.#lastOfFirst = Math.min(this.#files.length, request.files.filter(isHistory).length + FILES_FIRST);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.firstFed = promise;
+    this.#tellFirst = resolve;
+  }
+
+  replaying(segment: string | null): void {
+    if (segment === null) this.#silentSince ??= performance.now();
+    const isSilent = this.#silentSince !== null && performance.now() - this.#silentSince > SILENCE_MS;
+    const place = segment === null ? undefined : this.#places.get(segment);
+    if (place !== undefined) this.#silentSince = null;
+    // Better too many files than a server that waits for the next one, of which nobody knows.
+    this.#replayed = Math.max(this.#replayed, isSilent ? Number.POSITIVE_INFINITY : (place ?? 0));
+    this.#wake?.();
+  }
+
+  async run(
+    source: { readonly repository: Repository; readonly location: StorageLocation },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { directory, owner, log } = this.#request;
+    const aside = join(directory, ASIDE);
+    if (this.#files.length === 0) return;
+    await rm(aside, { recursive: true, force: true });
+    makeDirectory(aside, { owner, mode: 0o700 });
+    const failed = new AbortController();
+    const pool = startWorkerPool<LogFeederWorkerStart, FeedTask, FedFile>({
+      url: workerUrl('log-feeder-worker', import.meta.url),
+      count: Math.min(this.#request.workers, this.#files.length),
+      start: { location: source.location, keys: source.repository.keyring.toWorker(), log, owner },
+      onMessage: fed => {
+        this.#count(fed);
+        return 'batch-done';
+      },
+      // The server may be waiting for the very file that failed, and this for the server.
+      onFailure: error => failed.abort(error),
+      signal,
+    });
+    const until = AbortSignal.any([signal, failed.signal]);
+    try {
+      for (const [index, file] of this.#files.entries()) {
+        await this.#untilNear(index, until);
+        const target = join(directory, file.as);
+        if (file.path !== undefined && (await isLinked(file.path, target)))
+          this.#count({ index, bytes: 0, workMs: 0, waitedMs: 0 });
+        else await pool.submit({ index, name: file.name, aside: join(aside, file.as), target });
+      }
+      await pool.drain();
+    } finally {
+      await pool.terminate();
+      await rm(aside, { recursive: true, force: true });
+    }
+  }
+
+  #count(fed: FedFile): void {
+    this.#fed.add(fed.index);
+    this.facts = {
+      files: this.facts.files + 1,
+      bytes: this.facts.bytes + fed.bytes,
+      workMs: this.facts.workMs + fed.workMs,
+      waitedMs: this.facts.waitedMs + fed.waitedMs,
+    };
+    for (let index = 0; index < this.#lastOfFirst; index += 1) if (!this.#fed.has(index)) return;
+    this.#tellFirst();
+  }
+
+  /** Waits until the server is near enough to a file for it to come. */
+  async #untilNear(index: number, signal: AbortSignal): Promise<void> {
+    while (index >= this.#replayed + FILES_AHEAD) {
+      signal.throwIfAborted();
+      const { promise, resolve } = Promise.withResolvers<'moved'>();
+      const wake = (): void => resolve('moved');
+      this.#wake = wake;
+      signal.addEventListener('abort', wake, { once: true });
+      await promise;
+      signal.removeEventListener('abort', wake);
+      this.#wake = null;
+    }
+  }
+}
+
+/** @returns false where the file lies elsewhere or links are unknown: then it is fetched */
+async function isLinked(path: string, target: string): Promise<boolean> {
+  try {
+    await link(path, target);
+    return true;
+  } catch (error) {
+    if (['EXDEV', 'EPERM', 'ENOENT', 'EMLINK', 'ENOTSUP'].includes(systemCode(error))) return false;
+    throw fileError('create', target, error);
+  }
+}
