@@ -2,6 +2,8 @@ import type { CompressionLevel } from '../../repository/compression.ts';
 import type { DamagedPage, PackFacts } from '../../repository/manifest.ts';
 import type { StoredFrame } from '../../repository/pack-writer.ts';
 import type { StorageLocation } from '../../storage/storage.ts';
+import type { PageSelection } from './page-selection.ts';
+import type { Ranges } from './ranges.ts';
 
 /** What a backup worker is started with: plain data, so that it can build everything of its own. */
 export interface BackupWorkerStart {
@@ -25,6 +27,10 @@ export interface ReadTask {
   readonly length: number;
   /** Block number, within the relation, of the page at `offset`; null where there are no pages. */
   readonly firstBlock: number | null;
+  /** True: its frames get hashes although its pages carry checksums, so that a later backup can tell what changed. */
+  readonly hashed?: boolean;
+  /** Left out: everything. Otherwise what of the range is to be stored. */
+  readonly selection?: PageSelection;
 }
 
 export type BackupBatch = { readonly tasks: readonly ReadTask[]; readonly last?: boolean };
@@ -34,6 +40,10 @@ export interface ReadResult {
   readonly id: number;
   readonly frames: readonly StoredFrame[] | null;
   readonly damaged: readonly DamagedPage[];
+  /** Of a task with a selection: where in the file the content of each frame belongs. */
+  readonly ranges?: readonly Ranges[];
+  /** Of a task with a selection: where the file was found to end, null when behind the range. */
+  readonly endsAt?: number | null;
 }
 
 export type BackupMessage =

@@ -21,6 +21,9 @@ import type {
   ReadResult,
   ReadTask,
 } from './backup-protocol.ts';
+import type { PageSelection } from './page-selection.ts';
+import type { Ranges } from './ranges.ts';
+import { readSelected } from './read-selected.ts';
 
 /**
  * A thread of a backup: reads, checks pages, hashes, compresses, seals, and puts packs, all by itself. Reading and
@@ -67,13 +70,15 @@ async function readTask(task: ReadTask): Promise<ReadResult> {
   const { source } = task;
   if (typeof source !== 'string') {
     for (let at = 0; at < source.length; at += FRAME_BODY_BYTES) {
-      frames.push(await store(task, at, source.subarray(at, at + FRAME_BODY_BYTES)));
+      const body = source.subarray(at, at + FRAME_BODY_BYTES);
+      frames.push(await store(task, body, [at, body.length]));
     }
     return { id: task.id, frames, damaged };
   }
   const file = openIfThere(source);
   if (file === null) return { id: task.id, frames: null, damaged };
   try {
+    if (task.selection !== undefined) return await readSelection(task, file, task.selection);
     for (let done = 0; done < task.length; ) {
       const wanted = Math.min(FRAME_BODY_BYTES, task.length - done);
       const got = readFully(file, {
@@ -93,7 +98,7 @@ async function readTask(task: ReadTask): Promise<ReadResult> {
           }),
         );
       }
-      frames.push(await store(task, task.offset + done, checker.buffer.subarray(0, got)));
+      frames.push(await store(task, checker.buffer.subarray(0, got), [task.offset + done, got]));
       progress.add(got);
       done += got;
       if (got < wanted) break;
@@ -104,9 +109,33 @@ async function readTask(task: ReadTask): Promise<ReadResult> {
   return { id: task.id, frames, damaged };
 }
 
-async function store(task: ReadTask, offset: number, body: Uint8Array): Promise<StoredFrame> {
-  const carriesChecksums = task.firstBlock !== null && start.startLsn !== null;
-  const frame = pack.add(task.path, [offset, body.length], body, carriesChecksums ? 'unhashed' : undefined);
+/** What an incremental backup stores of a range. */
+async function readSelection(task: ReadTask, file: number, selection: PageSelection): Promise<ReadResult> {
+  const path = String(task.source);
+  const found = await readSelected(task, selection, {
+    buffer: checker.buffer,
+    blockSize: start.blockSize,
+    store: (body, ranges) => store(task, body, ranges),
+    read(position, length) {
+      const got = readFully(file, { into: checker.buffer.subarray(0, length), position, path });
+      progress.add(got);
+      if (task.firstBlock === null || start.startLsn === null) return { got, damaged: [] };
+      const { startLsn } = start;
+      return { got, damaged: checkPages(file, { task, position, length: got, path, startLsn }) };
+    },
+  });
+  return {
+    id: task.id,
+    frames: found.frames.map(each => each.frame),
+    damaged: found.damaged,
+    ranges: found.frames.map(each => each.ranges),
+    endsAt: found.endsAt,
+  };
+}
+
+async function store(task: ReadTask, body: Uint8Array, ranges: Ranges): Promise<StoredFrame> {
+  const carriesChecksums = task.firstBlock !== null && start.startLsn !== null && task.hashed !== true;
+  const frame = pack.add(task.path, ranges, body, carriesChecksums ? 'unhashed' : undefined);
   if (pack.isFull) await closePack();
   // Lets the put of the last pack go on: its callbacks run on this thread.
   else await new Promise<void>(resolve => setImmediate(resolve));

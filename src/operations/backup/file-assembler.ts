@@ -2,6 +2,8 @@ import { assert } from '../../base/errors.ts';
 import type { Chunk, DamagedPage, ManifestLine, PackFacts } from '../../repository/manifest.ts';
 import type { StoredFrame } from '../../repository/pack-writer.ts';
 import type { ReadResult, ReadTask } from './backup-protocol.ts';
+import { type Patch, type Piece, patchesOf, patchPieces } from './file-pieces.ts';
+import type { PageSelection } from './page-selection.ts';
 
 /** A file to be copied, in one or several ranges. */
 export interface SourceFile {
@@ -14,6 +16,20 @@ export interface SourceFile {
   readonly firstBlock: number | null;
   /** Where a configuration file lay, when it was outside the data directory. */
   readonly configSource?: string;
+  /** True: its frames get hashes although its pages carry checksums. */
+  readonly hashed?: boolean;
+  /** Of an incremental backup: what the parent has of it, and what is to be read. */
+  readonly changes?: FileChanges;
+}
+
+export interface FileChanges {
+  readonly parent: readonly Piece[];
+  /** By tasks; none, when nothing is to be read. */
+  readonly parts: readonly {
+    readonly offset: number;
+    readonly length: number;
+    readonly selection: PageSelection;
+  }[];
 }
 
 /** Ranges are small enough that the threads end together, large enough that messages cost nothing. */
@@ -23,6 +39,18 @@ interface OpenFile {
   readonly file: SourceFile;
   readonly ranges: (readonly StoredFrame[] | null | undefined)[];
   missing: number;
+  /** Of a file with changes: what was read of it, and where it ended. */
+  readonly patches: Patch[];
+  endsAt: number;
+}
+
+function wholeFile(file: SourceFile, ranges?: 'one-range'): { offset: number; length: number }[] {
+  const rangeBytes = ranges === 'one-range' ? Math.max(1, file.sizeBytes) : RANGE_BYTES;
+  const count = Math.max(1, Math.ceil(file.sizeBytes / rangeBytes));
+  return Array.from({ length: count }, (_, range) => {
+    const offset = range * rangeBytes;
+    return { offset, length: Math.min(rangeBytes, file.sizeBytes - offset) };
+  });
 }
 
 /** Cuts files into tasks for the workers, and makes manifest lines of the answers. */
@@ -34,6 +62,7 @@ export class FileAssembler {
   readonly #packFacts = new Map<string, PackFacts>();
   #nextTask = 0;
   #copiedBytes = 0;
+  #newBytes = 0;
   #fileCount = 0;
 
   constructor(blockSize: number) {
@@ -45,27 +74,41 @@ export class FileAssembler {
     return this.#copiedBytes;
   }
 
+  /** Bytes that were stored anew, before compression. */
+  get newBytes(): number {
+    return this.#newBytes;
+  }
+
   get fileCount(): number {
     return this.#fileCount;
   }
 
   tasksOf(file: SourceFile, ranges?: 'one-range'): ReadTask[] {
-    const rangeBytes = ranges === 'one-range' ? Math.max(1, file.sizeBytes) : RANGE_BYTES;
-    const count = Math.max(1, Math.ceil(file.sizeBytes / rangeBytes));
-    const open: OpenFile = { file, ranges: new Array<undefined>(count).fill(undefined), missing: count };
-    return Array.from({ length: count }, (_, range) => {
+    const parts = file.changes?.parts ?? wholeFile(file, ranges);
+    const open: OpenFile = {
+      file,
+      ranges: new Array<undefined>(parts.length).fill(undefined),
+      missing: parts.length,
+      patches: [],
+      endsAt: file.sizeBytes,
+    };
+    return parts.map((part, range) => {
       const id = this.#nextTask++;
-      const offset = range * rangeBytes;
       this.#open.set(id, { file: open, range });
       return {
         id,
         path: file.path,
         source: file.source,
-        offset,
-        length: Math.min(rangeBytes, file.sizeBytes - offset),
-        firstBlock: file.firstBlock === null ? null : file.firstBlock + offset / this.#blockSize,
+        ...part,
+        firstBlock: file.firstBlock === null ? null : file.firstBlock + part.offset / this.#blockSize,
+        ...(file.hashed === undefined ? {} : { hashed: file.hashed }),
       };
     });
+  }
+
+  /** The line of a file of which nothing is to be read. */
+  unchanged(file: SourceFile): ManifestLine {
+    return this.#lineOf(file, patchPieces(file.changes?.parent ?? [], [], file.sizeBytes));
   }
 
   addPack(facts: PackFacts): void {
@@ -83,8 +126,20 @@ export class FileAssembler {
     const { file, range } = task;
     this.damaged.push(...result.damaged);
     file.ranges[range] = result.frames;
+    for (const [index, frame] of (result.frames ?? []).entries()) {
+      this.#newBytes += frame.raw;
+      const ranges = result.ranges?.[index];
+      if (ranges !== undefined) file.patches.push(...patchesOf(frame, ranges));
+    }
+    file.endsAt = Math.min(file.endsAt, result.endsAt ?? file.endsAt);
     file.missing -= 1;
     if (file.missing > 0) return null;
+    if (file.file.changes !== undefined) {
+      // Gone in between: its relation was dropped, and the log says so.
+      if (file.ranges.includes(null)) return null;
+      const pieces = patchPieces(file.file.changes.parent, file.patches, file.endsAt);
+      return { line: this.#lineOf(file.file, pieces) };
+    }
     if (file.ranges.every(frames => frames === null)) return null;
     return this.#complete(file);
   }
@@ -100,35 +155,33 @@ export class FileAssembler {
 
   #complete(open: OpenFile): { readonly line: ManifestLine } | { readonly again: SourceFile } {
     const { file } = open;
-    const chunks: Chunk[] = [];
+    const pieces: Piece[] = [];
     let size = 0;
     for (const [range, frames] of open.ranges.entries()) {
       // A hole before more content: the file was truncated and extended between two reads. The log repairs pages, but
       // a manifest's chunks must join, so the file is read again in one go.
       if ((frames?.length ?? 0) > 0 && size !== range * RANGE_BYTES) return { again: file };
       for (const frame of frames ?? []) {
-        chunks.push([
-          frame.raw,
-          this.#packNumber(frame.packId),
-          frame.number,
-          frame.offset,
-          frame.stored,
-          frame.raw,
-          0,
-          frame.hash,
-        ]);
+        pieces.push({ frame, start: 0, length: frame.raw });
         size += frame.raw;
       }
     }
+    return { line: this.#lineOf(file, pieces) };
+  }
+
+  #lineOf(file: SourceFile, pieces: readonly Piece[]): ManifestLine {
+    let size = 0;
+    const chunks = pieces.map(({ frame, start, length }): Chunk => {
+      size += length;
+      const { number, offset, stored, raw, hash } = frame;
+      return [length, this.#packNumber(frame.packId), number, offset, stored, raw, start, hash];
+    });
     this.#copiedBytes += size;
     this.#fileCount += 1;
     const common = { p: file.path, s: size, m: file.mode, c: chunks };
-    return {
-      line:
-        file.configSource === undefined
-          ? { t: 'file', ...common }
-          : { t: 'config', source: file.configSource, ...common },
-    };
+    return file.configSource === undefined
+      ? { t: 'file', ...common }
+      : { t: 'config', source: file.configSource, ...common };
   }
 
   #packNumber(packId: string): number {
