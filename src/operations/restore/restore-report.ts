@@ -1,7 +1,6 @@
 import { join } from 'node:path';
 import { formatMoment } from '../../base/moment.ts';
 import { formatLsn } from '../../engines/postgres/lsn.ts';
-import type { Service } from '../../engines/postgres/service-contract.ts';
 import { shellCommand } from '../../engines/postgres/service-process.ts';
 import type { BackupFacts } from '../../repository/manifest.ts';
 import type { InstanceContext } from '../instance-context.ts';
@@ -55,8 +54,9 @@ export function reportOf(made: {
   readonly context: InstanceContext;
   readonly plan: RecoveryPlan;
   readonly live: LiveInstance | null;
-  readonly service: Service | null;
+  readonly service: string | null;
   readonly layout: InPlaceLayout | null;
+  readonly reason?: string | null;
   readonly dryRun: boolean;
   readonly seconds: number;
   readonly downtimeSeconds: number | null;
@@ -80,7 +80,7 @@ export function reportOf(made: {
     backupBytes: plan.backupBytes,
     logBytes: plan.logBytes,
     live: made.live,
-    service: made.service?.description ?? null,
+    service: made.service,
     safety:
       layout === null
         ? null
