@@ -1,5 +1,6 @@
 import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from 'node:crypto';
 import { AppError } from '../base/errors.ts';
+import { releaseMemory } from '../base/release-memory.ts';
 
 /** What a sealed object holds; the byte at offset 10 of its header. */
 export const objectKinds = { manifest: 1, pack: 2, log: 3, identity: 4, summary: 5, catalog: 6 } as const;
@@ -92,7 +93,9 @@ export class FrameCipher {
     const cipher = createCipheriv('aes-256-gcm', this.#key, nonceOf(frame.number));
     cipher.setAAD(this.#context);
     target.set(cipher.update(Uint8Array.of(frame.codec)), offset);
-    target.set(cipher.update(frame.body), offset + 1);
+    const sealed = cipher.update(frame.body);
+    target.set(sealed, offset + 1);
+    releaseMemory(sealed);
     cipher.final();
     target.set(cipher.getAuthTag(), offset + 1 + frame.body.length);
     return frame.body.length + FRAME_OVERHEAD_BYTES;

@@ -1,4 +1,5 @@
 import { AppError, assert } from '../base/errors.ts';
+import { releaseMemory } from '../base/release-memory.ts';
 import type { Keyring } from '../crypto/keyring.ts';
 import {
   FrameCipher,
@@ -115,7 +116,11 @@ export function openFrame(
   frame: { readonly number: number; readonly raw: number; readonly path: string },
   stored: Uint8Array,
 ): Uint8Array {
-  return decompress(cipher.open(frame.number, stored), frame.raw, frame.path);
+  const opened = cipher.open(frame.number, stored);
+  const body = decompress(opened, frame.raw, frame.path);
+  // What was not compressed is the body itself.
+  if (body.buffer !== opened.body.buffer) releaseMemory(opened.body);
+  return body;
 }
 
 /**

@@ -1,3 +1,4 @@
+import { releaseMemory } from '../base/release-memory.ts';
 import type { Keyring } from '../crypto/keyring.ts';
 import {
   encodeHeader,
@@ -64,7 +65,11 @@ export class SealedWriter {
 
   /** Compresses and seals a body of at most 1 MiB; `rest` goes into the footer behind the lengths. */
   addFrame(body: Uint8Array, rest: readonly unknown[] = []): WrittenFrame {
-    return this.addPacked(compress(body, this.#level), body.length, rest);
+    const packed = compress(body, this.#level);
+    const frame = this.addPacked(packed, body.length, rest);
+    // What does not get smaller is the caller's own.
+    if (packed.body.buffer !== body.buffer) releaseMemory(packed.body);
+    return frame;
   }
 
   /** The same for a body that was compressed elsewhere; `rawBytes` is its length before. */

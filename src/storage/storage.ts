@@ -45,7 +45,7 @@ export interface Storage {
   /**
    * Reads an object or a part of it; null when there is none. A range beyond the end is cut to what there is (an empty
    * array when nothing is left); a negative offset larger than the object gives the whole object. Callers bound what
-   * they ask for: the answer is held in memory.
+   * they ask for: the answer is held in memory, and is the caller's alone.
    */
   get(key: string, range?: ByteRange, options?: CallOptions): Promise<Uint8Array | null>;
 

@@ -246,3 +246,26 @@ test('an object that is not there - null', async () => {
   const { storage, keyring } = memoryRepository();
   expect(await openSealed(storage, { path: 'instances/a/backups/b', kind: 'manifest', keyring })).toBeNull();
 });
+
+test.each([
+  ['that compresses', (bytes: Uint8Array) => bytes.fill(7, 1000)],
+  ['that does not compress', (bytes: Uint8Array) => bytes],
+] as const)("frames of a megabyte %s - the bodies stay the caller's, and are read back", async (_, make) => {
+  const repository = memoryRepository();
+  const path = 'instances/production/packs/x/y';
+  for (const level of [3, null]) {
+    // Not one of the pool, and not as long as a page of memory.
+    const bodies = [1024 * 1024, 1024 * 1024 - 5].map(length => make(new Uint8Array(randomBytes(length))));
+    const copies = bodies.map(body => body.slice());
+    const writer = new SealedWriter({ kind: 'pack', path, keyring: repository.keyring, level });
+    for (const body of bodies) writer.addFrame(body);
+    writer.finish({ files: [] });
+    await overwrite(repository, path, writer.take());
+    const object = await openSealed(repository.storage, { path, kind: 'pack', keyring: repository.keyring });
+    const read = await collect(frameBodies(repository.storage, object!));
+    for (const [index, copy] of copies.entries()) {
+      expect(Buffer.compare(bodies[index]!, copy)).toBe(0);
+      expect(Buffer.compare(read[index]!, copy)).toBe(0);
+    }
+  }
+});
