@@ -62,6 +62,8 @@ export function isolatedSettings(request: IsolationRequest): Settings {
     huge_pages: 'off',
     autovacuum: 'off',
     jit: 'off',
+    // A replayed segment may be a hard link to one that is kept elsewhere: it must be removed, never written into again.
+    wal_recycle: 'off',
     // A recovery that crashes shall end with its reason in the log, not begin again.
     restart_after_crash: 'off',
     logging_collector: 'off',
