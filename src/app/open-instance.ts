@@ -33,6 +33,7 @@ export async function openInstance(config: Config, options: InstanceOptions): Pr
     service: instance.service,
     level: config.backup.compression,
     workers: options.workers ?? config.backup.workers ?? Math.min(WORKERS_AT_MOST, availableParallelism()),
+    backupType: config.backup.type,
     toolVersion: options.toolVersion,
   };
 }

@@ -1,4 +1,5 @@
 import type { CompressionLevel } from '../repository/compression.ts';
+import type { BackupType } from '../repository/manifest.ts';
 
 /** aishell.yaml, checked and frozen. */
 export interface Config {
@@ -44,4 +45,6 @@ export interface BackupConfig {
   readonly compression: CompressionLevel;
   /** Null: as many as this machine has processors. */
   readonly workers: number | null;
+  /** What `backup create` makes when it is not told. */
+  readonly type: BackupType;
 }

@@ -57,7 +57,7 @@ const keys = {
   file: ['version', 'instances', 'repository', 'backup'],
   instance: ['engine', 'connection', 'password', 'data_directory', 'binaries', 'service'],
   repository: ['storage', 'key'],
-  backup: ['compression', 'workers'],
+  backup: ['compression', 'workers', 'type'],
 } as const;
 
 type Group = Readonly<Record<string, unknown>>;

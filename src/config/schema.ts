@@ -79,6 +79,10 @@ const backup = z.strictObject({
     .max(64)
     .optional()
     .describe('Threads that read, compress and encrypt. Default: one per processor.'),
+  type: z
+    .enum(['full', 'differential', 'incremental'])
+    .optional()
+    .describe('What `backup create` makes when it is not told. Default: full'),
 });
 
 /** What stands in aishell.yaml. It only checks; toConfig gives it its meaning, so that JSON Schema can say the same. */

@@ -16,6 +16,7 @@ export function toConfig(raw: RawConfig, file: string): Config {
     backup: Object.freeze({
       compression: parseCompression(raw.backup?.compression ?? 'zstd:3'),
       workers: raw.backup?.workers ?? null,
+      type: raw.backup?.type ?? 'full',
     }),
   });
 }

@@ -2,6 +2,7 @@ import type { OnEvent } from '../base/events.ts';
 import type { ConnectionSettings } from '../engines/postgres/connection-target.ts';
 import type { ServiceSetting } from '../engines/postgres/service-contract.ts';
 import type { CompressionLevel } from '../repository/compression.ts';
+import type { BackupType } from '../repository/manifest.ts';
 import type { Repository } from '../repository/repository.ts';
 import type { StorageLocation } from '../storage/storage.ts';
 
@@ -19,6 +20,8 @@ export interface InstanceContext {
   readonly service: ServiceSetting;
   readonly level: CompressionLevel;
   readonly workers: number;
+  /** What a backup is when nobody says it. */
+  readonly backupType: BackupType;
   readonly toolVersion: string;
 }
 

@@ -60,13 +60,23 @@ export interface DamagedPage {
   readonly block: number;
 }
 
+/**
+ * Full: everything copied anew. Differential: what changed since the newest full one; incremental: since the newest of
+ * any kind. All of them are complete, so that none needs another's manifest.
+ */
+export type BackupType = 'full' | 'differential' | 'incremental';
+
 /** What is known of one backup. Members are only ever added. */
 export interface BackupFacts {
   readonly id: string;
   readonly name: string;
   readonly instance: string;
   readonly engine: 'postgresql';
-  readonly type: 'full';
+  readonly type: BackupType;
+  /** Of a differential or incremental backup: the backup that it refers to for what had not changed. */
+  readonly parent?: string;
+  /** How the changes since the parent were found: from the log, or from each page's own position. */
+  readonly changesBy?: 'log' | 'page position';
   readonly toolVersion: string;
   readonly serverVersion: number;
   readonly systemIdentifier: string;
@@ -75,6 +85,8 @@ export interface BackupFacts {
   readonly stopLsn: string;
   readonly startTime: string;
   readonly stopTime: string;
+  /** When the server itself was started: equal in two backups that one run of it has seen. */
+  readonly serverStartTime?: string;
   readonly blockSize: number;
   readonly walSegmentSize: number;
   readonly relationSegmentBlocks: number;
@@ -91,8 +103,10 @@ export interface BackupFacts {
   readonly estimatedRows: number;
   /** Bytes of the files as read. */
   readonly sizeBytes: number;
-  /** Bytes of the packs. */
+  /** Bytes of the packs that this backup wrote. */
   readonly storedBytes: number;
+  /** Bytes of the files that were copied anew; not known of backups made before there were incremental ones. */
+  readonly newBytes?: number;
   readonly fileCount: number;
   readonly compression: string;
   readonly durationSeconds: number;

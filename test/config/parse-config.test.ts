@@ -44,7 +44,7 @@ describe('parseConfig', () => {
       storage: '/var/backups/aishell',
       key: { kind: 'file', path: '/etc/aishell/aishell.key' },
     });
-    expect(config.backup).toEqual({ compression: 3, workers: null });
+    expect(config.backup).toEqual({ compression: 3, workers: null, type: 'full' });
     expect(Object.isFrozen(config) && Object.isFrozen(config.repository)).toBe(true);
   });
 

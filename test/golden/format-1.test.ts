@@ -136,6 +136,7 @@ test('verified - every object is as it was written, and the list shows the backu
     service: { kind: 'auto' },
     level: 3,
     workers: 1,
+    backupType: 'full',
     toolVersion: 'test',
   };
   expect(await verifyBackups(context, { backupId: null }, options)).toMatchObject({

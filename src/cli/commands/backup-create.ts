@@ -1,9 +1,9 @@
 import { availableParallelism } from 'node:os';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { exitCodes } from '../../base/codes.ts';
 import { formatBytes, formatCount, formatSeconds } from '../../base/sizes.ts';
 import type { AnalysisSummary } from '../../operations/backup/analyze-instance.ts';
-import type { CreateBackupResult } from '../../operations/backup/create-backup.ts';
+import type { CreateBackupRequest, CreateBackupResult } from '../../operations/backup/create-backup.ts';
 import { addExamples, type Cli, nameOption, wholeNumber } from '../cli.ts';
 import { openCommandInstance } from '../open-instance.ts';
 import { type Page, printable, RULE } from '../render/page.ts';
@@ -14,6 +14,7 @@ interface CreateOptions {
   readonly workers?: number;
   readonly parallel?: boolean;
   readonly dryRun?: boolean;
+  readonly type?: CreateBackupRequest['type'];
 }
 
 /** `aishell backup create` */
@@ -22,11 +23,18 @@ export function addBackupCreate(cli: Cli, group: Command): void {
     .command('create')
     .description('back up the instance while it runs, and verify the backup')
     .option('--name <name>', 'a name to find it by', nameOption)
+    .addOption(
+      new Option(
+        '--type <type>',
+        'full: everything; differential: what changed since the newest full backup; incremental: since the newest of any kind',
+      ).choices(['full', 'differential', 'incremental']),
+    )
     .option('--workers <n>', 'threads that read, compress and encrypt', wholeNumber(1, 64))
     .option('--parallel', 'use every processor, unless --workers says how many')
     .option('--dry-run', 'look and estimate, change nothing');
   addExamples(command, [
     ['aishell backup create --name "before-migration"', 'a backup with a name'],
+    ['aishell backup create --type incremental', 'only what changed since the last backup'],
     ['aishell backup create --parallel --workers 8', 'with eight threads'],
     ['aishell backup create --dry-run', 'how long would it take, how large would it be?'],
   ]).action((options: CreateOptions) =>
@@ -37,7 +45,11 @@ export function addBackupCreate(cli: Cli, group: Command): void {
         const { createBackup } = await import('../../operations/backup/create-backup.ts');
         const workers = options.workers ?? (options.parallel === true ? availableParallelism() : undefined);
         const context = await openCommandInstance(run, { workers });
-        const request = { name: options.name ?? null, dryRun: options.dryRun === true };
+        const request = {
+          name: options.name ?? null,
+          type: options.type ?? context.backupType,
+          dryRun: options.dryRun === true,
+        };
         return await createBackup(context, request, run);
       },
       drawFacts: { analysis: (page, facts) => drawAnalysis(page, facts as unknown as AnalysisSummary) },

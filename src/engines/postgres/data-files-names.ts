@@ -34,3 +34,23 @@ export function relationOf(path: string, relationSegmentBlocks: number): Relatio
   const { fork, segmentNumber } = file;
   return { segmentNumber, fork, firstBlock: segmentNumber * relationSegmentBlocks };
 }
+
+/** @source catalog/pg_tablespace.dat */
+const DEFAULT_TABLESPACE = 1663;
+const GLOBAL_TABLESPACE = 1664;
+
+/** Which relation the file at a path of a data directory belongs to, as the log names it; null when it is none. */
+export function relationFileOf(
+  path: string,
+): { readonly tablespace: number; readonly database: number; readonly file: number } | null {
+  const match = /^(?:global|base\/(\d+)|pg_tblspc\/(\d+)\/PG_[^/]+\/(\d+))\/([^/]+)$/.exec(path);
+  const file = match === null ? null : parseRelationFile(match[4]!);
+  if (match === null || file === null) return null;
+  const tablespace =
+    match[2] !== undefined
+      ? Number(match[2])
+      : match[1] !== undefined
+        ? DEFAULT_TABLESPACE
+        : GLOBAL_TABLESPACE;
+  return { tablespace, database: Number(match[1] ?? match[3] ?? 0), file: Number(file.node) };
+}

@@ -1,10 +1,11 @@
 import type { OnEvent } from '../../base/events.ts';
 import { workerUrl } from '../../base/worker-url.ts';
-import type { ManifestLine } from '../../repository/manifest.ts';
+import type { ManifestLine, PackFacts } from '../../repository/manifest.ts';
 import type { ManifestWriter } from '../../repository/manifest-writer.ts';
 import { startWorkerPool, type WorkerPool } from '../worker-pool.ts';
 import type { BackupBatch, BackupMessage, BackupWorkerStart, ReadTask } from './backup-protocol.ts';
 import { FileAssembler, type SourceFile } from './file-assembler.ts';
+import { rangeBytes } from './ranges.ts';
 
 /** Small files go to a worker by the dozen. */
 const BATCH_BYTES = 8 * 1024 * 1024;
@@ -30,10 +31,13 @@ export function startFileCopier(options: {
   readonly workers: number;
   readonly manifest: ManifestWriter;
   readonly totalBytes: number;
+  /** What files may refer to without being read. */
+  readonly parentPacks: readonly PackFacts[];
   readonly signal: AbortSignal;
   readonly onEvent: OnEvent;
 }): FileCopier {
   const assembler = new FileAssembler(options.start.blockSize);
+  for (const pack of options.parentPacks) assembler.addPack(pack);
   const progress = startProgress(options);
   const again: SourceFile[] = [];
   let writing: Promise<void> = Promise.resolve();
@@ -73,9 +77,11 @@ export function startFileCopier(options: {
     await pool.submit({ tasks });
   };
   const copy = async (file: SourceFile, ranges?: 'one-range'): Promise<void> => {
-    for (const task of assembler.tasksOf(file, ranges)) {
+    const tasks = assembler.tasksOf(file, ranges);
+    if (tasks.length === 0) write(assembler.unchanged(file));
+    for (const task of tasks) {
       batch.push(task);
-      batchBytes += task.length;
+      batchBytes += bytesOf(task);
       if (batchBytes >= BATCH_BYTES || batch.length >= BATCH_TASKS) await flush();
     }
   };
@@ -99,6 +105,11 @@ export function startFileCopier(options: {
       await writing;
     },
   };
+}
+
+/** What a task makes a thread read. */
+function bytesOf(task: ReadTask): number {
+  return task.selection?.kind === 'ranges' ? rangeBytes(task.selection.ranges) : task.length;
 }
 
 function startProgress(options: { readonly totalBytes: number; readonly onEvent: OnEvent }): {

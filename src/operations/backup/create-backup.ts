@@ -4,29 +4,31 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileError } from '../../base/errors.ts';
 import { runStep } from '../../base/events.ts';
-import { type BaseBackup, type BaseBackupEnd, startBaseBackup } from '../../engines/postgres/base-backup.ts';
+import { type BaseBackup, startBaseBackup } from '../../engines/postgres/base-backup.ts';
 import { parseControlFile } from '../../engines/postgres/control-file.ts';
 import type { DataFileEntry } from '../../engines/postgres/data-files.ts';
 import { listDataFiles } from '../../engines/postgres/data-files.ts';
 import { parseLsn } from '../../engines/postgres/lsn.ts';
-import { formatCompression } from '../../repository/compression.ts';
 import { checkIdentity } from '../../repository/identity.ts';
 import { newBackupId } from '../../repository/layout.ts';
-import type { BackupFacts } from '../../repository/manifest.ts';
+import type { BackupFacts, BackupType } from '../../repository/manifest.ts';
 import { ManifestWriter } from '../../repository/manifest-writer.ts';
 import { tryRecordCatalog } from '../catalog/record-catalog.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import { secureHistory } from '../log/secure-live-log.ts';
-import { segmentsOf, waitForLog } from '../log/wait-for-log.ts';
 import { type SampleVerification, verifySample } from '../verify/verify-sample.ts';
 import { analyzeInstance, type InstanceAnalysis } from './analyze-instance.ts';
+import { backupFacts, type Copied, problemsOf } from './backup-facts.ts';
 import { readConfigFiles } from './config-files.ts';
 import { type FileCopier, startFileCopier } from './copy-files.ts';
-import type { FileAssembler } from './file-assembler.ts';
+import { describeIncrement, type Increment, openIncrement } from './increment.ts';
+import { secureBackupLog } from './secure-backup-log.ts';
 
 export interface CreateBackupRequest {
   /** Null: `backup`. */
   readonly name: string | null;
+  /** Where the type asked for cannot be had, a full backup is made. */
+  readonly type: BackupType;
   readonly dryRun: boolean;
   /** How long to wait for archive_command to deliver the log that makes the backup restorable. */
   readonly logTimeoutMs?: number;
@@ -48,7 +50,7 @@ const LOG_TIMEOUT_MS = 60_000;
 const CONTROL_FILE = 'global/pg_control';
 
 /**
- * Takes a full backup of a running instance. Nothing is listed until everything of it, the log it needs included, is
+ * Takes a backup of a running instance. Nothing is listed until everything of it, the log it needs included, is
  * durable: the manifest's put is the commit.
  */
 export async function createBackup(
@@ -91,6 +93,7 @@ export async function createBackup(
       manifest,
       logTimeoutMs: request.logTimeoutMs ?? LOG_TIMEOUT_MS,
       name: request.name ?? 'backup',
+      type: request.type,
     });
     const backup = backupFacts({
       context,
@@ -103,7 +106,7 @@ export async function createBackup(
     const committed = await runStep(
       onEvent,
       { id: 'commit', title: 'Backup committed', detail: () => id },
-      () => manifest.commit(backup, copied.assembler.packs(), { signal: options.signal }),
+      () => manifest.commit(backup, copied.packs, { signal: options.signal }),
     );
     const verification = await runStep(
       onEvent,
@@ -124,16 +127,6 @@ export async function createBackup(
   }
 }
 
-interface Copied {
-  readonly base: BaseBackup;
-  readonly end: BaseBackupEnd;
-  readonly assembler: FileAssembler;
-  readonly storedBytes: number;
-  readonly logIncluded: boolean;
-  readonly logArchived: boolean;
-  readonly logProblem: string | null;
-}
-
 interface CopyRequest {
   readonly context: InstanceContext;
   readonly options: RunOptions;
@@ -142,6 +135,7 @@ interface CopyRequest {
   readonly name: string;
   readonly manifest: ManifestWriter;
   readonly logTimeoutMs: number;
+  readonly type: BackupType;
 }
 
 async function copyInstance(request: CopyRequest): Promise<Copied> {
@@ -159,6 +153,7 @@ async function copyInstance(request: CopyRequest): Promise<Copied> {
       }),
   );
   const signal = AbortSignal.any([options.signal, base.lost]);
+  await using increment = await beginIncrement({ ...request, base }, signal);
   const copier = startFileCopier({
     start: {
       location: context.location,
@@ -171,7 +166,8 @@ async function copyInstance(request: CopyRequest): Promise<Copied> {
     },
     workers: context.workers,
     manifest: request.manifest,
-    totalBytes: analysis.summary.fileBytes,
+    totalBytes: increment?.readBytes ?? analysis.summary.fileBytes,
+    parentPacks: increment?.parent.packs ?? [],
     signal,
     onEvent,
   });
@@ -179,7 +175,7 @@ async function copyInstance(request: CopyRequest): Promise<Copied> {
     const copying = runStep(
       onEvent,
       { id: 'copy', title: 'Data backed up', detail: copied => `${copied.assembler.fileCount} files` },
-      () => copyEverything({ ...request, base, copier, signal }),
+      () => copyEverything({ ...request, base, copier, increment, signal }),
     );
     const [copied] = await Promise.all([copying, tryRecordCatalog(context, { signal, onEvent })]);
     return copied;
@@ -192,14 +188,16 @@ async function copyEverything(
   request: CopyRequest & {
     readonly base: BaseBackup;
     readonly copier: FileCopier;
+    readonly increment: Increment | null;
     readonly signal: AbortSignal;
   },
 ): Promise<Copied> {
-  const { base, copier, analysis, signal, options } = request;
+  const { base, copier, analysis, increment, signal, options } = request;
   const { facts, dataDirectory } = analysis;
   for await (const entry of listDataFiles(dataDirectory, { ...analysis.listing, signal })) {
     if (entry.kind === 'directory') copier.addDirectory(entry.path, entry.mode);
-    else if (entry.kind === 'file') await copier.copy(sourceOf(entry));
+    else if (entry.kind === 'file')
+      await copier.copy((await increment?.changesOf(entry, sourceOf(entry))) ?? sourceOf(entry));
   }
   for (const file of await readConfigFiles(facts)) await copier.copy(file);
   // The control file comes last: it must not be older than any page of the copy.
@@ -210,76 +208,33 @@ async function copyEverything(
     await copier.copy(bytesFile('tablespace_map', Buffer.from(end.tablespaceMap)));
   // The threads work on while archive_command delivers.
   await copier.flush();
-  const log = await secureLog({ ...request, end });
+  const log = await secureBackupLog({ ...request, end }, { signal, onEvent: options.onEvent });
   const assembler = await copier.finish();
   signal.throwIfAborted();
   if (log.problem !== null) options.onEvent({ type: 'note', level: 'warning', message: log.problem });
-  return {
-    base,
-    end,
-    assembler,
-    logIncluded: log.included,
-    logArchived: log.archived,
-    logProblem: log.problem,
-    storedBytes: assembler.packs().reduce((sum, pack) => sum + pack.sizeBytes, 0),
-  };
+  return { base, end, assembler, packs: assembler.packs(), log, increment };
 }
 
-/** A backup without the log from its start to its end is worthless: waits until it is archived, or takes it along. */
-async function secureLog(
-  request: CopyRequest & {
-    readonly base: BaseBackup;
-    readonly end: BaseBackupEnd;
-    readonly copier: FileCopier;
-    readonly signal: AbortSignal;
-  },
-): Promise<{ included: boolean; archived: boolean; problem: string | null }> {
-  const { context, analysis, base, end, copier, signal } = request;
-  const { facts } = analysis;
-  const names = segmentsOf({
-    timeline: base.timeline,
-    from: parseLsn(base.startLsn),
-    to: parseLsn(end.stopLsn),
-    segmentSize: facts.walSegmentSize,
-  });
+/** What an incremental backup goes on from; null, and said why, where that must be a full one. */
+async function beginIncrement(
+  request: CopyRequest & { readonly base: BaseBackup },
+  signal: AbortSignal,
+): Promise<Increment | null> {
+  const { context, analysis, base, type, options } = request;
+  if (type === 'full') return null;
+  const { facts, dataDirectory } = analysis;
+  const { timeline } = base;
   const owner = { instance: context.instance, systemIdentifier: facts.systemIdentifier };
-  const { dataDirectory } = analysis;
-  await secureHistory(context, { owner, dataDirectory, timeline: base.timeline }, signal);
-  let problem: string | null = null;
-  if (analysis.archiving === 'on') {
-    const missing = await runStep(
-      request.options.onEvent,
-      {
-        id: 'log',
-        title: 'Log of the backup archived',
-        detail: left =>
-          left.length === 0
-            ? `${names.length} segments`
-            : `${left.length} of ${names.length} segments missing: taken along`,
-      },
-      () => waitForLog(context.repository, { owner, names, timeoutMs: request.logTimeoutMs }, signal),
-    );
-    if (missing.length === 0) return { included: false, archived: true, problem: null };
-    problem = `archive_command has not delivered ${missing[0]} within ${request.logTimeoutMs / 1000}s: later points in time cannot be reached until it does. See the server's log, and \`aishell doctor\`.`;
-  } else if (analysis.archiving === 'elsewhere') {
-    problem =
-      'archive_command does not run `aishell backup wal-archive`: this backup can be restored to its own end, to no later point in time. `aishell doctor` says what to set.';
-  } else {
-    problem =
-      'log archiving is off: this backup can be restored to its own end, to no later point in time. `aishell doctor` says how to turn it on.';
-  }
-  if (base.logNotHeld !== null && problem === null) problem = base.logNotHeld;
-  for (const name of names) {
-    const source = join(analysis.dataDirectory, 'pg_wal', name);
-    await copier.copy({
-      path: `pg_wal/${name}`,
-      source,
-      sizeBytes: facts.walSegmentSize,
-      mode: 0o600,
-      firstBlock: null,
-    });
-  }
-  return { included: true, archived: false, problem };
+  await secureHistory(context, { owner, dataDirectory, timeline }, signal);
+  const server = { ...facts, timeline, lsn: parseLsn(base.startLsn) };
+  const opened = await runStep(
+    options.onEvent,
+    { id: 'changes', title: 'Changes since the parent', detail: describeIncrement },
+    () => openIncrement(context, { type, server, dataDirectory }, signal),
+  );
+  if ('increment' in opened) return opened.increment;
+  options.onEvent({ type: 'note', level: 'warning', message: `A full backup is made: ${opened.reason}.` });
+  return null;
 }
 
 function sourceOf(entry: DataFileEntry): Parameters<FileCopier['copy']>[0] {
@@ -311,67 +266,6 @@ async function readStableControlFile(dataDirectory: string): Promise<Uint8Array>
       await sleep(25);
     }
   }
-}
-
-function backupFacts(made: {
-  readonly context: InstanceContext;
-  readonly analysis: InstanceAnalysis;
-  readonly id: string;
-  readonly name: string;
-  readonly copied: Copied;
-  readonly seconds: number;
-}): BackupFacts {
-  const { context, analysis, copied } = made;
-  const { facts } = analysis;
-  return {
-    id: made.id,
-    name: made.name,
-    instance: context.instance,
-    engine: 'postgresql',
-    type: 'full',
-    toolVersion: context.toolVersion,
-    serverVersion: facts.versionNumber,
-    systemIdentifier: facts.systemIdentifier,
-    timeline: copied.base.timeline,
-    startLsn: copied.base.startLsn,
-    stopLsn: copied.end.stopLsn,
-    startTime: copied.base.startTime,
-    stopTime: copied.end.stopTime,
-    blockSize: facts.blockSize,
-    walSegmentSize: facts.walSegmentSize,
-    relationSegmentBlocks: facts.relationSegmentBlocks,
-    tablespaceVersionDirectory: facts.tablespaceVersionDirectory,
-    bootstrapSuperuser: facts.bootstrapSuperuser,
-    pageChecksums: facts.dataChecksums,
-    dataDirectory: analysis.dataDirectory,
-    tablespaces: facts.tablespaces
-      .filter(each => each.path !== '')
-      .map(({ oid, name, path }) => ({ oid, name, path })),
-    databases: facts.databases.map(each => each.name),
-    tables: analysis.summary.tables,
-    indexes: analysis.summary.indexes,
-    estimatedRows: analysis.summary.estimatedRows,
-    sizeBytes: copied.assembler.copiedBytes,
-    storedBytes: copied.storedBytes,
-    fileCount: copied.assembler.fileCount,
-    compression: formatCompression(context.level),
-    durationSeconds: made.seconds,
-    logIncluded: copied.logIncluded,
-    logArchived: copied.logArchived,
-    damagedPages: copied.assembler.damaged.slice(0, 1000),
-  };
-}
-
-function problemsOf(copied: Copied): string[] {
-  const problems: string[] = [];
-  if (copied.logProblem !== null) problems.push(copied.logProblem);
-  const [first] = copied.assembler.damaged;
-  if (first !== undefined) {
-    problems.push(
-      `${copied.assembler.damaged.length} pages of the database are damaged on the server's own disk (first: block ${first.block} of ${first.path}): the backup has them as they are. Keep older backups, and look at the server's storage.`,
-    );
-  }
-  return problems;
 }
 
 function describeSample(sample: SampleVerification): string {

@@ -1,0 +1,172 @@
+import { formatLsn, parseLsn } from '../../engines/postgres/lsn.ts';
+import type { ServerFacts } from '../../engines/postgres/server-facts.ts';
+import { packPath, packsPrefix } from '../../repository/layout.ts';
+import type { BackupFacts, BackupType } from '../../repository/manifest.ts';
+import { listBackupIds, type Manifest, openManifest, packPathOf } from '../../repository/manifest-reader.ts';
+import type { Repository } from '../../repository/repository.ts';
+import type { InstanceContext } from '../instance-context.ts';
+import { type LogView, openLogView } from '../log/log-view.ts';
+import { isDamage } from '../verify/verify-problem.ts';
+
+/** The server as it is now, as far as it decides what a new backup may refer to. */
+export type PresentServer = Pick<
+  ServerFacts,
+  | 'systemIdentifier'
+  | 'timeline'
+  | 'startTime'
+  | 'blockSize'
+  | 'relationSegmentBlocks'
+  | 'walSegmentSize'
+  | 'tablespaceVersionDirectory'
+  | 'dataChecksums'
+  | 'walLogHints'
+> & {
+  /** What it has written by now. */
+  readonly lsn: bigint;
+};
+
+export type ChosenParent =
+  | {
+      readonly parent: Manifest;
+      readonly view: LogView;
+      /** Why newer backups were passed over. */
+      readonly passedOver: string | null;
+    }
+  | { readonly parent: null; readonly reason: string };
+
+type Context = Pick<InstanceContext, 'instance' | 'repository'>;
+
+/**
+ * The backup that a differential or incremental one can refer to: the newest (full) one of this system whose every change
+ * is part of the server's present history. When in doubt there is none, and the reason says why.
+ */
+export async function chooseParent(
+  context: Context,
+  wanted: { readonly type: Exclude<BackupType, 'full'>; readonly server: PresentServer },
+  signal: AbortSignal,
+): Promise<ChosenParent> {
+  const { repository, instance } = context;
+  const { type, server } = wanted;
+  const ids = (await listBackupIds(repository, instance, { signal })).reverse();
+  let reason: string | null = null;
+  for (const id of ids) {
+    const manifest = await openOrNull(repository, { instance, id }, signal);
+    if (manifest === null) {
+      reason ??= `backup ${id} is damaged`;
+      continue;
+    }
+    if (type === 'differential' && manifest.backup.type !== 'full') continue;
+    const view = await viewOf(context, manifest.backup, server, signal);
+    const against = typeof view === 'string' ? view : whyNoAncestor(manifest.backup, server, view);
+    if (typeof view === 'string' || against !== null) {
+      // An older backup may still lie on this server's way.
+      reason ??= against;
+      continue;
+    }
+    const damage = await whyNotWhole(repository, manifest, signal);
+    // Going on from an older one would leave the damage as it is; a full backup does not need what is lost.
+    if (damage !== null) return { parent: null, reason: damage };
+    return { parent: manifest, view, passedOver: reason };
+  }
+  return { parent: null, reason: reason ?? noneYet(type) };
+}
+
+function noneYet(type: BackupType): string {
+  return type === 'differential' ? 'there is no full backup yet' : 'there is no backup yet';
+}
+
+async function openOrNull(
+  repository: Repository,
+  backup: { readonly instance: string; readonly id: string },
+  signal: AbortSignal,
+): Promise<Manifest | null> {
+  try {
+    return await openManifest(repository, backup, { signal });
+  } catch (error) {
+    if (isDamage(error)) return null;
+    throw error;
+  }
+}
+
+/** The archived log along the server's timeline, or why there is none. */
+async function viewOf(
+  { repository, instance }: Context,
+  backup: BackupFacts,
+  server: PresentServer,
+  signal: AbortSignal,
+): Promise<LogView | string> {
+  const { systemIdentifier, timeline, walSegmentSize: segmentSize } = server;
+  const source = {
+    owner: { instance, systemIdentifier },
+    segmentSize,
+    timeline,
+    backupTimelines: [backup.timeline],
+  };
+  try {
+    return await openLogView(repository, source, signal);
+  } catch (error) {
+    if (isDamage(error) || (error as { code?: unknown }).code === 'LOG_NOT_FOUND')
+      return `it is not known where timeline ${timeline} of the server began`;
+    throw error;
+  }
+}
+
+/** Why a backup's content may not be part of what the server is now; null when it is. */
+function whyNoAncestor(backup: BackupFacts, server: PresentServer, view: LogView): string | null {
+  const { id } = backup;
+  if (backup.systemIdentifier !== server.systemIdentifier)
+    return `backup ${id} is of another database system`;
+  if (backup.tablespaceVersionDirectory !== server.tablespaceVersionDirectory)
+    return `backup ${id} is of another version of PostgreSQL`;
+  if (backup.blockSize !== server.blockSize || backup.relationSegmentBlocks !== server.relationSegmentBlocks)
+    return `backup ${id} has pages or files of another size`;
+  if (backup.walSegmentSize !== server.walSegmentSize)
+    return `backup ${id} was made with log segments of another size`;
+  if (backup.pageChecksums !== server.dataChecksums)
+    return `page checksums were turned ${server.dataChecksums ? 'on' : 'off'} since backup ${id}`;
+  const stop = parseLsn(backup.stopLsn);
+  const index = view.chain.findIndex(step => step.timeline === backup.timeline);
+  if (index < 0)
+    return `the server was restored since backup ${id}, which is of timeline ${backup.timeline}: it is not part of timeline ${server.timeline}`;
+  const left = view.chain[index + 1]?.begin;
+  if (left !== undefined && stop > left)
+    return `the server was restored to ${formatLsn(left)} since, and backup ${id} ends behind that`;
+  if (stop > server.lsn)
+    return `the server is at ${formatLsn(server.lsn)}, before the end of backup ${id}: it was put back to an older state`;
+  return null;
+}
+
+/** Why a new backup cannot rely on what a parent refers to. */
+async function whyNotWhole(
+  repository: Repository,
+  manifest: Manifest,
+  signal: AbortSignal,
+): Promise<string | null> {
+  const { backup } = manifest;
+  if (backup.damagedPages.length > 0)
+    return `backup ${backup.id} has pages that were damaged on the server's disk`;
+  const sizes = new Map<string, number>();
+  for (const id of new Set(manifest.packs.map(pack => pack.backup))) {
+    for await (const { key, sizeBytes } of repository.storage.list(packsPrefix(backup.instance, id), {
+      signal,
+    }))
+      sizes.set(key, sizeBytes);
+  }
+  for (const pack of manifest.packs) {
+    const path = packPath(backup.instance, pack.backup, pack.id);
+    if (sizes.get(packPathOf(manifest, pack)) !== pack.sizeBytes)
+      return `backup ${backup.id} is damaged: object '${path}' is missing or has another size`;
+    if (!hasKey(repository, pack.generation))
+      return `backup ${backup.id} needs key generation ${pack.generation}, which does not open here`;
+  }
+  return null;
+}
+
+function hasKey(repository: Repository, generation: number): boolean {
+  try {
+    return repository.keyring.key(generation).length > 0;
+  } catch (error) {
+    if (isDamage(error)) return false;
+    throw error;
+  }
+}

@@ -1,0 +1,162 @@
+import { readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { AppError, fileError, systemCode } from '../../base/errors.ts';
+import { formatLsn, nextSegment, parseLsn, segmentStart } from '../../engines/postgres/lsn.ts';
+import type { BackupFacts } from '../../repository/manifest.ts';
+import type { InstanceContext } from '../instance-context.ts';
+import { readChanges } from '../log/log-summaries.ts';
+import type { LogView } from '../log/log-view.ts';
+import type { Changes } from './changed-files.ts';
+import type { PresentServer } from './choose-parent.ts';
+
+/** What changed between a parent's start and `server.lsn`. */
+export interface ChangesQuestion {
+  readonly parent: BackupFacts;
+  readonly server: PresentServer;
+  readonly dataDirectory: string;
+  readonly view: LogView;
+}
+
+/** How the changes are known; or, `changes` null, why they are not. `why` says why the log does not do. */
+export type FoundChanges =
+  | { readonly changes: Changes; readonly why: string | null }
+  | { readonly changes: null; readonly why: string };
+
+/** Databases made this long before the parent's start count as made since: file times may be coarse. */
+const TIME_MARGIN_MS = 2000;
+const WAL_PAGE_BYTES = 8192;
+
+/**
+ * Finds out what changed since a parent: by the log, where it is there without a gap, in the archive or still in the
+ * server's own pg_wal; else by the positions of pages, where the server has not been started again since, so that
+ * nothing can have been exchanged behind its back, and where every change that matters moves them.
+ */
+export async function findChanges(
+  context: Pick<InstanceContext, 'repository'>,
+  question: ChangesQuestion,
+  signal: AbortSignal,
+): Promise<FoundChanges> {
+  const { parent, server } = question;
+  const sameRun = parent.serverStartTime === server.startTime && parent.timeline === server.timeline;
+  const why = (await whyLogIncomplete(question)) ?? (sameRun ? null : await whyOtherLog(question));
+  if (why === null) {
+    const read = await readLog(context, question, signal);
+    if ('map' in read) return { changes: { by: 'log', map: read.map }, why: null };
+    return sameRun && !read.final ? byPosition(question, read.why) : { changes: null, why: read.why };
+  }
+  if (!sameRun)
+    return { changes: null, why: `${why}, and the server was started again since backup ${parent.id}` };
+  return byPosition(question, why);
+}
+
+/**
+ * Without checksums and wal_log_hints a page may be marked all-visible without a new position, and the visibility map,
+ * which is copied as it is, would say more than the page.
+ * @source access/heap/visibilitymap.c, visibilitymap_set
+ */
+function byPosition({ parent, server }: ChangesQuestion, why: string): FoundChanges {
+  if (!server.dataChecksums && !server.walLogHints)
+    return {
+      changes: null,
+      why: `${why}, and pages do not tell all their changes: page checksums and wal_log_hints are off`,
+    };
+  const sinceMs = Date.parse(parent.startTime) - TIME_MARGIN_MS;
+  return { changes: { by: 'page position', sinceLsn: parseLsn(parent.startLsn), sinceMs }, why };
+}
+
+async function whyLogIncomplete({
+  parent,
+  server,
+  view,
+  dataDirectory,
+}: ChangesQuestion): Promise<string | null> {
+  for (let lsn = liveFrom(view, parent); lsn < server.lsn; lsn = nextSegment(lsn, view.segmentSize)) {
+    const name = view.expectedName(lsn);
+    if (!(await exists(join(dataDirectory, 'pg_wal', name))))
+      return `the log is not complete: segment ${name} is neither archived nor in pg_wal`;
+  }
+  return null;
+}
+
+/** Where the archive ends, going on from a parent's start, and the server's own pg_wal must go on. */
+function liveFrom(view: LogView, parent: BackupFacts): bigint {
+  return view.firstMissing(parseLsn(parent.startLsn));
+}
+
+/**
+ * A server whose files were exchanged while it was down, as by going back to a snapshot of its disk, goes on under the
+ * same names. So a segment that both have must be the same in the archive and in pg_wal.
+ */
+async function whyOtherLog({ parent, server, view, dataDirectory }: ChangesQuestion): Promise<string | null> {
+  const first = segmentStart(parseLsn(parent.startLsn), view.segmentSize);
+  for (let lsn = segmentStart(server.lsn, view.segmentSize); lsn >= first; lsn -= BigInt(view.segmentSize)) {
+    const name = view.expectedName(lsn);
+    if (view.nameAt(lsn) !== name) continue;
+    const live = await readOrNull(join(dataDirectory, 'pg_wal', name));
+    if (live === null) continue;
+    if (Buffer.compare(live, await view.read(lsn)) === 0) return null;
+    return `segment ${name} of the server's log is not the one that is archived`;
+  }
+  // The archive ends where pg_wal begins: the two are joined by the links between their records.
+  return liveFrom(view, parent) > first
+    ? null
+    : 'no segment of the log shows that the server is the one that was backed up';
+}
+
+async function readLog(
+  context: Pick<InstanceContext, 'repository'>,
+  question: ChangesQuestion,
+  signal: AbortSignal,
+): Promise<
+  | { readonly map: Awaited<ReturnType<typeof readChanges>> }
+  | { readonly why: string; readonly final: boolean }
+> {
+  const { parent, server, view } = question;
+  const range = { from: parseLsn(parent.startLsn), to: server.lsn, target: null };
+  try {
+    const map = await readChanges(context, view, range, { signal, extra: liveSegments(question) });
+    const unknown = map.storage.find(event => event.kind === 'unknown');
+    if (unknown === undefined) return { map };
+    const why = `the log at ${formatLsn(unknown.lsn)} is of an extension that changes files in a way of its own`;
+    return { why, final: true };
+  } catch (error) {
+    if (!(error instanceof AppError) || !['LOG_NOT_FOUND', 'CORRUPT', 'UNSUPPORTED'].includes(error.code))
+      throw error;
+    return { why: `the log is not complete: ${error.message}`, final: false };
+  }
+}
+
+/** What is not archived yet, up to the position asked for. */
+async function* liveSegments({
+  parent,
+  server,
+  view,
+  dataDirectory,
+}: ChangesQuestion): AsyncGenerator<{ lsn: bigint; bytes: Uint8Array }, void, undefined> {
+  for (let lsn = liveFrom(view, parent); lsn < server.lsn; lsn = nextSegment(lsn, view.segmentSize)) {
+    const bytes = await readOrNull(join(dataDirectory, 'pg_wal', view.expectedName(lsn)));
+    if (bytes === null)
+      throw new AppError('LOG_NOT_FOUND', `log segment '${view.expectedName(lsn)}' is gone from pg_wal`);
+    // Behind the position the server is writing.
+    const wanted = Math.ceil(Number(server.lsn - lsn) / WAL_PAGE_BYTES) * WAL_PAGE_BYTES;
+    yield { lsn, bytes: bytes.subarray(0, wanted) };
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    return (await stat(path)).isFile();
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return false;
+    throw fileError('read', path, error);
+  }
+}
+
+async function readOrNull(path: string): Promise<Uint8Array | null> {
+  try {
+    return new Uint8Array(await readFile(path));
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return null;
+    throw fileError('read', path, error);
+  }
+}

@@ -1,0 +1,77 @@
+import { join } from 'node:path';
+import { type OnEvent, runStep } from '../../base/events.ts';
+import type { BaseBackup, BaseBackupEnd } from '../../engines/postgres/base-backup.ts';
+import { parseLsn } from '../../engines/postgres/lsn.ts';
+import type { InstanceContext } from '../instance-context.ts';
+import { secureHistory } from '../log/secure-live-log.ts';
+import { segmentsOf, waitForLog } from '../log/wait-for-log.ts';
+import type { InstanceAnalysis } from './analyze-instance.ts';
+import type { FileCopier } from './copy-files.ts';
+
+export interface BackupLog {
+  /** The log is among the backup's own files. */
+  readonly included: boolean;
+  readonly archived: boolean;
+  readonly problem: string | null;
+}
+
+/** A backup without the log from its start to its end is worthless: waits until it is archived, or takes it along. */
+export async function secureBackupLog(
+  request: {
+    readonly context: InstanceContext;
+    readonly analysis: InstanceAnalysis;
+    readonly base: BaseBackup;
+    readonly end: BaseBackupEnd;
+    readonly copier: FileCopier;
+    readonly logTimeoutMs: number;
+  },
+  options: { readonly signal: AbortSignal; readonly onEvent: OnEvent },
+): Promise<BackupLog> {
+  const { context, analysis, base, end, copier } = request;
+  const { signal } = options;
+  const { facts } = analysis;
+  const names = segmentsOf({
+    timeline: base.timeline,
+    from: parseLsn(base.startLsn),
+    to: parseLsn(end.stopLsn),
+    segmentSize: facts.walSegmentSize,
+  });
+  const owner = { instance: context.instance, systemIdentifier: facts.systemIdentifier };
+  const { dataDirectory } = analysis;
+  await secureHistory(context, { owner, dataDirectory, timeline: base.timeline }, signal);
+  let problem: string | null = null;
+  if (analysis.archiving === 'on') {
+    const missing = await runStep(
+      options.onEvent,
+      {
+        id: 'log',
+        title: 'Log of the backup archived',
+        detail: left =>
+          left.length === 0
+            ? `${names.length} segments`
+            : `${left.length} of ${names.length} segments missing: taken along`,
+      },
+      () => waitForLog(context.repository, { owner, names, timeoutMs: request.logTimeoutMs }, signal),
+    );
+    if (missing.length === 0) return { included: false, archived: true, problem: null };
+    problem = `archive_command has not delivered ${missing[0]} within ${request.logTimeoutMs / 1000}s: later points in time cannot be reached until it does. See the server's log, and \`aishell doctor\`.`;
+  } else if (analysis.archiving === 'elsewhere') {
+    problem =
+      'archive_command does not run `aishell backup wal-archive`: this backup can be restored to its own end, to no later point in time. `aishell doctor` says what to set.';
+  } else {
+    problem =
+      'log archiving is off: this backup can be restored to its own end, to no later point in time. `aishell doctor` says how to turn it on.';
+  }
+  if (base.logNotHeld !== null && problem === null) problem = base.logNotHeld;
+  for (const name of names) {
+    const source = join(analysis.dataDirectory, 'pg_wal', name);
+    await copier.copy({
+      path: `pg_wal/${name}`,
+      source,
+      sizeBytes: facts.walSegmentSize,
+      mode: 0o600,
+      firstBlock: null,
+    });
+  }
+  return { included: true, archived: false, problem };
+}
