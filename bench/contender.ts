@@ -29,6 +29,13 @@ export interface Contender {
   restore(target: string): Promise<Measurement>;
   /** Stores one log segment; undefined where the contender has no notion of a log. */
   archive?(segmentPath: string): Promise<Measurement>;
+  /**
+   * Takes the running server of the data directory back to a moment, in place; resolves when it answers there, open for
+   * writing. Undefined where the contender has no notion of it.
+   */
+  rescue?(moment: string): Promise<Measurement>;
+  /** Where its repository lies. */
+  readonly repository: string;
   /** How many bytes the backup takes in the repository; the log beside it does not count. */
   storedBytes(): Promise<number>;
   /** Removes the repository; not measured. */

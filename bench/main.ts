@@ -12,25 +12,43 @@ import {
 import { prepareDataSet } from './data-set.ts';
 import { removeTree } from './files.ts';
 import { findPgbackrest } from './peers/pgbackrest.ts';
+import { benchPitr } from './pitr.ts';
 import { benchBackup, benchRestore, benchWalArchive } from './scenarios.ts';
+import { prepareShop } from './shop-data.ts';
 import type { Setting } from './stage.ts';
 
-const HELP = `usage: npm run bench -- backup|restore|wal-archive [options]
+const HELP = `usage: npm run bench -- backup|restore|wal-archive|pitr [options]
 
-  --size 2GB          size of the databases; MB or GB
+  --size 2GB          size of the databases; MB or GB (pitr: 5GB)
   --rounds 3          how often each contender runs, in turns; medians count
   --work-dir DIR      where the data set is kept between runs (default: aishell-bench in the temporary directory)
   --pgbackrest FILE   the pgBackRest to compare with (default: bench/peers/install-pgbackrest.sh's, then Debian's)
   --only NAME         only contenders whose name holds this: aishell, zstd, pgbackrest
   --keep              keep repositories and restored directories of this run`;
 
-const SCENARIOS = { backup: benchBackup, restore: benchRestore, 'wal-archive': benchWalArchive };
+interface Scenario {
+  readonly run: (setting: Setting) => Promise<void>;
+  /** Makes the data set of that size, unless it is there. */
+  readonly prepare: typeof prepareDataSet;
+  /** Tells data sets apart. */
+  readonly dataSet: string;
+  readonly size: string;
+}
+
+const mixed = { prepare: prepareDataSet, dataSet: '', size: '2GB' };
+const shop = { prepare: prepareShop, dataSet: 'shop-', size: '5GB' };
+const SCENARIOS: Readonly<Record<string, Scenario>> = {
+  backup: { ...mixed, run: benchBackup },
+  restore: { ...mixed, run: benchRestore },
+  'wal-archive': { ...mixed, run: benchWalArchive },
+  pitr: { ...shop, run: benchPitr },
+};
 
 async function main(): Promise<void> {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
-      size: { type: 'string', default: '2GB' },
+      size: { type: 'string' },
       rounds: { type: 'string', default: '3' },
       'work-dir': { type: 'string' },
       pgbackrest: { type: 'string' },
@@ -39,13 +57,13 @@ async function main(): Promise<void> {
       help: { type: 'boolean', default: false },
     },
   });
-  const scenario = SCENARIOS[positionals[0] as keyof typeof SCENARIOS];
+  const scenario = SCENARIOS[positionals[0] ?? ''];
   if (values.help || scenario === undefined || positionals.length !== 1) {
     console.log(HELP);
     process.exitCode = values.help ? 0 : 2;
     return;
   }
-  const sizeBytes = parseSize(values.size);
+  const sizeBytes = parseSize(values.size ?? scenario.size);
   const rounds = Number(values.rounds);
   if (!Number.isInteger(rounds) || rounds < 1) throw new Error(`unable to read '--rounds ${values.rounds}'`);
 
@@ -59,7 +77,7 @@ async function main(): Promise<void> {
   const packageDirectory = await findEmbedded(version);
   if (packageDirectory === null) throw new Error(`PostgreSQL ${version} is missing: 'npm ci' brings it`);
   const binaries = await prepareEmbedded({ packageDirectory, user, directory: workDirectory });
-  const dataDirectory = join(workDirectory, `pg${version}-${sizeBytes}`, 'data');
+  const dataDirectory = join(workDirectory, `pg${version}-${scenario.dataSet}${sizeBytes}`, 'data');
 
   const runDirectory = await mkdtemp(join(workDirectory, 'run-'));
   await chmod(runDirectory, 0o755);
@@ -72,18 +90,19 @@ async function main(): Promise<void> {
   };
   process.once('SIGINT', interrupted).once('SIGTERM', interrupted);
   try {
-    await prepareDataSet({ binaries, user, dataDirectory, runDirectory }, sizeBytes, say);
+    await scenario.prepare({ binaries, user, dataDirectory, runDirectory }, sizeBytes, say);
     const setting: Setting = {
       binaries,
       user,
       dataDirectory,
       runDirectory,
       rounds,
+      sizeBytes,
       found,
       only: values.only,
       say,
     };
-    await scenario(setting);
+    await scenario.run(setting);
   } finally {
     await removeRun(runDirectory, values.keep);
   }

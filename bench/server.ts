@@ -1,6 +1,7 @@
 import { chown, mkdir, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import type { EmbeddedBinaries } from '../src/engines/postgres/embedded-binaries.ts';
 import { runAs, type ServerUser } from '../src/engines/postgres/embedded-process.ts';
@@ -41,30 +42,22 @@ export async function startServer(
   place: ServerPlace,
   settings: Readonly<Record<string, string | number>>,
 ): Promise<RunningServer> {
-  const port = await freePort();
+  const port = Number(settings['port'] ?? (await freePort()));
   await mkdir(place.runDirectory, { recursive: true });
   if (place.user !== null) await chown(place.runDirectory, place.user.uid, place.user.gid);
   const all = {
     listen_addresses: '127.0.0.1',
     unix_socket_directories: place.runDirectory,
     timezone: 'UTC',
-    port,
     ...settings,
+    port,
   };
   const options = Object.entries(all)
     .map(([name, value]) => `-c ${name}=${shellQuoted(String(value))}`)
     .join(' ');
   const log = join(place.runDirectory, 'server.log');
   await runProgram(place, 'pg_ctl', [
-    'start',
-    '-D',
-    place.dataDirectory,
-    '-l',
-    log,
-    '-w',
-    '-s',
-    '-o',
-    options,
+    ...['start', '-D', place.dataDirectory, '-l', log, '-w', '-t', '600', '-s', '-o', options],
   ]);
   return {
     port,
@@ -75,20 +68,32 @@ export async function startServer(
       await client.connect();
       return client;
     },
-    async [Symbol.asyncDispose]() {
-      await runProgram(place, 'pg_ctl', [
-        'stop',
-        '-D',
-        place.dataDirectory,
-        '-m',
-        'fast',
-        '-w',
-        '-t',
-        '300',
-        '-s',
-      ]);
-    },
+    [Symbol.asyncDispose]: () => stopServer(place),
   };
+}
+
+/** Stops the server of that data directory, with everything written out. */
+export async function stopServer(place: ServerPlace): Promise<void> {
+  await runProgram(place, 'pg_ctl', [
+    ...['stop', '-D', place.dataDirectory, '-m', 'fast', '-w', '-t', '300', '-s'],
+  ]);
+}
+
+/** Waits until a server takes writes: while it recovers, it may already answer. */
+export async function untilOpen(server: RunningServer): Promise<void> {
+  for (;;) {
+    try {
+      const client = await server.connect();
+      const { rows } = await client
+        .query<{ recovering: boolean }>('select pg_is_in_recovery() as recovering')
+        .finally(() => client.end());
+      if (rows[0]?.recovering === false) return;
+    } catch (error) {
+      // cannot_connect_now: it does not answer yet.
+      if (!(error instanceof pg.DatabaseError) || error.code !== '57P03') throw error;
+    }
+    await sleep(20);
+  }
 }
 
 async function runProgram(place: ServerPlace, program: string, args: readonly string[]): Promise<void> {
@@ -105,7 +110,7 @@ function shellQuoted(text: string): string {
   return `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);

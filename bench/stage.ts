@@ -20,6 +20,8 @@ export interface Setting {
   /** Everything of this run, removed at its end. Belongs to the server's account. */
   readonly runDirectory: string;
   readonly rounds: number;
+  /** Of the data set. */
+  readonly sizeBytes: number;
   /** null where this machine has no pgBackRest. */
   readonly found: FoundPgbackrest | null;
   /** Only contenders whose name holds this text, in whatever case. */
@@ -82,9 +84,9 @@ export async function openStage(setting: Setting): Promise<Stage> {
 }
 
 /** Waits until nothing is left to archive. @source access/transam/xlogarchive.c: `.ready` files */
-async function archiverIdle(dataDirectory: string): Promise<void> {
+export async function archiverIdle(dataDirectory: string, timeoutMs = 120_000): Promise<void> {
   const queue = join(dataDirectory, 'pg_wal', 'archive_status');
-  for (let waitedMs = 0; waitedMs < 120_000; waitedMs += 50) {
+  for (let waitedMs = 0; waitedMs < timeoutMs; waitedMs += 50) {
     if (!(await readdir(queue)).some(name => name.endsWith('.ready'))) return;
     await sleep(50);
   }

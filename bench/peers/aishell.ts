@@ -66,6 +66,15 @@ export function aishell(bench: Bench, launcher: string): Contender {
         options,
       ),
     archive: segmentPath => measure([...base, 'wal-archive', segmentPath], options),
+    rescue: moment =>
+      measure(
+        [
+          ...[...base, 'restore', '--point-in-time', moment],
+          ...['--confirm', `restore ${INSTANCE}`, '--yes', '--json'],
+        ],
+        options,
+      ),
+    repository,
     async storedBytes() {
       const instance = join(repository, 'instances', INSTANCE);
       const parts = (await readdir(instance))

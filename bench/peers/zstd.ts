@@ -46,6 +46,7 @@ export function zstd(bench: Bench): Contender {
       await makeDirectory(target, bench.user);
       return measure(shell('zstd -q -d -c "$1" | tar -C "$2" -xf -', file, target), options);
     },
+    repository: directory,
     storedBytes: async () => (await stat(file)).size,
     clear: () => removeTree(directory),
   };
