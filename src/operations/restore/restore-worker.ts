@@ -84,13 +84,20 @@ interface Run {
   readonly pieces: Piece[];
 }
 
+/** What incremental backups have cut up is sorted by where it lies, so that every frame is fetched and opened once. */
 function piecesOf(task: ChunkTask): Piece[] {
   let position = task.kind === 'chunks' ? task.offset : 0;
-  return task.chunks.map(chunk => {
+  const pieces = task.chunks.map(chunk => {
     const piece = { task, chunk, position };
     position += chunk[0];
     return piece;
   });
+  const isCutUp = task.chunks.some(([length, , , , , raw]) => length < raw);
+  return isCutUp ? pieces.sort((a, b) => a.chunk[1] - b.chunk[1] || a.chunk[3] - b.chunk[3]) : pieces;
+}
+
+function isSameFrame(a: Chunk, b: Chunk): boolean {
+  return a[1] === b[1] && a[2] === b[2] && a[3] === b[3] && a[5] === b[5] && a[7] === b[7];
 }
 
 /** Writes or checks the pieces of a batch; a check goes on after a bad one, so that all that is damaged gets named. */
@@ -98,16 +105,21 @@ async function workOn(pieces: readonly Piece[], problems: ObjectProblem[]): Prom
   const target = openTargets();
   try {
     for await (const { run, bytes } of fetchRuns(runsOf(pieces))) {
-      for (const piece of run.pieces) {
+      let body: Uint8Array | null = null;
+      for (const [index, piece] of run.pieces.entries()) {
         const { task, chunk } = piece;
+        const next = run.pieces[index + 1];
         try {
           if (bytes instanceof AppError) throw bytes;
-          const body = openChunk(run, chunk, bytes);
+          body ??= openChunk(run, chunk, bytes);
           if (task.kind === 'chunks') {
             const wanted = body.subarray(chunk[6], chunk[6] + chunk[0]);
             writeFully(target(task), { bytes: wanted, position: piece.position, path: task.target });
           }
-          releaseMemory(body);
+          if (next === undefined || !isSameFrame(chunk, next.chunk)) {
+            releaseMemory(body);
+            body = null;
+          }
         } catch (error) {
           if (task.kind === 'chunks' || !(error instanceof AppError) || error.code !== 'CORRUPT') throw error;
           problems.push({ path: task.path, object: packOf(chunk[1]).path, message: error.message });
@@ -219,7 +231,9 @@ function runsOf(pieces: readonly Piece[]): Run[] {
   for (const piece of pieces) {
     const [, pack, , offset, stored] = piece.chunk;
     const run = runs.at(-1);
-    if (run?.pack === pack && run.offset + run.length === offset && run.length + stored <= RUN_BYTES) {
+    const last = run?.pieces.at(-1);
+    if (last !== undefined && isSameFrame(last.chunk, piece.chunk)) run?.pieces.push(piece);
+    else if (run?.pack === pack && run.offset + run.length === offset && run.length + stored <= RUN_BYTES) {
       run.pieces.push(piece);
       run.length += stored;
     } else {

@@ -1,5 +1,6 @@
 import { runStep } from '../../base/events.ts';
 import { manifestPath } from '../../repository/layout.ts';
+import type { PackFacts } from '../../repository/manifest.ts';
 import {
   listBackupIds,
   type Manifest,
@@ -51,6 +52,7 @@ export async function verifyBackups(
       ? await listBackupIds(repository, instance, { signal })
       : [(await findBackup(context, request.backupId, signal)).backup.id];
   const backups: { id: string; packs: number; bytes: number; damaged: boolean }[] = [];
+  const verified = new Map<string, readonly ObjectProblem[]>();
   const manifests: Manifest[] = [];
   for (const id of ids) {
     const found = await runStep(
@@ -63,7 +65,7 @@ export async function verifyBackups(
             ? `${each.packs} packs, every byte as written`
             : `${each.problems.length} problems`,
       },
-      () => verifyOne(context, id, options),
+      () => verifyOne(context, { id, verified }, options),
     );
     problems.push(...found.problems);
     backups.push({ id, packs: found.packs, bytes: found.bytes, damaged: found.problems.length > 0 });
@@ -96,14 +98,24 @@ interface Verified {
   readonly problems: readonly VerifyProblem[];
 }
 
-async function verifyOne(context: InstanceContext, id: string, options: RunOptions): Promise<Verified> {
+/**
+ * Packs that were read in this run, by their path and what they must be, with what was found: an incremental backup
+ * refers to those of others, which are read once, and named under every backup they damage.
+ */
+type VerifiedPacks = Map<string, readonly ObjectProblem[]>;
+
+async function verifyOne(
+  context: InstanceContext,
+  { id, verified }: { readonly id: string; readonly verified: VerifiedPacks },
+  options: RunOptions,
+): Promise<Verified> {
   const { repository, instance } = context;
   const { signal } = options;
   const whole = `backup ${id} cannot be restored`;
   try {
     const manifest = await openManifest(repository, { instance, id }, { signal });
     if (manifest === null) return { manifest, packs: 0, bytes: 0, problems: [] };
-    const found = await verifyPacks(context, manifest, options);
+    const found = await verifyPacks(context, { manifest, verified }, options);
     return {
       manifest,
       packs: manifest.packs.length,
@@ -129,11 +141,13 @@ async function verifyOne(context: InstanceContext, id: string, options: RunOptio
 
 async function verifyPacks(
   context: InstanceContext,
-  manifest: Manifest,
+  { manifest, verified }: { readonly manifest: Manifest; readonly verified: VerifiedPacks },
   options: RunOptions,
 ): Promise<ObjectProblem[]> {
   const problems: ObjectProblem[] = [];
-  const total = manifest.packs.reduce((sum, pack) => sum + pack.sizeBytes, 0);
+  const keyOf = (pack: PackFacts): string => `${packPathOf(manifest, pack)} ${pack.sizeBytes} ${pack.sha256}`;
+  const isNew = (pack: PackFacts): boolean => !verified.has(keyOf(pack));
+  const total = manifest.packs.filter(isNew).reduce((sum, pack) => sum + pack.sizeBytes, 0);
   const onProgress = progressTeller(`verify-${manifest.backup.id}`, total, options.onEvent);
   const pool = startRestorePool(
     { ...context, manifest },
@@ -146,6 +160,7 @@ async function verifyPacks(
   try {
     const batches = batchTasks(pool);
     for (const [pack, facts] of manifest.packs.entries()) {
+      if (!isNew(facts)) continue;
       await batches.add(
         { kind: 'pack', pack, sha256: facts.sha256, sizeBytes: facts.sizeBytes },
         facts.sizeBytes,
@@ -156,7 +171,12 @@ async function verifyPacks(
   } finally {
     await pool.terminate();
   }
-  return problems;
+  return manifest.packs.flatMap(pack => {
+    const path = packPathOf(manifest, pack);
+    const found = verified.get(keyOf(pack)) ?? problems.filter(each => each.object === path);
+    verified.set(keyOf(pack), found);
+    return found;
+  });
 }
 
 /** Reads the manifest to its end, which checks it, and tells for each damaged pack which files are in it. */
