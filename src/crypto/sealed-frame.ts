@@ -3,7 +3,15 @@ import { AppError } from '../base/errors.ts';
 import { releaseMemory } from '../base/release-memory.ts';
 
 /** What a sealed object holds; the byte at offset 10 of its header. */
-export const objectKinds = { manifest: 1, pack: 2, log: 3, identity: 4, summary: 5, catalog: 6 } as const;
+export const objectKinds = {
+  manifest: 1,
+  pack: 2,
+  log: 3,
+  identity: 4,
+  summary: 5,
+  catalog: 6,
+  emergency: 7,
+} as const;
 export type ObjectKind = keyof typeof objectKinds;
 
 export const HEADER_BYTES = 40;

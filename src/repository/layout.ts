@@ -71,3 +71,8 @@ export function checkRestorePath(path: string): string {
   }
   return path;
 }
+
+export const emergencyPrefix = (instance: string): string => `${instancePrefix(instance)}emergency/`;
+/** A record of how writes were stopped: `stop_20251027_140024_abc123/0001`, or `…/resumed`. */
+export const emergencyPath = (instance: string, stop: string, name: string): string =>
+  `${emergencyPrefix(instance)}${stop}/${name}`;

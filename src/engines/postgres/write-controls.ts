@@ -1,0 +1,197 @@
+import type pg from 'pg';
+import { queryRow, queryRows } from './connection.ts';
+import { quoteIdentifier } from './connection-errors.ts';
+
+/**
+ * Something that is changed to stop writes. `before` is what puts it back, so that a record of these, written first, is
+ * enough to undo them from anywhere and at any time.
+ */
+export type ServerChange = SettingChange | RoleSettingChange | DatabaseChange | SubscriptionChange;
+
+/** An entry of postgresql.auto.conf; null: it has none. */
+export interface SettingChange {
+  readonly kind: 'setting';
+  readonly name: string;
+  readonly before: string | null;
+  readonly during: string;
+}
+
+/** A setting of a role, in a database where one is named; without a role, of every role. Null: not set there. */
+export interface RoleSettingChange {
+  readonly kind: 'role-setting';
+  readonly role: string | null;
+  readonly database: string | null;
+  readonly name: string;
+  readonly before: string | null;
+  readonly during: string;
+}
+
+export interface DatabaseChange {
+  readonly kind: 'database';
+  readonly oid: number;
+  /** When it was recorded; `oid` counts. */
+  readonly name: string;
+  readonly before: DatabaseAccess;
+  readonly during: DatabaseAccess;
+}
+
+export interface DatabaseAccess {
+  readonly allowConnections: boolean;
+  /** -1: no limit. Superusers are not counted. */
+  readonly connectionLimit: number;
+}
+
+/** Its apply worker writes what it receives, whatever a session may do. */
+export interface SubscriptionChange {
+  readonly kind: 'subscription';
+  /** A subscription can only be altered from inside its database. */
+  readonly database: string;
+  readonly name: string;
+  readonly before: 'enabled';
+  readonly during: 'disabled';
+}
+
+/** What would have to be true before a change is put back: it still has the value that was given to it. */
+export type ChangeState = 'before' | 'during' | 'other' | 'gone';
+
+/** Text as SQL takes it whatever is in it. @source PostgreSQL manual, "String Constants with C-Style Escapes" */
+export function quoteLiteral(text: string): string {
+  return text.includes('\\')
+    ? ` E'${text.replaceAll('\\', '\\\\').replaceAll("'", "''")}'`
+    : `'${text.replaceAll("'", "''")}'`;
+}
+
+/** Lets a session write although the server's default is read-only, and makes what it changes durable at its commit. */
+export async function prepareControlSession(client: pg.Client): Promise<void> {
+  await queryRows(client, 'set up the session', {
+    text: `select set_config('default_transaction_read_only', 'off', false), set_config('lock_timeout', '5s', false),
+                  set_config('synchronous_commit', 'local', false)`,
+  });
+}
+
+/** The entries of postgresql.auto.conf, by name in small letters. A superuser may read them, or whoever was granted it. */
+export async function readAutoSettings(client: pg.Client): Promise<ReadonlyMap<string, string>> {
+  const rows = await queryRows<{ name: string; setting: string }>(client, 'read postgresql.auto.conf', {
+    text: `select lower(name) as name, coalesce(setting, '') as setting from pg_file_settings
+           where sourcefile ~ '(^|/)postgresql\\.auto\\.conf$' order by seqno`,
+  });
+  return new Map(rows.map(row => [row.name, row.setting]));
+}
+
+/** Gives a thing the one or the other value. Databases are changed together by {@link setDatabases}. */
+export async function setTo(
+  client: pg.Client,
+  change: SettingChange | RoleSettingChange | SubscriptionChange,
+  which: 'before' | 'during',
+): Promise<void> {
+  await queryRows(client, describeSetting(change), { text: statementFor(change, change[which]) });
+}
+
+function describeSetting(change: SettingChange | RoleSettingChange | SubscriptionChange): string {
+  return `change the ${change.kind === 'subscription' ? 'subscription' : 'setting'} '${change.name}'`;
+}
+
+function statementFor(
+  change: SettingChange | RoleSettingChange | SubscriptionChange,
+  value: string | null,
+): string {
+  if (change.kind === 'subscription')
+    return `alter subscription ${quoteIdentifier(change.name)} ${value === 'enabled' ? 'enable' : 'disable'}`;
+  const assign =
+    value === null
+      ? `reset ${quoteIdentifier(change.name)}`
+      : `set ${quoteIdentifier(change.name)} = ${quoteLiteral(value)}`;
+  if (change.kind === 'setting') return `alter system ${assign}`;
+  const database = change.database === null ? null : quoteIdentifier(change.database);
+  if (change.role === null && database !== null) return `alter database ${database} ${assign}`;
+  const role = change.role === null ? 'all' : quoteIdentifier(change.role);
+  return `alter role ${role} ${database === null ? '' : `in database ${database} `}${assign}`;
+}
+
+/** Opens or closes databases in one transaction: all of them or none. Dropped ones are passed over. */
+export async function setDatabases(
+  client: pg.Client,
+  changes: readonly DatabaseChange[],
+  which: 'before' | 'during',
+): Promise<void> {
+  if (changes.length === 0) return;
+  const names = await databaseNames(client);
+  const statements = changes.flatMap(change => {
+    const name = names.get(change.oid);
+    if (name === undefined) return [];
+    const { allowConnections, connectionLimit } = change[which];
+    const limited = change.before.connectionLimit !== change.during.connectionLimit;
+    const closed = change.before.allowConnections !== change.during.allowConnections;
+    const options = `${closed ? ` allow_connections ${allowConnections}` : ''}${limited ? ` connection limit ${connectionLimit}` : ''}`;
+    return options === '' ? [] : [`alter database ${quoteIdentifier(name)} with${options}`];
+  });
+  // Sent as one text it is one transaction.
+  await queryRows(client, 'change who may connect to the databases', { text: statements.join(';\n') });
+}
+
+async function databaseNames(client: pg.Client): Promise<ReadonlyMap<number, string>> {
+  const rows = await queryRows<{ oid: string; name: string }>(client, 'list the databases', {
+    text: 'select oid::text, datname::text as name from pg_database',
+  });
+  return new Map(rows.map(row => [Number(row.oid), row.name]));
+}
+
+/** What a recorded thing is now. A subscription is looked up in the shared catalog, from whatever database. */
+export async function stateOf(client: pg.Client, change: ServerChange): Promise<ChangeState> {
+  const now = await valueOf(client, change);
+  if (now === undefined) return 'gone';
+  const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b);
+  if (same(now, change.before)) return 'before';
+  return same(now, change.during) ? 'during' : 'other';
+}
+
+async function valueOf(client: pg.Client, change: ServerChange): Promise<unknown> {
+  const doing = 'compare what was changed with the record of it';
+  switch (change.kind) {
+    case 'setting':
+      return (await readAutoSettings(client)).get(change.name) ?? null;
+    case 'role-setting': {
+      const [row] = await queryRows<{ value: string | null; known: boolean }>(client, doing, {
+        text: `select (select substr(c, length($3) + 2) from pg_db_role_setting s, unnest(setconfig) c
+                       where setdatabase = coalesce((select oid from pg_database where datname = $1), 0)
+                         and setrole = coalesce((select oid from pg_roles where rolname = $2), 0)
+                         and starts_with(c, $3 || '=')) as value,
+                      ($1::text is null or exists (select from pg_database where datname = $1))
+                        and ($2::text is null or exists (select from pg_roles where rolname = $2)) as known`,
+        values: [change.database, change.role, change.name],
+      });
+      return row?.known === true ? row.value : undefined;
+    }
+    case 'database': {
+      const [row] = await queryRows<DatabaseAccess>(client, doing, {
+        text: `select datallowconn as "allowConnections", datconnlimit as "connectionLimit" from pg_database where oid = $1`,
+        values: [change.oid],
+      });
+      return row;
+    }
+    case 'subscription': {
+      const [row] = await queryRows<{ state: string }>(client, doing, {
+        text: `select case when subenabled then 'enabled' else 'disabled' end as state
+               from pg_subscription s join pg_database d on d.oid = s.subdbid where d.datname = $1 and s.subname = $2`,
+        values: [change.database, change.name],
+      });
+      return row?.state;
+    }
+  }
+}
+
+/** Makes the server read its configuration again. It does so a moment later. */
+export async function reloadConfiguration(client: pg.Client): Promise<void> {
+  await queryRow(client, 'make the server read its configuration again', {
+    text: 'select pg_reload_conf() as done',
+  });
+}
+
+/** What a session that has just begun is told: whether it may write, and the server's time. */
+export async function readNewSession(
+  client: pg.Client,
+): Promise<{ readonly readOnly: boolean; readonly time: string }> {
+  return await queryRow(client, 'see what a new session may do', {
+    text: `select current_setting('default_transaction_read_only')::boolean as "readOnly", clock_timestamp()::text as time`,
+  });
+}

@@ -1,0 +1,96 @@
+import type pg from 'pg';
+import { queryRows } from './connection.ts';
+import { isoTime } from './server-facts.ts';
+
+/** A session of somebody else's. Nothing of its query is kept: that may hold values of rows. */
+export interface SessionFacts {
+  readonly pid: number;
+  /** Null: a process of the server's own. */
+  readonly user: string | null;
+  readonly database: string | null;
+  readonly application: string;
+  /** An address; null for a local socket. */
+  readonly client: string | null;
+  /** `client backend`, `autovacuum worker`, … */
+  readonly kind: string;
+  /** `active`, `idle in transaction`, … */
+  readonly state: string | null;
+  /** When its transaction began; null when it is in none. */
+  readonly transactionStart: string | null;
+  /** It has a transaction number: it has written something. */
+  readonly wrote: boolean;
+}
+
+/** A transaction that was prepared for a commit in two phases: it has no session, and holds its locks over restarts. */
+export interface PreparedTransaction {
+  readonly gid: string;
+  readonly owner: string;
+  readonly database: string;
+  readonly prepared: string;
+}
+
+export interface SessionScope {
+  /**
+   * `transactions`: those that could still write: in a transaction that began at `before` or earlier, or that has written.
+   * `databases`: every session in a database.
+   */
+  readonly which: 'transactions' | 'databases';
+  /** As the server's clock has it, from {@link serverTime}. */
+  readonly before: string;
+  /** Superusers' sessions, which others than a superuser cannot end, are left out. */
+  readonly endable: boolean;
+}
+
+/**
+ * Sessions of this program are left alone, whichever process of it opened them: a backup or a held snapshot is what the
+ * writes are stopped for. So are walsenders (they only read the log), and parallel workers, which end with their leader.
+ */
+const others = `
+  from pg_stat_activity a left join pg_roles r on r.oid = a.usesysid
+  where a.datid is not null and a.pid <> pg_backend_pid()
+    and a.backend_type not in ('walsender', 'parallel worker')
+    and not (a.application_name like 'aishell%' and a.usename = current_user)`;
+
+const inScope = `
+  and (not $3::boolean or (r.rolsuper is false and a.backend_type = 'client backend'))
+  and ($1 = 'databases' or a.backend_xid is not null or a.xact_start <= $2::timestamptz)`;
+
+const columns = `
+  a.pid, a.usename::text as user, a.datname::text as database, a.application_name as application,
+  host(a.client_addr) as client, a.backend_type as kind, a.state, ${isoTime('a.xact_start')} as "transactionStart",
+  a.backend_xid is not null as wrote`;
+
+/** How many sessions others have, and those of them that could still write. */
+export async function readSessions(
+  client: pg.Client,
+): Promise<{ readonly total: number; readonly inTransaction: readonly SessionFacts[] }> {
+  const rows = await queryRows<SessionFacts>(client, 'list the sessions', {
+    text: `select ${columns} ${others}`,
+  });
+  return {
+    total: rows.length,
+    inTransaction: rows.filter(row => row.transactionStart !== null || row.wrote),
+  };
+}
+
+/** Asks every session in scope to end, and gives those that were asked; they end a moment later. */
+export async function terminateSessions(client: pg.Client, scope: SessionScope): Promise<SessionFacts[]> {
+  return await queryRows<SessionFacts>(client, 'end the sessions that could write', {
+    text: `select ${columns}, pg_terminate_backend(a.pid) as asked ${others} ${inScope}`,
+    values: [scope.which, scope.before, !scope.endable],
+  });
+}
+
+/** Sessions that have written in the transaction they are in. */
+export async function readWriters(client: pg.Client): Promise<SessionFacts[]> {
+  return await queryRows<SessionFacts>(client, 'list the sessions that write', {
+    text: `select ${columns} ${others} and a.backend_xid is not null`,
+  });
+}
+
+/** On a standby none are shown; they are still there when it is a primary again. */
+export async function readPrepared(client: pg.Client): Promise<PreparedTransaction[]> {
+  return await queryRows<PreparedTransaction>(client, 'list the prepared transactions', {
+    text: `select gid, owner::text, database::text, ${isoTime('prepared')} as prepared from pg_prepared_xacts order by 4`,
+  });
+}

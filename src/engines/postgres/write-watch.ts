@@ -1,0 +1,64 @@
+import type pg from 'pg';
+import { delay } from '../../base/abort.ts';
+import { queryRow } from './connection.ts';
+
+/** The server's transactions at one moment. */
+export interface WriteMark {
+  /** The number that the next transaction to write anything will get. */
+  readonly nextXid: bigint;
+  readonly lsn: string;
+}
+
+const markSql = `
+  select pg_snapshot_xmax(pg_current_snapshot())::text as "nextXid", pg_current_snapshot()::text as snapshot,
+         case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end::text as lsn`;
+
+/**
+ * The log's position alone proves nothing: the server itself writes to it now and then. Whoever changes anything takes a
+ * transaction number first, so two marks with the same number mean that nobody began to write in between.
+ * @source PostgreSQL manual, "Transaction ID and Snapshot Information Functions"
+ */
+export async function readMark(client: pg.Client): Promise<WriteMark & { readonly snapshot: string }> {
+  const row = await queryRow<{ nextXid: string; snapshot: string; lsn: string }>(
+    client,
+    'see whether anybody writes',
+    { text: markSql },
+  );
+  return { ...row, nextXid: BigInt(row.nextXid) };
+}
+
+export interface WriteWatch {
+  /** When a transaction was last seen to begin or end a write, as `performance.now()`; null: never since it watches. */
+  lastWriteAt(): number | null;
+  /** Ends with the connection, too. */
+  stop(): Promise<void>;
+}
+
+const POLL_MS = 2;
+
+/** Looks at the server's transactions again and again, on a connection of its own, which it ends. */
+export function watchWrites(client: pg.Client): WriteWatch {
+  let stopping = false;
+  let last: number | null = null;
+  let known: string | null = null;
+  const watching = (async (): Promise<void> => {
+    try {
+      while (!stopping) {
+        const { snapshot } = await readMark(client);
+        if (known !== null && snapshot !== known) last = performance.now();
+        known = snapshot;
+        await delay(POLL_MS);
+      }
+    } catch {
+      // The server was stopped: so was every write.
+    }
+  })();
+  return {
+    lastWriteAt: () => last,
+    async stop() {
+      stopping = true;
+      await watching;
+      await client.end().catch(() => undefined);
+    },
+  };
+}

@@ -1,0 +1,98 @@
+import type { CallOptions } from '../storage/storage.ts';
+import { emergencyPath, emergencyPrefix } from './layout.ts';
+import type { Repository } from './repository.ts';
+import { openSealed } from './sealed-reader.ts';
+import { SealedWriter } from './sealed-writer.ts';
+
+const RESUMED = 'resumed';
+
+/** Which stop of which instance's writes. */
+export interface EmergencyOwner {
+  readonly instance: string;
+  readonly stop: string;
+}
+
+/** A stop that nobody has put back yet. */
+export interface OpenStop {
+  readonly stop: string;
+  /** The highest there is; it holds everything. */
+  readonly sequence: number;
+}
+
+/** Stores a record of what will be changed, plain JSON. One of this number that is there already stays. */
+export async function putStopRecord(
+  repository: Repository,
+  owner: EmergencyOwner & { readonly sequence: number },
+  record: unknown,
+  options: CallOptions = {},
+): Promise<'created' | 'exists'> {
+  return await put(
+    repository,
+    emergencyPath(owner.instance, owner.stop, nameOf(owner.sequence)),
+    record,
+    options,
+  );
+}
+
+/** Stores that a stop was put back. */
+export async function putResumed(
+  repository: Repository,
+  owner: EmergencyOwner,
+  report: unknown,
+  options: CallOptions = {},
+): Promise<void> {
+  await put(repository, emergencyPath(owner.instance, owner.stop, RESUMED), report, options);
+}
+
+/** The stops of an instance that were not put back, in the order of their ids, which is that of their times. */
+export async function listOpenStops(
+  repository: Repository,
+  instance: string,
+  options: CallOptions = {},
+): Promise<OpenStop[]> {
+  const found = new Map<string, number | typeof RESUMED>();
+  for await (const { key } of repository.storage.list(emergencyPrefix(instance), options)) {
+    const [, stop, name] = /\/([^/]+)\/(\d{4}|resumed)$/.exec(key) ?? [];
+    if (stop === undefined || name === undefined) continue;
+    if (name === RESUMED) found.set(stop, RESUMED);
+    else if (found.get(stop) !== RESUMED)
+      found.set(stop, Math.max(Number(name), Number(found.get(stop) ?? 0)));
+  }
+  return [...found].flatMap(([stop, sequence]) => (sequence === RESUMED ? [] : [{ stop, sequence }]));
+}
+
+/** Whether a stop was put back. */
+export async function wasResumed(
+  repository: Repository,
+  owner: EmergencyOwner,
+  options: CallOptions = {},
+): Promise<boolean> {
+  const path = emergencyPath(owner.instance, owner.stop, RESUMED);
+  return (await repository.storage.head(path, options)) !== null;
+}
+
+/** A stored record as it was put; null when there is none. @throws CORRUPT */
+export async function getStopRecord(
+  repository: Repository,
+  owner: EmergencyOwner & { readonly sequence: number },
+  options: CallOptions = {},
+): Promise<unknown> {
+  const path = emergencyPath(owner.instance, owner.stop, nameOf(owner.sequence));
+  const target = { path, kind: 'emergency', keyring: repository.keyring } as const;
+  return (await openSealed(repository.storage, target, options))?.footer['emergency'] ?? null;
+}
+
+async function put(
+  repository: Repository,
+  path: string,
+  emergency: unknown,
+  options: CallOptions,
+): Promise<'created' | 'exists'> {
+  const writer = new SealedWriter({ kind: 'emergency', path, keyring: repository.keyring, level: null });
+  writer.finish({ emergency });
+  return await repository.storage.put(path, writer.take(), options);
+}
+
+function nameOf(sequence: number): string {
+  return String(sequence).padStart(4, '0');
+}
