@@ -66,6 +66,8 @@ export async function readActivity(
     readonly signal: AbortSignal;
     /** Smaller transactions that drop and create nothing are only counted. Left out: 1,000. */
     readonly minimumRows?: number;
+    /** Of those, only the ones it says true for are listed; it sees each once, whole, in the order of their ends. */
+    readonly keep?: (transaction: TransactionSummary) => boolean;
   },
 ): Promise<LogActivity> {
   throw new AppError(
