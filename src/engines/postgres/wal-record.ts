@@ -9,6 +9,12 @@ export const RECORD_HEADER_BYTES = 24;
 /** Resource managers, by what a record's `rmgr` says. @source access/rmgrlist.h */
 export const RMGR_XLOG = 0;
 export const RMGR_XACT = 1;
+export const RMGR_SMGR = 2;
+export const RMGR_DATABASE = 4;
+export const RMGR_TABLESPACE = 5;
+export const RMGR_STANDBY = 8;
+export const RMGR_HEAP2 = 9;
+export const RMGR_HEAP = 10;
 export const RMGR_LAST_BUILT_IN = 21;
 export const RMGR_FIRST_CUSTOM = 128;
 
@@ -69,6 +75,23 @@ export class CurrentRecord implements WalRecord {
       (BigInt(readU32(this.bytes, this.start + 12)) << 32n) | BigInt(readU32(this.bytes, this.start + 8))
     );
   }
+}
+
+/** A record whose bytes are all there, header included, outside a reader: its length is that of the bytes. */
+export function recordAt(
+  bytes: Uint8Array,
+  place: { readonly lsn: bigint; readonly endLsn: bigint; readonly majorVersion: PostgresMajorVersion },
+): WalRecord {
+  return {
+    ...place,
+    prevLsn: readU64(bytes, 8),
+    xid: readU32(bytes, 4),
+    rmgr: bytes[17] ?? 0,
+    info: bytes[16] ?? 0,
+    bytes,
+    start: 0,
+    length: bytes.length,
+  };
 }
 
 /** Block ids that are none. @source access/xlogrecord.h */

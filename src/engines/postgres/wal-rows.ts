@@ -1,5 +1,6 @@
-import { AppError } from '../../base/errors.ts';
-import type { WalRecord } from './wal-record.ts';
+import { readU16 } from './little-endian.ts';
+import { RecordHeaders, relationOf } from './wal-blocks.ts';
+import { RMGR_HEAP, RMGR_HEAP2, type WalRecord } from './wal-record.ts';
 import type { RelationFile } from './wal-transactions.ts';
 
 /** Rows that one record changes, all of one relation. */
@@ -9,7 +10,74 @@ export interface RecordRows {
   readonly count: number;
 }
 
-/** The rows that a record inserts, updates or deletes; null for any other record. @throws CORRUPT */
+/**
+ * The rows that a record inserts, updates or deletes; null for any other record. A row that an update moves to another
+ * partition is deleted in one and inserted in the other. The speculative insert of ON CONFLICT counts once it is
+ * confirmed. @throws CORRUPT
+ */
 export function decodeRows(record: WalRecord): RecordRows | null {
-  throw new AppError('BUG', `not built yet: ${record.rmgr}`);
+  if (record.rmgr !== RMGR_HEAP && record.rmgr !== RMGR_HEAP2) return null;
+  const headers = new RecordHeaders();
+  headers.read(record);
+  const kind = rowsKind(record, headers);
+  const count = kind === ROWS_NONE ? 0 : rowsCount(record, headers);
+  if (kind === ROWS_NONE || count === 0) return null;
+  return { relation: relationOf(headers, 0), kind: kindNames[kind], count };
+}
+
+export const ROWS_NONE = -1;
+export const ROWS_INSERTED = 0;
+export const ROWS_UPDATED = 1;
+export const ROWS_DELETED = 2;
+export type RowsKind = typeof ROWS_NONE | typeof ROWS_INSERTED | typeof ROWS_UPDATED | typeof ROWS_DELETED;
+const kindNames = ['inserted', 'updated', 'deleted'] as const;
+
+/** @source access/heapam_xlog.h, XLOG_HEAP_* and XLOG_HEAP2_* */
+const OPERATION_MASK = 0x70;
+const HEAP_INSERT = 0x00;
+const HEAP_DELETE = 0x10;
+const HEAP_UPDATE = 0x20;
+const HEAP_HOT_UPDATE = 0x40;
+const HEAP_CONFIRM = 0x50;
+const HEAP2_MULTI_INSERT = 0x50;
+
+/** @source access/heapam_xlog.h, xl_heap_insert and xl_heap_delete: where the flags are in the main data */
+const INSERT_FLAGS_AT = 2;
+const INSERT_IS_SPECULATIVE = 1 << 2;
+const DELETE_FLAGS_AT = 7;
+const DELETE_IS_SUPER = 1 << 3;
+/** @source xl_heap_multi_insert: the flags, aligned, then the count */
+const MULTI_INSERT_COUNT_AT = 2;
+
+/** What a record of HEAP or HEAP2 does to the rows of the relation of its first page. */
+export function rowsKind(record: WalRecord, headers: RecordHeaders): RowsKind {
+  if (headers.count === 0) return ROWS_NONE;
+  const operation = record.info & OPERATION_MASK;
+  if (record.rmgr === RMGR_HEAP2) return operation === HEAP2_MULTI_INSERT ? ROWS_INSERTED : ROWS_NONE;
+  switch (operation) {
+    case HEAP_INSERT:
+      return flagsAt(record, headers, INSERT_FLAGS_AT) & INSERT_IS_SPECULATIVE ? ROWS_NONE : ROWS_INSERTED;
+    case HEAP_CONFIRM:
+      return ROWS_INSERTED;
+    case HEAP_UPDATE:
+    case HEAP_HOT_UPDATE:
+      return ROWS_UPDATED;
+    case HEAP_DELETE:
+      // What takes a speculative insert back, which was not counted.
+      return flagsAt(record, headers, DELETE_FLAGS_AT) & DELETE_IS_SUPER ? ROWS_NONE : ROWS_DELETED;
+    default:
+      return ROWS_NONE;
+  }
+}
+
+/** How many rows, of a record that {@link rowsKind} has a kind for. */
+export function rowsCount(record: WalRecord, headers: RecordHeaders): number {
+  if (record.rmgr !== RMGR_HEAP2) return 1;
+  const at = headers.mainStart + MULTI_INSERT_COUNT_AT;
+  return at + 2 <= headers.mainEnd ? readU16(record.bytes, at) : 0;
+}
+
+function flagsAt(record: WalRecord, headers: RecordHeaders, offset: number): number {
+  const at = headers.mainStart + offset;
+  return at < headers.mainEnd ? record.bytes[at]! : 0;
 }
