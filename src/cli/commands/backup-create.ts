@@ -75,9 +75,25 @@ function drawAnalysis(page: Page, facts: AnalysisSummary): void {
   page.line();
 }
 
+function drawIncrement(page: Page, increment: NonNullable<CreateBackupResult['increment']>): void {
+  const { parent, reason, readBytes, newBytes, newPages, storedBytes } = increment;
+  page.section('Incremental', [
+    ['Type', parent === null ? 'full' : `${increment.type}, on backup ${parent}`],
+    ['Because', reason],
+    ['Changes', increment.changesBy === null ? null : `found by the ${increment.changesBy}`],
+    ['To read', `about ${formatBytes(readBytes)}`],
+    [
+      'To store',
+      `about ${formatBytes(newBytes)} (${formatCount(newPages)} pages), ${formatBytes(storedBytes)} compressed`,
+    ],
+  ]);
+  page.line();
+}
+
 function drawCreated(page: Page, result: CreateBackupResult): void {
   const { backup, verification } = result;
   if (backup === null) {
+    if (result.increment !== null) drawIncrement(page, result.increment);
     page.line('Nothing was changed: this was a dry run.');
     return;
   }
@@ -92,7 +108,11 @@ function drawCreated(page: Page, result: CreateBackupResult): void {
   page.section('Backup Details', [
     ['Name', printable(backup.name)],
     ['ID', backup.id],
-    ['Size', `${formatBytes(backup.storedBytes)} (compressed from ${formatBytes(backup.sizeBytes)})`],
+    ['Type', typeLine(backup)],
+    [
+      'Size',
+      `${formatBytes(backup.storedBytes)} (compressed from ${formatBytes(backup.newBytes ?? backup.sizeBytes)})`,
+    ],
     ['Duration', formatSeconds(backup.durationSeconds)],
     ['Location', result.location],
     ['Checksum', result.manifestSha256 === null ? null : `sha256:${result.manifestSha256}`],
@@ -127,4 +147,10 @@ function drawCreated(page: Page, result: CreateBackupResult): void {
       'Problems',
       result.problems.map(problem => `${page.style.warn('⚠️ ')} ${problem}`),
     );
+}
+
+/** A full backup is what everybody expects; of the others it is said what they go on from. */
+function typeLine(backup: NonNullable<CreateBackupResult['backup']>): string | null {
+  if (backup.parent === undefined) return null;
+  return `${backup.type}, on backup ${backup.parent}: ${formatBytes(backup.newBytes ?? 0)} of ${formatBytes(backup.sizeBytes)} copied anew, changes found by the ${backup.changesBy}`;
 }

@@ -9,6 +9,9 @@ import { formatTime } from '../render/time.ts';
 interface ShownBackup {
   readonly backup: NonNullable<ListedBackup['backup']>;
   readonly packs: number;
+  /** Packs of other backups that this one refers to, and of how many backups. */
+  readonly sharedPacks: number;
+  readonly sharedBackups: number;
   readonly location: string;
 }
 
@@ -27,9 +30,12 @@ export function addBackupShow(cli: Cli, group: Command): void {
         const { findBackup } = await import('../../operations/backup/list-backups.ts');
         const context = await openCommandInstance(run);
         const manifest = await findBackup(context, id, run.signal);
+        const shared = manifest.packs.filter(pack => pack.backup !== manifest.backup.id);
         return {
           backup: manifest.backup,
           packs: manifest.packs.length,
+          sharedPacks: shared.length,
+          sharedBackups: new Set(shared.map(pack => pack.backup)).size,
           location: context.repository.storage.description,
         };
       },
@@ -38,14 +44,19 @@ export function addBackupShow(cli: Cli, group: Command): void {
   );
 }
 
-function drawBackup(page: Page, { backup, packs, location }: ShownBackup): void {
+function drawBackup(page: Page, shown: ShownBackup): void {
+  const { backup, packs, location } = shown;
   page.title(`🗄️  Backup: ${printable(backup.name)}`);
   page.line(`  ID: ${backup.id}`);
   page.line(`  Instance: ${backup.instance}`);
-  page.line(`  Type: ${backup.type}`);
+  page.line(`  Type: ${backup.type}${backup.parent === undefined ? '' : `, on backup ${backup.parent}`}`);
+  if (backup.parent !== undefined && backup.newBytes !== undefined)
+    page.line(
+      `  Copied anew: ${formatBytes(backup.newBytes)} of ${formatBytes(backup.sizeBytes)}, changes found by the ${backup.changesBy}`,
+    );
   page.line(`  Created: ${formatTime(backup.startTime)}, in ${formatSeconds(backup.durationSeconds)}`);
   page.line(
-    `  Size: ${formatBytes(backup.storedBytes)} (compressed from ${formatBytes(backup.sizeBytes)}, ${backup.compression})`,
+    `  Size: ${formatBytes(backup.storedBytes)} (compressed from ${formatBytes(backup.newBytes ?? backup.sizeBytes)}, ${backup.compression})`,
   );
   page.line(`  Location: ${location}`);
   page.section('Content', [
@@ -54,6 +65,14 @@ function drawBackup(page: Page, { backup, packs, location }: ShownBackup): void 
     ['Indexes', formatCount(backup.indexes)],
     ['Rows', `about ${formatCount(backup.estimatedRows)}`],
     ['Files', `${formatCount(backup.fileCount)} in ${formatCount(packs)} packs`],
+    ...(shown.sharedPacks === 0
+      ? []
+      : [
+          [
+            'Of these',
+            `${formatCount(shown.sharedPacks)} packs are those of ${formatCount(shown.sharedBackups)} earlier backups, which must stay`,
+          ] as const,
+        ]),
     ...backup.tablespaces.map(
       ({ name, path }) => [`Tablespace ${printable(name)}`, printable(path)] as const,
     ),

@@ -21,6 +21,7 @@ import { analyzeInstance, type InstanceAnalysis } from './analyze-instance.ts';
 import { backupFacts, type Copied, problemsOf } from './backup-facts.ts';
 import { readConfigFiles } from './config-files.ts';
 import { type FileCopier, startFileCopier } from './copy-files.ts';
+import { estimateIncrement, type IncrementEstimate } from './estimate-increment.ts';
 import { describeIncrement, type Increment, openIncrement } from './increment.ts';
 import { secureBackupLog } from './secure-backup-log.ts';
 
@@ -37,6 +38,8 @@ export interface CreateBackupRequest {
 export interface CreateBackupResult {
   readonly dryRun: boolean;
   readonly analysis: InstanceAnalysis;
+  /** Of a dry run of a differential or incremental backup. */
+  readonly increment: IncrementEstimate | null;
   /** Null after a dry run. */
   readonly backup: BackupFacts | null;
   readonly manifestSha256: string | null;
@@ -74,6 +77,7 @@ export async function createBackup(
     return {
       dryRun: true,
       analysis,
+      increment: await estimate(context, { type: request.type, analysis }, options),
       backup: null,
       manifestSha256: null,
       verification: null,
@@ -116,6 +120,7 @@ export async function createBackup(
     return {
       dryRun: false,
       analysis,
+      increment: null,
       backup,
       manifestSha256: committed.sha256,
       verification,
@@ -125,6 +130,16 @@ export async function createBackup(
   } finally {
     await manifest.close();
   }
+}
+
+async function estimate(
+  context: InstanceContext,
+  { type, analysis }: { readonly type: BackupType; readonly analysis: InstanceAnalysis },
+  { signal, onEvent }: RunOptions,
+): Promise<IncrementEstimate | null> {
+  if (type === 'full') return null;
+  const step = { id: 'changes', title: 'Changes since the parent' };
+  return await runStep(onEvent, step, () => estimateIncrement(context, { type, analysis }, signal));
 }
 
 interface CopyRequest {

@@ -11,25 +11,38 @@ export interface BackupEstimate {
 
 const SAMPLES = 12;
 
-/** Files seen while the data directory was walked: every one has the chance of its size to be sampled. */
-export class SampleCollector {
-  readonly #samples: { path: string; offset: number; length: number }[] = [];
+/** Keeps some of the things it is shown, each with the chance of its size: no list of all is held. */
+export class Reservoir<T> {
+  readonly items: T[] = [];
+  readonly #count: number;
   #seenBytes = 0;
+
+  constructor(count: number) {
+    this.#count = count;
+  }
 
   get seenBytes(): number {
     return this.#seenBytes;
   }
 
-  /** Reservoir sampling by bytes: no list of all files is held. */
+  add(item: T, bytes: number): void {
+    if (bytes === 0) return;
+    this.#seenBytes += bytes;
+    for (let slot = 0; slot < this.#count; slot += 1)
+      if (Math.random() * this.#seenBytes < bytes) this.items[slot] = item;
+  }
+}
+
+/** Files seen while the data directory was walked: every one has the chance of its size to be sampled. */
+export class SampleCollector {
+  readonly #samples = new Reservoir<{ readonly path: string; readonly sizeBytes: number }>(SAMPLES);
+
+  get seenBytes(): number {
+    return this.#samples.seenBytes;
+  }
+
   add(path: string, sizeBytes: number): void {
-    if (sizeBytes === 0) return;
-    this.#seenBytes += sizeBytes;
-    for (let slot = 0; slot < SAMPLES; slot += 1) {
-      if (Math.random() * this.#seenBytes >= sizeBytes) continue;
-      const room = Math.max(0, sizeBytes - FRAME_BODY_BYTES);
-      const offset = Math.floor((Math.random() * room) / FRAME_BODY_BYTES) * FRAME_BODY_BYTES;
-      this.#samples[slot] = { path, offset, length: Math.min(FRAME_BODY_BYTES, sizeBytes) };
-    }
+    this.#samples.add({ path, sizeBytes }, sizeBytes);
   }
 
   /** Reads and compresses the samples (some 50 ms), and projects. */
@@ -38,24 +51,27 @@ export class SampleCollector {
     let stored = 0;
     const startedAt = performance.now();
     const buffer = new Uint8Array(FRAME_BODY_BYTES);
-    for (const sample of this.#samples) {
-      const body = await readSample(sample, buffer);
+    for (const { path, sizeBytes } of this.#samples.items) {
+      const room = Math.max(0, sizeBytes - FRAME_BODY_BYTES);
+      const offset = Math.floor((Math.random() * room) / FRAME_BODY_BYTES) * FRAME_BODY_BYTES;
+      const body = await readSample({ path, offset, length: Math.min(FRAME_BODY_BYTES, sizeBytes) }, buffer);
       raw += body.length;
       stored += compress(body, level).body.length;
     }
     if (raw === 0) return { storedBytes: 0, secondsLow: 0, secondsHigh: 1 };
     const secondsPerByte = (performance.now() - startedAt) / 1000 / raw;
-    const seconds = (this.#seenBytes * secondsPerByte) / workers;
+    const seconds = (this.seenBytes * secondsPerByte) / workers;
     // Below: nothing but reading and compressing. Above: the storage and the server's own work take their share.
     return {
-      storedBytes: Math.round((this.#seenBytes * stored) / raw),
+      storedBytes: Math.round((this.seenBytes * stored) / raw),
       secondsLow: seconds * 0.9,
       secondsHigh: seconds * 1.8 + 1,
     };
   }
 }
 
-async function readSample(
+/** A part of a file that may be gone by now; then nothing. */
+export async function readSample(
   sample: { readonly path: string; readonly offset: number; readonly length: number },
   buffer: Uint8Array,
 ): Promise<Uint8Array> {
