@@ -14,6 +14,8 @@ export const exitCodes = {
   SECRET_EXPOSED: 2,
   /** A secret could not be read. The environment variable is not set, the file is missing or readable by others, or the command failed. */
   SECRET_UNAVAILABLE: 2,
+  /** Several transactions fit what was described. The message lists each with the command that means it alone. */
+  TARGET_AMBIGUOUS: 2,
   /** A format version, feature or option is not known to this program. It was written by a newer version: install that one. */
   UNSUPPORTED: 2,
 

@@ -22,10 +22,10 @@ const datePattern = String.raw`(?<year>\d{4})-(?<month>\d{2})-(?<day>\d{2})`;
 const timePattern = String.raw`(?<hour>\d{1,2}):(?<minute>\d{2})(?::(?<second>\d{2})(?:[.,](?<fraction>\d+))?)?`;
 const zonePattern = String.raw`(?:\s*(?<offset>Z|[+-]\d{2}(?::?\d{2})?)|\s+(?<zone>[A-Za-z][A-Za-z0-9_+/-]*))?`;
 const dateTime = new RegExp(`^${datePattern}(?:T|\\s+)${timePattern}${zonePattern}$`, 'i');
-const dayTime = new RegExp(
-  `^(?:(?<named>today|yesterday)(?:\\s+at)?\\s+)?${timePattern}${zonePattern}$`,
-  'i',
-);
+const dayPattern = String.raw`(?:(?:(?<named>today|yesterday)|(?<days>\d{1,4})\s+days?\s+ago)(?:\s+at)?\s+|at\s+)?`;
+const halfDayPattern = String.raw`(?<hour>\d{1,2})(?::(?<minute>\d{2})(?::(?<second>\d{2}))?)?\s*(?<half>am|pm)`;
+const dayTime = new RegExp(`^${dayPattern}${timePattern}${zonePattern}$`, 'i');
+const halfDayTime = new RegExp(`^${dayPattern}${halfDayPattern}${zonePattern}$`, 'i');
 
 type Fields = Readonly<Record<string, string | undefined>>;
 
@@ -37,7 +37,8 @@ interface Day {
 
 /**
  * Reads a moment as people write it: ISO 8601 (`2025-10-27T13:59:59.123456Z`, a space for the T, an offset or a zone's
- * name after it), `14:00` and `yesterday 14:00`, `10 minutes ago`, `now`. Without a zone it is in `zone`.
+ * name after it), `14:00`, `2 pm`, `yesterday 14:00` and `3 days ago at 14:00`, `10 minutes ago`, `now`. Without a zone it
+ * is in `zone`.
  *
  * @returns microseconds since 1970 in UTC; it may lie in the future when a date is written out
  * @throws TIME_AMBIGUOUS impossible, incomplete, in a gap or fold of daylight saving time, or not understood
@@ -50,7 +51,7 @@ export function parseMoment(text: string, now: Date, zone = 'UTC'): bigint {
   if (relative !== null) return relative;
   const full = dateTime.exec(trimmed)?.groups;
   if (full) return readMoment(text, full, { day: dayOf(text, full), zone });
-  const short = dayTime.exec(trimmed)?.groups;
+  const short = dayTime.exec(trimmed)?.groups ?? of24Hours(text, halfDayTime.exec(trimmed)?.groups);
   if (short) return parseDayTime(text, short, { now, zone });
   throw notUnderstood(text, trimmed);
 }
@@ -87,6 +88,20 @@ function parseAgo(text: string, now: Date): bigint | null {
   return BigInt(Math.round(at)) * US_PER_MS;
 }
 
+/** `2 pm` as a time of 24 hours. */
+function of24Hours(text: string, fields: Fields | undefined): Fields | undefined {
+  if (fields === undefined) return undefined;
+  const hour = Number(fields.hour);
+  if (hour < 1 || hour > 12)
+    throw refuse(
+      text,
+      `there is no time of day ${fields.hour} ${fields.half}`,
+      'With am or pm it goes from 1 to 12.',
+    );
+  const isAfternoon = fields.half?.toLowerCase() === 'pm';
+  return { ...fields, hour: String((hour % 12) + (isAfternoon ? 12 : 0)), minute: fields.minute ?? '00' };
+}
+
 /** A time of day: today's, unless that is still to come, when nobody can know which day was meant. */
 function parseDayTime(
   text: string,
@@ -97,6 +112,7 @@ function parseDayTime(
   const on = (daysBack: number): bigint =>
     readMoment(text, fields, { day: dayIn(zoneOf(text, fields, zone), now, daysBack), zone });
   if (named === 'yesterday') return on(1);
+  if (fields.days !== undefined) return on(Number(fields.days));
   const today = on(0);
   if (named === 'today' || today <= BigInt(now.getTime()) * US_PER_MS) return today;
   throw refuse(

@@ -2,6 +2,7 @@ import { AppError } from '../base/errors.ts';
 import { parseMoment } from '../base/moment.ts';
 import { parseLsn } from '../engines/postgres/lsn.ts';
 import type { RecoveryRequest } from '../operations/restore/recovery-request.ts';
+import { parseDescribedChange } from '../operations/timeline/described-change.ts';
 
 /** The options of `backup restore` that say where to go back to. */
 export interface TargetOptions {
@@ -10,6 +11,7 @@ export interface TargetOptions {
   readonly pointInTime?: string;
   readonly lsn?: string;
   readonly xid?: string;
+  readonly restorePoint?: string;
   /** With `xid`: just after its commit instead of just before. */
   readonly after?: boolean;
 }
@@ -22,19 +24,24 @@ export function parseRecoveryTarget(options: TargetOptions, now: Date): Recovery
     options.pointInTime === undefined ? null : '--point-in-time',
     options.lsn === undefined ? null : '--lsn',
     options.xid === undefined ? null : '--xid',
+    options.restorePoint === undefined ? null : '--restore-point',
   ].filter(flag => flag !== null);
   if (given.length !== 1) {
     const what = given.length === 0 ? 'no target was given' : `${given.join(' and ')} cannot go together`;
     throw new AppError('USAGE', `unable to plan a restore: ${what}`, {
-      hint: 'Give one of --latest, --backup-id ID, --point-in-time TIME, --lsn POSITION, --xid TRANSACTION.',
+      hint: 'Give one of --latest, --backup-id ID, --point-in-time TIME, --lsn POSITION, --xid TRANSACTION, --restore-point NAME.',
     });
   }
   if (options.after === true && options.xid === undefined) {
     throw new AppError('USAGE', 'unable to plan a restore: --after goes with --xid only');
   }
   if (options.backupId !== undefined) return { kind: 'backup', id: options.backupId };
-  if (options.pointInTime !== undefined)
+  if (options.pointInTime !== undefined) {
+    const change = parseDescribedChange(options.pointInTime);
+    if (change !== null) return { kind: 'change', change };
     return { kind: 'time', timeUs: parseMoment(options.pointInTime, now) };
+  }
+  if (options.restorePoint !== undefined) return { kind: 'restore point', name: options.restorePoint };
   if (options.lsn !== undefined) return { kind: 'lsn', lsn: parseLsn(options.lsn) };
   if (options.xid !== undefined)
     return { kind: 'xid', xid: parseXid(options.xid), after: options.after === true };

@@ -24,10 +24,14 @@ export function addBackupRestore(cli: Cli, group: Command): void {
     .description('bring the instance back to a moment, in place or into another directory')
     .option('--latest', 'to the end of the archived log')
     .option('--backup-id <id>', 'to a backup as it was at its end: its id, the end of it, or its name')
-    .option('--point-in-time <time>', 'to a time: "2025-10-27 13:59:59" (UTC), "14:00", "10 minutes ago"')
+    .option(
+      '--point-in-time <time>',
+      'to a time: "2025-10-27 13:59:59" (UTC), "14:00", "10 minutes ago", "before the delete on users"',
+    )
     .option('--lsn <position>', 'to a position of the log')
     .option('--xid <transaction>', 'to just before a transaction')
     .option('--after', 'with --xid: to just after it')
+    .option('--restore-point <name>', 'to where pg_create_restore_point() was called')
     .option('--timeline <n>', 'of the log; the newest unless given', wholeNumber(1, 0xffff_ffff))
     .option('--target <directory>', 'into a new or empty directory instead of in place')
     .option('--workers <n>', 'threads that fetch, decrypt and write', wholeNumber(1, 64))
@@ -35,6 +39,10 @@ export function addBackupRestore(cli: Cli, group: Command): void {
     .option('--confirm <phrase>', 'for scripts: "restore <instance>", with --yes');
   addExamples(command, [
     ['aishell backup restore --point-in-time "2025-10-27 13:59:59"', 'to a second before the disaster'],
+    [
+      'aishell backup restore --point-in-time "before the delete on users" --dry-run',
+      'find the transaction, show the plan',
+    ],
     ['aishell backup restore --latest --dry-run', 'what would be done?'],
     [
       'aishell backup restore --latest --target /mnt/large-disk/copy',

@@ -7,7 +7,8 @@ import { formatTime } from './time.ts';
 export function drawRestorePlan(page: Page, report: RestoreReport, now: Date): void {
   const { backup, target } = report;
   page.line();
-  page.line(`Target: ${target.requested}`);
+  page.line(`Target: ${printable(target.requested)}`);
+  if (target.found !== null) page.line(`        ${printable(target.found)}`);
   page.line();
   page.line(page.style.title('Analysis:'));
   page.check(

@@ -1,4 +1,5 @@
 import { nextSegment, segmentStart } from '../../engines/postgres/lsn.ts';
+import type { WalEvent } from '../../engines/postgres/wal-events.ts';
 import { scanSegments } from '../../engines/postgres/wal-scan.ts';
 import type { WalTransaction } from '../../engines/postgres/wal-transactions.ts';
 import type { LogView } from './log-view.ts';
@@ -12,8 +13,20 @@ export interface LogTransactions {
   readonly from: bigint;
   /** The start of the first missing segment. */
   readonly to: bigint;
-  /** Commits and aborts whose records start in the segment at `lsn`, in the order of the log. */
+  /** Commits, aborts and prepares whose records start in the segment at `lsn`, in the order of the log. */
   inSegment(lsn: bigint): Promise<readonly WalTransaction[]>;
+  /** The restore points in the segment at `lsn`, in the order of the log. */
+  restorePointsIn(lsn: bigint): Promise<readonly RestorePoint[]>;
+  /** The end of the last record that is complete; `from` when there is none. */
+  recordsEnd(): Promise<bigint>;
+}
+
+export type RestorePoint = Extract<WalEvent, { kind: 'restore point' }>;
+
+interface DecodedSegment {
+  readonly transactions: readonly WalTransaction[];
+  readonly restorePoints: readonly RestorePoint[];
+  readonly lastRecordEndLsn: bigint | null;
 }
 
 /** Enough for the records that cross into the next segment; a commit of thousands of subtransactions may need more. */
@@ -25,7 +38,8 @@ export function logTransactions(
   range: { readonly from: bigint; readonly to: bigint },
   signal: AbortSignal,
 ): LogTransactions {
-  const decoded = new Map<bigint, readonly WalTransaction[]>();
+  const size = BigInt(view.segmentSize);
+  const decoded = new Map<bigint, DecodedSegment>();
   const held = new Map<bigint, Promise<Uint8Array>>();
   const bytesAt = (lsn: bigint): Promise<Uint8Array> => {
     const known = held.get(lsn);
@@ -35,14 +49,16 @@ export function logTransactions(
     held.set(lsn, bytes);
     return bytes;
   };
-  const decode = async (lsn: bigint, headBytes: number): Promise<readonly WalTransaction[]> => {
+  const decode = async (lsn: bigint, headBytes: number): Promise<DecodedSegment> => {
     const next = nextSegment(lsn, view.segmentSize);
     async function* pieces(): AsyncGenerator<{ lsn: bigint; bytes: Uint8Array }, void, undefined> {
       yield { lsn, bytes: await bytesAt(lsn) };
       // A record may go on in the next segment; one that is no transaction's end is none of ours.
       if (next < range.to) yield { lsn: next, bytes: (await bytesAt(next)).subarray(0, headBytes) };
     }
-    const found: WalTransaction[] = [];
+    const transactions: WalTransaction[] = [];
+    const restorePoints: RestorePoint[] = [];
+    let lastRecordEndLsn: bigint | null = null;
     let unfinished: bigint | null = null;
     const options = {
       segmentSize: view.segmentSize,
@@ -50,26 +66,37 @@ export function logTransactions(
       verifyCrc: next >= range.to,
     };
     for await (const scan of scanSegments(pieces(), options)) {
-      for (const transaction of scan.transactions)
-        if (transaction.kind !== 'prepare' && transaction.lsn < next) found.push(transaction);
+      transactions.push(...scan.transactions.filter(each => each.lsn < next));
+      restorePoints.push(...scan.restorePoints.filter(each => each.lsn < next));
+      lastRecordEndLsn = scan.lastRecordEndLsn ?? lastRecordEndLsn;
       unfinished = scan.incompleteRecordLsn;
     }
     if (unfinished !== null && unfinished < next && headBytes < view.segmentSize && next < range.to)
       return decode(lsn, view.segmentSize);
+    return { transactions, restorePoints, lastRecordEndLsn };
+  };
+  const decodedAt = async (lsn: bigint): Promise<DecodedSegment> => {
+    signal.throwIfAborted();
+    const known = decoded.get(lsn);
+    if (known !== undefined) return known;
+    const found = await decode(lsn, HEAD_BYTES);
+    decoded.set(lsn, found);
     return found;
   };
+  const first = segmentStart(range.from, view.segmentSize);
   return {
     view,
     from: range.from,
     to: range.to,
-    first: segmentStart(range.from, view.segmentSize),
-    async inSegment(lsn) {
-      signal.throwIfAborted();
-      const known = decoded.get(lsn);
-      if (known !== undefined) return known;
-      const found = await decode(lsn, HEAD_BYTES);
-      decoded.set(lsn, found);
-      return found;
+    first,
+    inSegment: async lsn => (await decodedAt(lsn)).transactions,
+    restorePointsIn: async lsn => (await decodedAt(lsn)).restorePoints,
+    async recordsEnd() {
+      for (let lsn = range.to - size; lsn >= first; lsn -= size) {
+        const { lastRecordEndLsn } = await decodedAt(lsn);
+        if (lastRecordEndLsn !== null) return lastRecordEndLsn;
+      }
+      return range.from;
     },
   };
 }

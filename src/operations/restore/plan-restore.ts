@@ -8,9 +8,10 @@ import type { InstanceContext } from '../instance-context.ts';
 import { type LogTransactions, logTransactions } from '../log/log-transactions.ts';
 import type { LogView } from '../log/log-view.ts';
 import { openLogView } from '../log/log-view.ts';
+import { findDescribedChange } from '../timeline/find-described-change.ts';
 import { isDamage } from '../verify/verify-problem.ts';
 import type { RecoveryRequest, ResolvedTarget } from './recovery-request.ts';
-import { resolveTarget } from './resolve-target.ts';
+import { type FoundCommit, resolveTarget } from './resolve-target.ts';
 
 /** What a recovery reads and where it stops. Plain facts: it can be printed, drawn and checked. */
 export interface RecoveryPlan {
@@ -59,7 +60,7 @@ export async function planRecovery(
       manifest,
       view,
       request,
-      resolved: { lsn: null, lastKept: null, firstDropped: null },
+      resolved: { lsn: null, lastKept: null, firstDropped: null, found: null },
       to: parseLsn(manifest.backup.stopLsn),
       passedOver: [],
     });
@@ -113,41 +114,67 @@ interface Candidates {
 }
 
 async function choose(candidates: Candidates): Promise<Chosen> {
-  const { request, usable, view, signal } = candidates;
-  if (request.kind === 'xid') return chooseForXid(candidates, request);
+  const { context, request, usable, view, signal } = candidates;
+  if (request.kind === 'xid' || request.kind === 'restore point') return chooseBySearch(candidates, request);
+  if (request.kind === 'change') {
+    const span = searchedSpan(candidates);
+    return chooseBySearch(
+      candidates,
+      await findDescribedChange(context, { view, ...span, ...request }, signal),
+    );
+  }
   const fits = (backup: BackupFacts): boolean =>
     request.kind === 'latest' ||
     (request.kind === 'time'
       ? timeUs(backup.stopTime) <= request.timeUs
       : parseLsn(backup.stopLsn) <= request.lsn);
-  const manifest = usable.find(each => fits(each.backup));
-  if (manifest === undefined) throw beforeFirst(usable);
-  const log = usableLog(view, manifest.backup, signal);
-  if (log === null) return chooseWithoutLog(manifest, request);
-  const resolved = await resolveTarget(log, request, candidates.securedUs);
-  if (request.kind === 'latest' && view.end !== null && log.to < view.end) throw inGap(view, log, resolved);
-  if (resolved.lsn !== null && resolved.lsn >= log.to) throw beyondLog(view, log, formatLsn(resolved.lsn));
-  return { manifest, resolved, to: resolved.lsn === null ? log.to : afterTarget(resolved.lsn, log) };
+  for (const manifest of usable.filter(each => fits(each.backup))) {
+    const log = usableLog(view, manifest.backup, signal);
+    if (log === null) return chooseWithoutLog(manifest, request);
+    const floor = parseLsn(manifest.backup.stopLsn);
+    const resolved = await resolveTarget(log, request, { securedUs: candidates.securedUs, floor });
+    // A clock that was set may have the backup end before the time, and behind its position.
+    if (resolved === null) continue;
+    if (request.kind === 'latest' && view.end !== null && log.to < view.end) throw inGap(view, log, resolved);
+    if (resolved.lsn !== null && resolved.lsn >= log.to) throw beyondLog(view, log, formatLsn(resolved.lsn));
+    return { manifest, resolved, to: resolved.lsn === null ? log.to : afterTarget(resolved.lsn, log) };
+  }
+  throw beforeFirst(usable);
 }
 
-async function chooseForXid(
+/** The newest backup that ended before what has to be found in the log. */
+async function chooseBySearch(
   candidates: Candidates,
-  request: Extract<RecoveryRequest, { kind: 'xid' }>,
+  request: Extract<RecoveryRequest, { kind: 'xid' | 'restore point' }> | FoundCommit,
 ): Promise<Chosen> {
+  const { securedUs } = candidates;
   let missing: unknown = beforeFirst(candidates.usable);
   for (const manifest of candidates.usable) {
     const log = usableLog(candidates.view, manifest.backup, candidates.signal);
     if (log === null) continue;
     try {
-      const resolved = await resolveTarget(log, request, candidates.securedUs);
-      if (resolved.lsn !== null && resolved.lsn >= parseLsn(manifest.backup.stopLsn))
-        return { manifest, resolved, to: afterTarget(resolved.lsn, log) };
+      const floor = parseLsn(manifest.backup.stopLsn);
+      const resolved = await resolveTarget(log, request, { securedUs, floor });
+      if (resolved !== null)
+        return { manifest, resolved, to: resolved.lsn === null ? log.to : afterTarget(resolved.lsn, log) };
     } catch (error) {
       if (!(error instanceof AppError) || error.code !== 'LOG_NOT_FOUND') throw error;
       missing = error;
     }
   }
   throw missing;
+}
+
+/** The log without a gap that ends where that of the newest backup ends, as far back as there is a backup to use it. */
+function searchedSpan({ usable, view, signal }: Candidates): { readonly from: bigint; readonly to: bigint } {
+  let span: { readonly from: bigint; readonly to: bigint } | null = null;
+  for (const { backup } of usable) {
+    const from = parseLsn(backup.startLsn);
+    if (span === null) span = usableLog(view, backup, signal);
+    else if (view.firstMissing(from) >= span.to) span = { from, to: span.to };
+  }
+  if (span === null) throw beforeFirst(usable);
+  return { from: span.from, to: span.to };
 }
 
 /** A backup that carries its own log can be restored to its end, and no further. */
@@ -164,7 +191,7 @@ function chooseWithoutLog(manifest: Manifest, request: RecoveryRequest): Chosen 
   }
   return {
     manifest,
-    resolved: { lsn: null, lastKept: null, firstDropped: null },
+    resolved: { lsn: null, lastKept: null, firstDropped: null, found: null },
     to: parseLsn(backup.stopLsn),
   };
 }

@@ -1,3 +1,5 @@
+import type { DescribedChange } from '../timeline/described-change.ts';
+
 /** What a person asks to go back to. */
 export type RecoveryRequest =
   /** The newest backup and all the log after it. */
@@ -9,7 +11,11 @@ export type RecoveryRequest =
   /** All records that start before this position. */
   | { readonly kind: 'lsn'; readonly lsn: bigint }
   /** Just before this transaction was committed; with `after`, just after. */
-  | { readonly kind: 'xid'; readonly xid: number; readonly after: boolean };
+  | { readonly kind: 'xid'; readonly xid: number; readonly after: boolean }
+  /** Everything committed before pg_create_restore_point() made the last one of this name. */
+  | { readonly kind: 'restore point'; readonly name: string }
+  /** Just before or after the transaction that fits a description. */
+  | { readonly kind: 'change'; readonly change: DescribedChange };
 
 /** A transaction beside the target: the last kept one, or the first dropped one. */
 export interface EdgeTransaction {
@@ -20,8 +26,13 @@ export interface EdgeTransaction {
 
 /** A request turned into a position of the log: null is the end of the log. */
 export interface ResolvedTarget {
-  /** The recovery stops before the first record that starts here or later. */
+  /**
+   * The recovery stops before the first record that starts here or later. Unless a position was asked for, it lies right
+   * behind what is kept: nothing of a transaction that is dropped is replayed first where it can be helped.
+   */
   readonly lsn: bigint | null;
   readonly lastKept: EdgeTransaction | null;
   readonly firstDropped: EdgeTransaction | null;
+  /** What a description or a name turned out to be, for people; null where nothing had to be found. */
+  readonly found: string | null;
 }

@@ -19,6 +19,8 @@ export interface RestoreReport {
   readonly target: {
     /** As it was asked for. */
     readonly requested: string;
+    /** What a description or a name turned out to be; null where nothing had to be found. */
+    readonly found: string | null;
     /** Where the recovery stops; null is the end of the log. */
     readonly lsn: string | null;
     readonly lastKept: { readonly xid: number; readonly time: string } | null;
@@ -71,6 +73,7 @@ export function reportOf(made: {
     mode: layout === null ? 'directory' : 'in-place',
     target: {
       requested: describeRequest(plan),
+      found: plan.resolved.found,
       lsn: plan.resolved.lsn === null ? null : formatLsn(plan.resolved.lsn),
       lastKept: edgeFacts(plan.resolved.lastKept),
       firstDropped: edgeFacts(plan.resolved.firstDropped),
@@ -129,6 +132,8 @@ function describeRequest({ request }: RecoveryPlan): string {
   if (request.kind === 'backup') return 'the end of the backup';
   if (request.kind === 'time') return formatMoment(request.timeUs);
   if (request.kind === 'lsn') return `position ${formatLsn(request.lsn)}`;
+  if (request.kind === 'restore point') return `restore point ${request.name}`;
+  if (request.kind === 'change') return request.change.text;
   return `just ${request.after ? 'after' : 'before'} transaction ${request.xid}`;
 }
 

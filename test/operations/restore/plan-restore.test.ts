@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test, vi } from 'vitest';
-import { formatLsn, segmentName } from '../../../src/engines/postgres/lsn.ts';
+import { formatLsn, parseLsn, segmentName } from '../../../src/engines/postgres/lsn.ts';
 import { planRecovery, type RecoveryPlan, timeUs } from '../../../src/operations/restore/plan-restore.ts';
 import type { RecoveryRequest } from '../../../src/operations/restore/recovery-request.ts';
 import { logPath, manifestPath } from '../../../src/repository/layout.ts';
@@ -93,7 +93,7 @@ async function backUp(
     facts: {
       id: `backup_20251027_1400${String(segment).padStart(2, '0')}_abc123`,
       startLsn: formatLsn(start + 40n),
-      stopLsn: formatLsn(start + 48n),
+      stopLsn: formatLsn(start + 40n),
       startTime: at,
       stopTime: at,
       ...more,
@@ -114,6 +114,13 @@ function plan(
     securedUs: options.securedUs ?? null,
     signal,
   });
+}
+
+/** The end of the last commit before a position, and not before the end of the backup. */
+function frontOf({ commits }: World, backup: BackupFacts, lsn: bigint): bigint {
+  const stop = parseLsn(backup.stopLsn);
+  const kept = commits.findLast(each => each.lsn < lsn && each.lsn >= stop);
+  return kept?.endLsn ?? stop;
 }
 
 const segments = fc.array(fc.array(fc.integer({ min: 1, max: 100 }), { maxLength: 3 }), {
@@ -140,11 +147,15 @@ test('any log, any moment - the recovery stops before the first commit that is l
       const first = bases[chosen]!;
       const inReach = made.commits.filter(each => each.lsn >= startOf(first));
       expect(found.backup.id).toBe(backups[chosen]!.id);
-      expect(found.resolved.lsn).toBe(dropped?.lsn ?? null);
+      // Behind the last record that is kept, so that nothing of the dropped one is replayed first.
+      expect(found.resolved.lsn).toBe(
+        dropped === undefined ? null : frontOf(made, backups[chosen]!, dropped.lsn),
+      );
       expect(found.resolved.firstDropped?.xid).toBe(dropped?.xid);
       expect(found.resolved.lastKept?.xid).toBe(inReach.findLast(each => each.timeUs <= target)?.xid);
       // The record at the target may go on in the next segment.
-      const segment = dropped === undefined ? Infinity : Number(dropped.lsn / BigInt(MIB)) - FIRST + 1;
+      const { lsn } = found.resolved;
+      const segment = lsn === null ? Infinity : Number(lsn / BigInt(MIB)) - FIRST + 1;
       const last = Math.min(made.segments - 1, segment);
       expect(found.logFiles.map(({ name }) => name)).toEqual(
         Array.from({ length: last - first + 1 }, (_, index) => nameOf(first + index)),
@@ -159,10 +170,13 @@ test('any log, any transaction - just before it or just after it', async () => {
     fc.asyncProperty(segments, fc.nat(), fc.boolean(), async (pauses, which, after) => {
       fc.pre(pauses.some(each => each.length > 0));
       const made = await world([[], ...pauses]);
-      await backUp(made, 0);
+      const backup = await backUp(made, 0);
       const commit = made.commits[which % made.commits.length]!;
       const found = await plan(made, { kind: 'xid', xid: commit.xid, after });
-      expect(found.resolved.lsn).toBe(after ? commit.endLsn : commit.lsn);
+      const last = made.commits.at(-1)!;
+      const front = after ? commit.endLsn : frontOf(made, backup, commit.lsn);
+      // The switch of the segment follows even the last commit.
+      expect([found.resolved.lsn, commit.lsn > last.lsn]).toEqual([front, false]);
       expect((after ? found.resolved.lastKept : found.resolved.firstDropped)?.xid).toBe(commit.xid);
     }),
     { numRuns: 25 },
@@ -220,7 +234,7 @@ test('a hole in the log - what is before it is reached, its end is not taken for
   await backUp(made, 0);
   await made.repository.storage.delete(logPath(owner, nameOf(2)));
   expect((await plan(made, { kind: 'time', timeUs: made.commits[0]!.timeUs })).resolved.lsn).toBe(
-    made.commits[1]!.lsn,
+    made.commits[0]!.endLsn,
   );
   const details = { missing: nameOf(2) };
   for (const request of [{ kind: 'latest' }, { kind: 'lsn', lsn: made.commits[3]!.lsn }] as const)

@@ -1,0 +1,208 @@
+import { didYouMean } from '../../base/did-you-mean.ts';
+import { AppError } from '../../base/errors.ts';
+import { formatMoment } from '../../base/moment.ts';
+import { formatCount } from '../../base/sizes.ts';
+import type { TransactionSummary } from '../../engines/postgres/segment-summary.ts';
+import { nameRelations, type RelationNames } from '../catalog/relation-names.ts';
+import type { InstanceContext } from '../instance-context.ts';
+import { type LogSpan, readActivity } from '../log/log-summaries.ts';
+import type { LogView } from '../log/log-view.ts';
+import type { FoundCommit } from '../restore/resolve-target.ts';
+import { type ChangeKind, type DescribedChange, nameParts } from './described-change.ts';
+import { learnNames } from './learn-names.ts';
+import {
+  type ChangingTransaction,
+  type NotableTransaction,
+  nameTransactions,
+  selectNotable,
+} from './notable-transactions.ts';
+import { describeTable, type TableAct, type TableLabel, type TableRows, tableRows } from './table-changes.ts';
+
+/** From so many rows on a change is large. */
+export const LARGE_ROWS = 1000;
+/** Smaller ones are only looked at where they are all there is. */
+const SEEN_ROWS = 100;
+const MOST_SMALL = 100_000;
+const MOST_LISTED = 10;
+
+/**
+ * Finds the one transaction in a range of the log that a description fits. Large changes go before small ones: `the delete
+ * on users` means the one that deleted thousands, not those that the application does all day.
+ *
+ * @throws LOG_NOT_FOUND when there is none; TARGET_AMBIGUOUS when there are several, with the command for each
+ */
+export async function findDescribedChange(
+  context: Pick<InstanceContext, 'instance' | 'repository'>,
+  search: LogSpan & { readonly view: LogView; readonly change: DescribedChange },
+  signal: AbortSignal,
+): Promise<FoundCommit> {
+  const { view, change } = search;
+  const names = await nameRelations(context, view, { signal });
+  const activity = await readActivity(context, view, search, { signal, minimumRows: SEEN_ROWS });
+  await learnNames(activity.transactions, names);
+  const fitting = fittingOf(await nameTransactions(activity.transactions, names), change);
+  const selected = selectNotable(fitting, { minimumRows: LARGE_ROWS });
+  let candidates = selected.notable;
+  if (candidates.length === 0) candidates = selected.usual;
+  const wantsAll = change.which !== 'only' && !change.large;
+  const countsRows = change.change !== 'drop' && change.change !== 'truncate';
+  if (countsRows && !change.large && (candidates.length === 0 || wantsAll))
+    candidates = await findSmall(context, { ...search, names }, signal);
+  const chosen = change.which === 'first' ? candidates[0] : candidates.at(-1);
+  if (chosen === undefined) {
+    const tables = await tableRows(activity.rows, activity.to, names);
+    const acted = (await nameTransactions(activity.transactions, names)).flatMap(each => each.acts);
+    throw notFound(change, { tables, acted });
+  }
+  if (change.which === 'only' && candidates.length > 1) throw ambiguous(change, candidates);
+  const { endLsn, recordEndLsn } = chosen.transaction;
+  if (endLsn === null || recordEndLsn === null) throw notFound(change, { tables: [], acted: [] });
+  return {
+    kind: 'commit',
+    lsn: endLsn,
+    endLsn: recordEndLsn,
+    after: change.after,
+    found: describeFound(chosen),
+  };
+}
+
+/** Every change of that kind to that table, whatever its size. */
+async function findSmall(
+  context: Pick<InstanceContext, 'instance' | 'repository'>,
+  search: LogSpan & {
+    readonly view: LogView;
+    readonly change: DescribedChange;
+    readonly names: RelationNames;
+  },
+  signal: AbortSignal,
+): Promise<readonly NotableTransaction[]> {
+  const { view, change, names } = search;
+  const column = columnOf(change.change);
+  let seen = 0;
+  const keep = (transaction: TransactionSummary): boolean => {
+    if (transaction.outcome !== 'commit' || !transaction.rows.some(each => each[column] > 0)) return false;
+    seen += 1;
+    return seen <= MOST_SMALL;
+  };
+  const activity = await readActivity(context, view, search, { signal, minimumRows: 1, keep });
+  const fitting = fittingOf(await nameTransactions(activity.transactions, names), change);
+  return selectNotable(fitting, { minimumRows: 1 }).notable.concat(
+    selectNotable(fitting, { minimumRows: 1 }).usual,
+  );
+}
+
+/** Only what fits of those that fit. */
+function fittingOf(
+  changing: readonly ChangingTransaction[],
+  change: DescribedChange,
+): readonly ChangingTransaction[] {
+  const fits = fitsTable(change.table);
+  const acts = (act: TableAct['act']): boolean => act === change.change;
+  return changing
+    .map(each => ({
+      ...each,
+      acts: each.acts.filter(one => acts(one.act) && fits(one)),
+      tables: each.tables.filter(fits).flatMap(one => narrowed(one, change.change) ?? []),
+    }))
+    .filter(each => each.acts.length > 0 || each.tables.length > 0);
+}
+
+function narrowed(table: TableRows, kind: ChangeKind): TableRows | null {
+  if (kind === 'drop' || kind === 'truncate') return null;
+  const column = columnOf(kind);
+  const none = { inserted: 0, updated: 0, deleted: 0 };
+  return table[column] === 0 ? null : { ...table, ...none, [column]: table[column] };
+}
+
+function columnOf(kind: ChangeKind): 'inserted' | 'updated' | 'deleted' {
+  return kind === 'insert' ? 'inserted' : kind === 'update' ? 'updated' : 'deleted';
+}
+
+/** Compares a name as it was written with a table's, or with that of the partitioned table above it. */
+export function fitsTable(written: string | null): (table: TableLabel) => boolean {
+  if (written === null) return () => true;
+  const [table, schema, database] = nameParts(written);
+  const same = (part: typeof table, name: string | null): boolean =>
+    part === undefined ||
+    (part.quoted ? part.text === name : part.text.toLowerCase() === (name ?? '').toLowerCase());
+  return label => {
+    const top = label.partitionOf;
+    const own = same(table, label.table) && same(schema, label.schema);
+    const above = top !== null && same(table, top.name) && same(schema, top.schema);
+    return (own || above) && same(database, label.database);
+  };
+}
+
+/** `deleted 3,214,567 rows of shop: public.users`. */
+export function describeNotable({ kind, subject, rows, share }: NotableTransaction): string {
+  const table = describeTable(subject);
+  if (kind === 'drop') return `dropped ${table}`;
+  if (kind === 'truncate') return `truncated ${table}`;
+  const verb = kind === 'insert' ? 'inserted' : kind === 'update' ? 'updated' : 'deleted';
+  const part = share !== null && share >= 0.01 ? ` (about ${Math.round(share * 100)} %)` : '';
+  return `${verb} ${formatCount(rows)} row${rows === 1 ? '' : 's'} ${kind === 'insert' ? 'into' : 'of'} ${table}${part}`;
+}
+
+function describeFound(found: NotableTransaction): string {
+  const { xid, timeUs } = found.transaction;
+  return `transaction ${xid}, ended ${timeUs === null ? 'at an unknown time' : formatMoment(timeUs)}: ${describeNotable(found)}`;
+}
+
+function ambiguous(change: DescribedChange, candidates: readonly NotableTransaction[]): AppError {
+  const listed = candidates.slice(-MOST_LISTED);
+  const option = change.after ? ' --after' : '';
+  const command = ({ transaction }: NotableTransaction): string =>
+    `aishell backup restore --xid ${transaction.xid}${option}`;
+  const lines = listed.map(each => {
+    const { timeUs } = each.transaction;
+    return `    ${command(each)}  # ${timeUs === null ? '' : `${formatMoment(timeUs)}, `}${describeNotable(each)}`;
+  });
+  const more = candidates.length - listed.length;
+  return new AppError(
+    'TARGET_AMBIGUOUS',
+    `'${change.text}' fits ${formatCount(candidates.length)} transactions`,
+    {
+      hint: `Choose one${more > 0 ? ` (the last ${listed.length} of them)` : ''}, or say 'the last' or 'the first':\n${lines.join('\n')}`,
+      details: {
+        candidates: listed.map(each => ({
+          xid: each.transaction.xid,
+          time: each.transaction.timeUs === null ? null : formatMoment(each.transaction.timeUs),
+          change: describeNotable(each),
+          restore: command(each),
+        })),
+      },
+    },
+  );
+}
+
+function notFound(
+  change: DescribedChange,
+  known: { readonly tables: readonly TableRows[]; readonly acted: readonly TableAct[] },
+): AppError {
+  const { table } = change;
+  const large = change.large ? `${change.change} of ${formatCount(LARGE_ROWS)} rows or more` : change.change;
+  const counts = change.change === 'drop' || change.change === 'truncate';
+  const labels: readonly TableLabel[] = counts
+    ? known.acted.filter(each => each.act === change.change)
+    : known.tables.filter(each => each[columnOf(change.change)] > 0);
+  const near =
+    table === null
+      ? null
+      : didYouMean(
+          nameParts(table)[0]?.text ?? '',
+          labels.map(each => each.table),
+        );
+  const listed = [...new Set(labels.map(describeTable))].slice(0, MOST_LISTED).join(', ');
+  return new AppError(
+    'LOG_NOT_FOUND',
+    `there is no ${large}${table === null ? '' : ` on '${table}'`} in the archived log after the first usable backup`,
+    {
+      hint:
+        near !== null
+          ? `Did you mean '${near}'?`
+          : listed === ''
+            ? `The log holds no ${change.change} at all. See: aishell backup timeline`
+            : `There is one on: ${listed}. See: aishell backup timeline`,
+    },
+  );
+}

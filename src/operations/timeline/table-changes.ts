@@ -1,0 +1,185 @@
+import type { QualifiedName } from '../../engines/postgres/catalog-snapshot.ts';
+import type { RelationRows, TransactionSummary } from '../../engines/postgres/segment-summary.ts';
+import type { RelationFile } from '../../engines/postgres/wal-transactions.ts';
+import {
+  describeRelation,
+  fileKey,
+  type RelationName,
+  type RelationNames,
+} from '../catalog/relation-names.ts';
+
+/** A table, by the names it had. */
+export interface TableLabel {
+  /** Null when it is not known. */
+  readonly database: string | null;
+  /** Null when no catalog knows the file. */
+  readonly schema: string | null;
+  /** `relation 16512` when no catalog knows the file. */
+  readonly table: string;
+  /** Of a partition: the partitioned table at the top. */
+  readonly partitionOf: QualifiedName | null;
+  /** The planner's estimate when the names were recorded. */
+  readonly estimatedRows: number | null;
+}
+
+/** Rows of one table that were changed. */
+export interface TableRows extends TableLabel {
+  readonly inserted: number;
+  readonly updated: number;
+  readonly deleted: number;
+}
+
+/**
+ * What was done to a table as a whole. `rewrite`: VACUUM FULL, CLUSTER or ALTER TABLE gave it new files with the same rows,
+ * or it was dropped and created anew.
+ */
+export interface TableAct extends TableLabel {
+  readonly act: 'drop' | 'truncate' | 'rewrite' | 'move';
+}
+
+/** What a transaction did, by tables of users: catalogs, indexes, sequences and TOAST relations are left out. */
+export interface TransactionChanges {
+  /** Those with the most rows first. */
+  readonly tables: readonly TableRows[];
+  readonly acts: readonly TableAct[];
+}
+
+/** @source catalog/pg_class.dat: the catalog of relations keeps this number as long as it is not rewritten itself */
+const PG_CLASS = 1259;
+
+/** Rows by table, those with the most changes first. Files of one table (its old and its new one) count together. */
+export async function tableRows(
+  rows: readonly RelationRows[],
+  lsn: bigint,
+  names: RelationNames,
+): Promise<TableRows[]> {
+  const tables = new Map<string, TableRows>();
+  for (const each of rows) {
+    const name = await names.nameOf(each.relation, lsn);
+    if (!isTable(name)) continue;
+    const key = describeRelation(name);
+    const known = tables.get(key) ?? { ...labelOf(name), inserted: 0, updated: 0, deleted: 0 };
+    tables.set(key, {
+      ...known,
+      inserted: known.inserted + each.inserted,
+      updated: known.updated + each.updated,
+      deleted: known.deleted + each.deleted,
+    });
+  }
+  return [...tables.values()].sort((a, b) => changed(b) - changed(a));
+}
+
+/** What a transaction did. */
+export async function changesOf(
+  transaction: TransactionSummary,
+  names: RelationNames,
+): Promise<TransactionChanges> {
+  const lsn = transaction.endLsn ?? transaction.firstLsn;
+  const acts = transaction.dropped.length === 0 ? [] : await actsOf(transaction, lsn, names);
+  return { tables: await tableRows(transaction.rows, lsn, names), acts };
+}
+
+/** `shop: public.users`. */
+export function describeTable({ database, schema, table }: TableLabel): string {
+  const name = schema === null ? table : `${schema}.${table}`;
+  return database === null ? name : `${database}: ${name}`;
+}
+
+/** All rows that were inserted, updated or deleted. */
+export function changed({ inserted, updated, deleted }: Omit<RelationRows, 'relation'>): number {
+  return inserted + updated + deleted;
+}
+
+async function actsOf(
+  transaction: TransactionSummary,
+  lsn: bigint,
+  names: RelationNames,
+): Promise<TableAct[]> {
+  const createdKeys = new Set(transaction.created.map(fileKey));
+  const droppedKeys = new Set(transaction.dropped.map(fileKey));
+  // What was made and dropped within the transaction was never there for others.
+  const dropped = transaction.dropped.filter(each => !createdKeys.has(fileKey(each)));
+  const created = transaction.created.filter(each => !droppedKeys.has(fileKey(each)));
+  const successors = new Map<string, RelationFile>();
+  for (const each of created) {
+    const name = await names.nameOf(each, transaction.recordEndLsn ?? lsn);
+    if (isTable(name)) successors.set(describeRelation(name), each);
+  }
+  const catalog = await catalogRows(transaction.rows, lsn, names);
+  const acts = new Map<string, TableAct>();
+  for (const each of dropped) {
+    const name = await names.nameOf(each, lsn);
+    if (!isTable(name)) continue;
+    const successor = successors.get(describeRelation(name));
+    const act = actOf({ dropped: each, droppedFiles: dropped.length, successor, created, catalog });
+    acts.set(describeRelation(name), { act, ...labelOf(name) });
+  }
+  return withoutUnnamedParts([...acts.values()]);
+}
+
+/**
+ * Tells what happened to a table whose files were removed, by what was done to the catalog of relations. TRUNCATE changes
+ * the table's row in it and nothing else; a rewrite makes another table for a while, and drops that with the old files; DROP
+ * removes a row for every file.
+ */
+function actOf(seen: {
+  readonly dropped: RelationFile;
+  readonly droppedFiles: number;
+  readonly successor: RelationFile | undefined;
+  readonly created: readonly RelationFile[];
+  readonly catalog: { readonly inserted: number; readonly deleted: number };
+}): TableAct['act'] {
+  const { dropped, successor, created, catalog } = seen;
+  const isReplaced = successor !== undefined || catalog.deleted === 0;
+  if (!isReplaced || created.length === 0) return 'drop';
+  const moved =
+    successor === undefined
+      ? created.every(each => each.tablespace !== dropped.tablespace)
+      : successor.tablespace !== dropped.tablespace;
+  if (catalog.deleted === 0) return moved ? 'move' : 'truncate';
+  if (catalog.inserted === 0) return 'truncate';
+  return catalog.deleted >= seen.droppedFiles ? 'drop' : 'rewrite';
+}
+
+async function catalogRows(
+  rows: readonly RelationRows[],
+  lsn: bigint,
+  names: RelationNames,
+): Promise<{ readonly inserted: number; readonly deleted: number }> {
+  let inserted = 0;
+  let deleted = 0;
+  for (const each of rows) {
+    if (each.relation.file !== PG_CLASS) {
+      const { kind, name } = await names.nameOf(each.relation, lsn);
+      if (kind !== 'system' || name?.name !== 'pg_class') continue;
+    }
+    inserted += each.inserted;
+    deleted += each.deleted;
+  }
+  return { inserted, deleted };
+}
+
+/** Of a table that no catalog knows, index and TOAST files are dropped with it: the first file made is the table's. */
+function withoutUnnamedParts(acts: readonly TableAct[]): TableAct[] {
+  const unnamed = acts.filter(each => each.schema === null).sort((a, b) => fileOf(a) - fileOf(b));
+  return [...acts.filter(each => each.schema !== null), ...unnamed.slice(0, 1)];
+}
+
+function fileOf({ table }: TableLabel): number {
+  return Number(/\d+$/.exec(table)?.[0] ?? 0);
+}
+
+/** What no catalog knows may be a table. */
+function isTable({ kind }: RelationName): boolean {
+  return kind === 'table' || kind === 'unknown';
+}
+
+function labelOf({ database, name, partitionOf, estimatedRows, relation }: RelationName): TableLabel {
+  return {
+    database: database ?? (relation.database === 0 ? null : `database ${relation.database}`),
+    schema: name?.schema ?? null,
+    table: name?.name ?? `relation ${relation.file}`,
+    partitionOf,
+    estimatedRows,
+  };
+}
