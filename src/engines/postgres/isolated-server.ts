@@ -5,7 +5,7 @@ import { delay } from '../../base/abort.ts';
 import { AppError, fileError } from '../../base/errors.ts';
 import { connect, queryRow } from './connection.ts';
 import type { ConnectionSettings } from './connection-target.ts';
-import { readControlFile } from './control-file.ts';
+import { type ControlFile, readControlFile } from './control-file.ts';
 import { readLogTail, recoveryError } from './isolated-server-log.ts';
 import {
   defaultLogFile,
@@ -33,6 +33,8 @@ export interface IsolatedServerOptions {
   readonly disposable: boolean;
   /** Can it be queried while it recovers? True unless given. */
   readonly hotStandby?: boolean;
+  /** Settings that a recovery needs to be at least as high as these, beside what the control file of the directory says. */
+  readonly atLeast?: Partial<Pick<ControlFile, RaisedSetting>>;
   /** None unless given: an extension's own background workers are what a copy must not start. */
   readonly sharedPreloadLibraries?: string;
   /** `aishell-recovery.log` in the directory unless given. */
@@ -83,6 +85,8 @@ export interface IsolatedServer extends AsyncDisposable {
   promote(): Promise<void>;
   /** The words of its log since it was started, the last ones. */
   readLog(): Promise<string>;
+  /** Whether its process is gone; {@link waitForTarget} says why. */
+  hasEnded(): boolean;
   /** Resolves when it has ended; fine when it had. `smart` waits for clients. The next harder mode follows after a minute. */
   stop(mode?: IsolatedStopMode): Promise<void>;
 }
@@ -134,7 +138,7 @@ class Isolated implements IsolatedServer {
     const [owner, control] = [await ownerOf(dataDirectory), await readControlFile(dataDirectory)];
     if (this.#privateDirectory === '') this.#privateDirectory = await makePrivateDirectory(owner);
     const isolating = isolatedSettings({
-      control,
+      control: raise(control, this.#options.atLeast ?? {}),
       privateDirectory: this.#privateDirectory,
       hotStandby: this.#options.hotStandby ?? true,
       disposable: this.#options.disposable,
@@ -250,6 +254,10 @@ class Isolated implements IsolatedServer {
     return readLogTail(this.logFile, this.#process?.logOffset ?? 0);
   }
 
+  hasEnded(): boolean {
+    return this.#process === null || this.#process.hasEnded();
+  }
+
   async stop(mode: IsolatedStopMode = 'fast'): Promise<void> {
     await this.#end(mode);
     await this.#removePrivateDirectory();
@@ -282,6 +290,20 @@ class Isolated implements IsolatedServer {
     if (this.#privateDirectory !== '') await rm(this.#privateDirectory, { recursive: true, force: true });
     this.#privateDirectory = '';
   }
+}
+
+const raisedSettings = [
+  'maxConnections',
+  'maxWorkerProcesses',
+  'maxWalSenders',
+  'maxPreparedTransactions',
+  'maxLocksPerTransaction',
+] as const;
+type RaisedSetting = (typeof raisedSettings)[number];
+
+function raise(control: ControlFile, atLeast: Partial<Pick<ControlFile, RaisedSetting>>): ControlFile {
+  const higher = raisedSettings.map(name => [name, Math.max(control[name], atLeast[name] ?? 0)] as const);
+  return { ...control, ...Object.fromEntries(higher) };
 }
 
 /** @source PostgreSQL manual, "Shutting Down the Server" */
