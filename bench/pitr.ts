@@ -13,7 +13,7 @@ import { clientOf, runTraffic, type Shop, shopOf } from './shop-data.ts';
 import { alternate, archiverIdle, type Setting } from './stage.ts';
 
 /** The log between backup and DELETE, for a shop of 5 GB; the DELETE itself makes some 45 segments more. */
-const LOG_SEGMENTS = 195;
+const LOG_SEGMENTS = 205;
 /** What customers still write before anybody notices. */
 const LATER_SEGMENTS = 10;
 const SEGMENT_BYTES = 16 * MIB;

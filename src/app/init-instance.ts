@@ -238,10 +238,7 @@ async function askServer(
   },
   signal: AbortSignal,
 ): Promise<ServerFacts> {
-  const settings = connectionOf(
-    { ...instance, engine: 'postgresql', dataDirectory: null, binaries: null, service: { kind: 'auto' } },
-    instance.env,
-  );
+  const settings = connectionOf(instance, instance.env);
   return await withConnection(settings, { signal }, client => readServerFacts(client, signal));
 }
 

@@ -7,6 +7,7 @@ import type { InstanceContext } from '../operations/instance-context.ts';
 import { checkInstanceName } from '../repository/layout.ts';
 import { parseStorageLocation } from '../storage/registry.ts';
 import { type OpenOptions, openConfiguredRepository } from './open-repository.ts';
+import { stateDirectory } from './state-directory.ts';
 
 /** Most instances have some processors to spare for a backup, not all of them. */
 const WORKERS_AT_MOST = 8;
@@ -35,11 +36,16 @@ export async function openInstance(config: Config, options: InstanceOptions): Pr
     workers: options.workers ?? config.backup.workers ?? Math.min(WORKERS_AT_MOST, availableParallelism()),
     backupType: config.backup.type,
     toolVersion: options.toolVersion,
+    recoveryTimeObjectiveSeconds: instance.recoveryTimeObjectiveSeconds,
+    stateDirectory: stateDirectory(options.env),
   };
 }
 
 /** How to reach an instance's server; its password is fetched when the server asks for one. */
-export function connectionOf(instance: InstanceConfig, env: NodeJS.ProcessEnv): ConnectionSettings {
+export function connectionOf(
+  instance: Pick<InstanceConfig, 'connection' | 'password'>,
+  env: NodeJS.ProcessEnv,
+): ConnectionSettings {
   const settings = parseConnectionUrl(instance.connection);
   const { password } = instance;
   if (password === null) return settings;

@@ -2,6 +2,7 @@ import { Command, CommanderError } from 'commander';
 import { AppError, toErrorRecord } from '../base/errors.ts';
 import { createCli } from './cli.ts';
 import { addBackupCreate } from './commands/backup-create.ts';
+import { addBackupHealth } from './commands/backup-health.ts';
 import { addBackupInit } from './commands/backup-init.ts';
 import { addBackupList } from './commands/backup-list.ts';
 import { addBackupRestore } from './commands/backup-restore.ts';
@@ -50,6 +51,7 @@ export function createProgram(terminal: Terminal, onExitCode: (exitCode: number)
   addBackupCreate(cli, backup);
   addBackupList(cli, backup);
   addBackupShow(cli, backup);
+  addBackupHealth(cli, backup);
   addBackupVerify(cli, backup);
   addBackupRestore(cli, backup);
   addBackupWal(cli, backup);

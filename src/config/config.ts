@@ -22,6 +22,8 @@ export interface InstanceConfig {
   /** The folder with postgres and pg_ctl; null: found from the running server. */
   readonly binaries: string | null;
   readonly service: ServiceConfig;
+  /** How long a recovery may take; null: nobody has said. */
+  readonly recoveryTimeObjectiveSeconds: number | null;
 }
 
 /** What starts and stops the server. */

@@ -55,7 +55,15 @@ function keep(path: string, raw: RawConfig): void {
 
 const keys = {
   file: ['version', 'instances', 'repository', 'backup'],
-  instance: ['engine', 'connection', 'password', 'data_directory', 'binaries', 'service'],
+  instance: [
+    'engine',
+    'connection',
+    'password',
+    'data_directory',
+    'binaries',
+    'service',
+    'recovery_time_objective',
+  ],
   repository: ['storage', 'key'],
   backup: ['compression', 'workers', 'type'],
 } as const;

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { DURATION } from '../base/duration.ts';
 
 const instanceName = z
   .string()
@@ -47,6 +48,13 @@ export const instanceSchema = z.strictObject({
     .optional()
     .describe('The folder with postgres and pg_ctl; found from the running server when left out.'),
   service: service.optional(),
+  recovery_time_objective: z
+    .string()
+    .regex(DURATION, 'must be a number with s, m, h or d, like 60s')
+    .optional()
+    .describe(
+      'How long a recovery may take, like 60s: the agent takes incremental backups so that it does not.',
+    ),
 });
 
 const key = z

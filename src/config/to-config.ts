@@ -1,4 +1,5 @@
 import { didYouMean } from '../base/did-you-mean.ts';
+import { parseDuration } from '../base/duration.ts';
 import { AppError, assert } from '../base/errors.ts';
 import { parseCompression } from '../repository/compression.ts';
 import type { Config, InstanceConfig, RepositoryKeyConfig, ServiceConfig } from './config.ts';
@@ -30,6 +31,8 @@ function toInstance(name: string, raw: RawConfig['instances'][string]): Instance
     dataDirectory: raw.data_directory ?? null,
     binaries: raw.binaries ?? null,
     service: toService(raw.service),
+    recoveryTimeObjectiveSeconds:
+      raw.recovery_time_objective === undefined ? null : parseDuration(raw.recovery_time_objective),
   });
 }
 

@@ -23,6 +23,10 @@ export interface InstanceContext {
   /** What a backup is when nobody says it. */
   readonly backupType: BackupType;
   readonly toolVersion: string;
+  /** How long a recovery may take; null: nobody has said. */
+  readonly recoveryTimeObjectiveSeconds: number | null;
+  /** Where this user's programs keep what they find out about this machine; null: nowhere. */
+  readonly stateDirectory: string | null;
 }
 
 export interface RunOptions {

@@ -39,6 +39,7 @@ describe('parseConfig', () => {
       dataDirectory: null,
       binaries: null,
       service: { kind: 'systemd', unit: null },
+      recoveryTimeObjectiveSeconds: null,
     });
     expect(config.repository).toEqual({
       storage: '/var/backups/aishell',

@@ -138,6 +138,8 @@ test('verified - every object is as it was written, and the list shows the backu
     workers: 1,
     backupType: 'full',
     toolVersion: 'test',
+    recoveryTimeObjectiveSeconds: null,
+    stateDirectory: null,
   };
   expect(await verifyBackups(context, { backupId: null }, options)).toMatchObject({
     problems: [],
