@@ -28,6 +28,8 @@ export interface RecoveryPlan {
   readonly logFiles: readonly { readonly name: string; readonly as: string; readonly sizeBytes: number }[];
   readonly backupBytes: number;
   readonly logBytes: number;
+  /** The archived log along the timeline. */
+  readonly view: LogView;
 }
 
 const HISTORY_BYTES = 1024;
@@ -294,6 +296,7 @@ function finish(
     toBackupEnd: request.kind === 'backup',
     backupBytes: backup.sizeBytes,
     logBytes: logFiles.reduce((sum, file) => sum + file.sizeBytes, 0),
+    view,
   };
 }
 
