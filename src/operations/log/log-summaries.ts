@@ -68,6 +68,8 @@ export async function readActivity(
     readonly minimumRows?: number;
     /** Of those, only the ones it says true for are listed; it sees each once, whole, in the order of their ends. */
     readonly keep?: (transaction: TransactionSummary) => boolean;
+    /** Called for each summary as it is read: for progress. */
+    readonly onSummary?: (summary: SegmentSummary) => void;
   },
 ): Promise<LogActivity> {
   throw new AppError(
