@@ -65,6 +65,13 @@ export function formatMoment(us: bigint): string {
   return `${seconds}${fraction} UTC`;
 }
 
+/** `2025-10-27T13:59:59.123456Z`, always with microseconds. */
+export function isoMoment(us: bigint): string {
+  const inSecond = ((us % 1_000_000n) + 1_000_000n) % 1_000_000n;
+  const seconds = new Date(Number((us - inSecond) / US_PER_MS)).toISOString().slice(0, 19);
+  return `${seconds}.${inSecond.toString().padStart(6, '0')}Z`;
+}
+
 function parseAgo(text: string, now: Date): bigint | null {
   const match = /^(.+?)\s+ago$/i.exec(text);
   if (!match?.[1]) return null;

@@ -43,8 +43,8 @@ export interface RelationNames {
 
 /** Decoded catalogs held at once: of 100,000 relations, some 20 MiB each. */
 const CATALOGS_HELD = 16;
-/** A database may be missing from a catalog because it could not be connected to: so far is looked on both sides. */
-const CATALOGS_BESIDE = 8;
+/** So far is looked on both sides of a position before all catalogs are. */
+const CATALOGS_BESIDE = 2;
 const SYSTEM_SCHEMAS = ['pg_catalog', 'information_schema'];
 
 interface NamedFiles {
@@ -59,7 +59,8 @@ interface Source {
 
 /**
  * Looks up names in the catalogs that were recorded along a chain of timelines. A catalog at or before a position counts
- * more than one behind it; a file that neither has is looked for further away, on both sides.
+ * more than one behind it; a file that neither has is looked for further away: a database may have refused connections
+ * when they were recorded, and a file that is gone is in old ones alone.
  *
  * @param live what the running server says now, where it was asked
  */
@@ -124,6 +125,7 @@ function lookUps(sources: readonly Source[]): Pick<RelationNames, 'nameOf' | 'da
     if (held.size > CATALOGS_HELD && oldest !== undefined) held.delete(oldest);
     return files;
   };
+  let everything: Promise<NamedFiles> | null = null;
   const search = async <T>(lsn: bigint, find: (files: NamedFiles) => T | undefined): Promise<T | null> => {
     const at = sources.findLastIndex(source => source.lsn <= lsn);
     for (let distance = 0; distance <= CATALOGS_BESIDE; distance += 1) {
@@ -134,7 +136,8 @@ function lookUps(sources: readonly Source[]): Pick<RelationNames, 'nameOf' | 'da
         if (found !== undefined) return found;
       }
     }
-    return null;
+    everything ??= joinAll(sources);
+    return find(await everything) ?? null;
   };
   const databaseOf = (oid: number, lsn: bigint): Promise<string | null> =>
     oid === 0 ? Promise.resolve(null) : search(lsn, files => files.databases.get(oid));
@@ -151,6 +154,18 @@ function lookUps(sources: readonly Source[]): Pick<RelationNames, 'nameOf' | 'da
     },
     learn: (relation, name) => void learned.set(fileKey(relation), { ...name, relation }),
   };
+}
+
+/** Every file with the newest name it has anywhere. */
+async function joinAll(sources: readonly Source[]): Promise<NamedFiles> {
+  const databases = new Map<number, string>();
+  const relations = new Map<string, CatalogRelation>();
+  for (const source of sources) {
+    const files = await source.load();
+    for (const [oid, name] of files?.databases ?? []) databases.set(oid, name);
+    for (const [key, relation] of files?.relations ?? []) relations.set(key, relation);
+  }
+  return { databases, relations };
 }
 
 function indexOf(snapshot: CatalogSnapshot): NamedFiles {
