@@ -32,6 +32,8 @@ export const exitCodes = {
   TARGET_UNUSABLE: 4,
   /** The recovery target cannot be reached with what the repository holds. The message says what can be reached instead. */
   TARGET_UNREACHABLE: 4,
+  /** The live data directory cannot be rewound. The message says why; without `--rewind`, or with `--full`, all of the backup is restored. */
+  REWIND_IMPOSSIBLE: 4,
   /** A time could not be understood, or means more than one moment. The message says what was understood; write it as ISO 8601 with a zone. */
   TIME_AMBIGUOUS: 4,
   /** There is not enough free space for what was asked. Nothing was changed; the message says how much is needed, and where. */
@@ -46,6 +48,8 @@ export const exitCodes = {
   ENGINE_VERSION: 4,
   /** The way this server is started and stopped is not known. Set `service` in the configuration (see docs/configuration.md). */
   SERVICE_UNKNOWN: 4,
+  /** Writes cannot be stopped at this level here. Nothing was changed; the message says why, and which level can be used. */
+  STOP_REFUSED: 4,
 
   /** There is no repository at this location. Check the location, or create one with `aishell backup init`. */
   REPOSITORY_NOT_FOUND: 6,
@@ -55,6 +59,8 @@ export const exitCodes = {
   LOG_NOT_FOUND: 6,
   /** The instance is not in the configuration or not in the repository. */
   INSTANCE_NOT_FOUND: 6,
+  /** No agent answers for this instance. Start it with `aishell agent run`, as the same user and with the same configuration. */
+  AGENT_NOT_RUNNING: 6,
   /** A program that is needed is not installed. The message names it and where it was looked for. */
   PROGRAM_NOT_FOUND: 6,
 

@@ -1,3 +1,4 @@
+import type { WalEvent } from './wal-events.ts';
 import type { StorageEvent } from './wal-storage.ts';
 import type { RelationFile } from './wal-transactions.ts';
 
@@ -22,6 +23,8 @@ export interface ChangeMap {
   readonly forks: ReadonlyMap<string, ForkChanges>;
   /** In the order of the log. */
   readonly storage: readonly StorageEvent[];
+  /** What the log says of itself, changes of settings among it; in the order of the log. */
+  readonly events: readonly WalEvent[];
 }
 
 export interface ForkChanges {

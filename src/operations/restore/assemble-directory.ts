@@ -67,10 +67,7 @@ export async function prepareRecovery(layout: Layout, backup: BackupFacts, owner
 }
 
 /**
- * After the recovery: the settings of the backup are back, and the log of the timelines before is gone from pg_wal.
- *
- * @returns the files of the new timeline that are complete: its history, and segments before the one it ended in; those
- * behind are old files under new names, kept by the server for later
+ * After the recovery: the settings of the backup are back, and the log is as {@link finishLog} leaves it.
  */
 export async function finishRecovery(
   layout: Layout,
@@ -81,7 +78,19 @@ export async function finishRecovery(
   const text = stripSettingsBlock(await readText(`${auto}.restored`));
   await writeFile(auto, text);
   await rm(`${auto}.restored`, { force: true });
-  const directory = join(dataDirectory, 'pg_wal');
+  return await finishLog(join(dataDirectory, 'pg_wal'), control);
+}
+
+/**
+ * After a recovery: the log of the timelines before is gone from `pg_wal`.
+ *
+ * @returns the files of the new timeline that are complete: its history, and segments before the one it ended in; those
+ * behind are old files under new names, kept by the server for later
+ */
+export async function finishLog(
+  directory: string,
+  control: Pick<ControlFile, 'checkpoint' | 'walSegmentSize'>,
+): Promise<{ readonly newLogFiles: readonly string[] }> {
   const newLogFiles: string[] = [];
   for (const name of await readdir(directory)) {
     const kind = classifyLogFileName(name, control.walSegmentSize);

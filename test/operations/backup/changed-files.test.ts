@@ -42,7 +42,7 @@ function byLog(
       blocks: Uint32Array.from(blocks),
       overwrittenFirst: new Uint8Array(blocks.length),
     });
-  return { by: 'log', map: { from: 1n, target: null, to: 2n, forks, storage } };
+  return { by: 'log', map: { from: 1n, target: null, to: 2n, forks, storage, events: [] } };
 }
 
 /** What is to be read of a file of `sizeBytes`, of which the parent has `parentBytes`; null: all of it, anew. */

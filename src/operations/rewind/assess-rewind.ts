@@ -1,0 +1,82 @@
+import { readControlFile } from '../../engines/postgres/control-file.ts';
+import { parseLsn } from '../../engines/postgres/lsn.ts';
+import type { InstanceContext } from '../instance-context.ts';
+import type { LiveInstance } from '../restore/live-instance.ts';
+import type { RecoveryPlan } from '../restore/plan-restore.ts';
+import { estimateFull, estimateRewind } from './estimate-rewind.ts';
+import { findPlaces } from './places.ts';
+import { whyNotThisDirectory, whyNotThisLog } from './rewind-check.ts';
+import { archivedEnd, type RewindLog, readArchivedChanges, readWholeChanges } from './rewind-log.ts';
+import { countRewindWork, findSpGist, type RewindAmount } from './rewind-work.ts';
+import type { SavedState } from './saved-state.ts';
+import { listLogDirectory, listServerFiles } from './server-files.ts';
+
+/** Whether a live data directory can be rewound to a plan's target, and what that takes; or why it cannot. */
+export type RewindAssessment =
+  | { readonly possible: false; readonly reason: string }
+  | {
+      readonly possible: true;
+      readonly amount: RewindAmount;
+      /** Both from now to open, as far as they differ: what both of them do is in neither. */
+      readonly rewindSeconds: number;
+      readonly fullSeconds: number;
+    };
+
+/**
+ * Looks at the live directory, the log and the backup, as they are now; nothing is changed. Of a running server the log is
+ * known as far as it is archived, so all of it is looked at again once the server is stopped.
+ *
+ * @throws what reading the repository throws, damage of the log excepted: then a rewind is not possible
+ */
+export async function assessRewind(
+  context: InstanceContext,
+  from: { readonly plan: RecoveryPlan; readonly live: LiveInstance; readonly stamp: string },
+  signal: AbortSignal,
+): Promise<RewindAssessment> {
+  const { plan, live } = from;
+  const places = await findPlaces(live.dataDirectory, from.stamp);
+  const directory = await whyNotThisDirectory(plan, live, places);
+  if (directory !== null) return { possible: false, reason: directory };
+  const log = rewindLogOf(plan);
+  const map = live.running
+    ? await readArchivedChanges(context, log, signal)
+    : await wholeMap(context, { log, live, logDirectory: places.log }, signal);
+  if (typeof map === 'string') return { possible: false, reason: map };
+  const why = whyNotThisLog(map, map.events, { checksums: plan.backup.pageChecksums });
+  if (why !== null) return { possible: false, reason: why };
+  const found = listServerFiles(places, plan.backup.tablespaceVersionDirectory);
+  const state: SavedState = {
+    live: found,
+    log: listLogDirectory(places),
+    spGist: findSpGist(places, found, map),
+    map,
+  };
+  const { amount, neededDamage } = await countRewindWork(context, { manifest: plan.manifest, state }, signal);
+  if (neededDamage !== null)
+    return { possible: false, reason: `${neededDamage} is damaged in the backup, and would be needed` };
+  return {
+    possible: true,
+    amount,
+    rewindSeconds: estimateRewind(amount, context.workers),
+    fullSeconds: estimateFull(plan, context.workers),
+  };
+}
+
+/** The log of a plan. A target at the end of the log is a position too: that end. */
+export function rewindLogOf(plan: RecoveryPlan): RewindLog {
+  const { view, backup } = plan;
+  const log = { view, backup, targetLsn: 0n };
+  const targetLsn = plan.toBackupEnd ? parseLsn(backup.stopLsn) : plan.resolved.lsn;
+  return { ...log, targetLsn: targetLsn ?? archivedEnd(log) };
+}
+
+async function wholeMap(
+  context: InstanceContext,
+  from: { readonly log: RewindLog; readonly live: LiveInstance; readonly logDirectory: string },
+  signal: AbortSignal,
+): Promise<Awaited<ReturnType<typeof readArchivedChanges>> | string> {
+  const control = await readControlFile(from.live.dataDirectory);
+  const { logDirectory } = from;
+  const whole = await readWholeChanges(context, from.log, { control, logDirectory }, signal);
+  return typeof whole === 'string' ? whole : whole.map;
+}

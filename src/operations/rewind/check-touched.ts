@@ -1,0 +1,75 @@
+import { AppError } from '../../base/errors.ts';
+import { runStep } from '../../base/events.ts';
+import { relationOf } from '../../engines/postgres/data-files-names.ts';
+import type { DamagedPage } from '../../repository/manifest.ts';
+import type { RunOptions } from '../instance-context.ts';
+import { progressTeller } from '../restore/restore-files.ts';
+import { livePlace, type Places } from './places.ts';
+import { rewindPool } from './rewind-pool.ts';
+import type { RewindRun } from './rewind-run.ts';
+import type { Rewritten } from './rewrite-files.ts';
+import { listServerFiles } from './server-files.ts';
+
+export interface TouchedPages {
+  readonly pages: number;
+  readonly files: number;
+}
+
+/**
+ * Compares the checksums of every page that the rewind or the replay has written: those named by the log, files made anew,
+ * and files that only the replay has made. Null where the instance has no page checksums.
+ *
+ * @throws VERIFICATION_FAILED
+ */
+export async function checkTouched(
+  run: Pick<RewindRun, 'context' | 'manifest'>,
+  from: { readonly places: Places; readonly rewritten: Rewritten },
+  options: RunOptions,
+): Promise<TouchedPages | null> {
+  const { context, manifest } = run;
+  const { backup } = manifest;
+  const { places, rewritten } = from;
+  if (!backup.pageChecksums) return null;
+  return await runStep(
+    options.onEvent,
+    {
+      id: 'pages',
+      title: 'Checksums of the pages changed',
+      detail: found => `${found.pages} pages in ${found.files} files`,
+    },
+    async () => {
+      const onProgress = progressTeller('pages', 0, options.onEvent);
+      const pool = rewindPool(context, { manifest, places }, { ...options, onProgress });
+      let files = 0;
+      try {
+        const { files: found } = listServerFiles(places, backup.tablespaceVersionDirectory);
+        for (const [path, { sizeBytes }] of found) {
+          const relation = relationOf(path, backup.relationSegmentBlocks);
+          if (relation === null || rewritten.untouched.has(path)) continue;
+          files += 1;
+          const ranges = rewritten.touched.get(path) ?? null;
+          const task = { path, source: livePlace(places, path), firstBlock: relation.firstBlock, ranges };
+          await pool.add({ kind: 'check', ...task }, sizeBytes);
+        }
+        const { checkedPages, damaged } = await pool.finish();
+        refuseDamage(damaged, backup.damagedPages);
+        return { pages: checkedPages, files };
+      } catch (error) {
+        await pool.terminate();
+        throw error;
+      }
+    },
+  );
+}
+
+function refuseDamage(damaged: readonly DamagedPage[], known: readonly DamagedPage[]): void {
+  const names = new Set(known.map(page => `${page.path} ${page.block}`));
+  const found = damaged.filter(page => !names.has(`${page.path} ${page.block}`));
+  const [first] = found;
+  if (first === undefined) return;
+  throw new AppError(
+    'VERIFICATION_FAILED',
+    `the rewound database is damaged: block ${first.block} of ${first.path} has a wrong checksum${found.length > 1 ? `, and ${found.length - 1} more` : ''}`,
+    { details: { pages: found.slice(0, 100) } },
+  );
+}

@@ -1,0 +1,187 @@
+import { type ChangeMap, type ForkChanges, forkKey } from '../../engines/postgres/change-map.ts';
+import { relationFileOf, relationOf } from '../../engines/postgres/data-files-names.ts';
+import { joinRanges, type Ranges, rangeBytes, uniteRanges } from '../backup/ranges.ts';
+
+/** What a rewind does with one file of a relation's main fork. Ranges are of bytes in the file. */
+export type PageWork =
+  /** No record names it and it is as long as in the backup. */
+  | { readonly kind: 'keep' }
+  /** Pages of it are written over. */
+  | {
+      readonly kind: 'patch';
+      readonly fromBase: Ranges;
+      /** What of the live file the rewind or the replay changes or cuts off. */
+      readonly changed: Ranges;
+      /** Named pages that the replay overwrites whole. */
+      readonly leftBytes: number;
+    }
+  /** It is put aside and made anew; `left` is not even fetched. */
+  | { readonly kind: 'replace'; readonly left: Ranges };
+
+/** The facts of a file in the backup and in the live directory. */
+export interface FileFacts {
+  readonly path: string;
+  readonly baseBytes: number;
+  /** Null: it is not there. */
+  readonly liveBytes: number | null;
+  /** Whether it is of an SP-GiST index; asked only for relations that the log names. */
+  readonly isSpGist: () => boolean;
+}
+
+export interface PageRules {
+  /** Null for what is no main fork: such files are always replaced. */
+  workOf(file: FileFacts): PageWork | null;
+}
+
+/**
+ * Decides which pages a rewind must take from the backup, which it may leave to the replay, and which nobody has touched.
+ * The rules were proven page by page against full restores; each one that is missing here is silent corruption.
+ */
+export function pageRules(
+  map: ChangeMap,
+  facts: { readonly blockSize: number; readonly relationSegmentBlocks: number },
+): PageRules {
+  const { blockSize, relationSegmentBlocks } = facts;
+  const storage = storageRules(map);
+  return {
+    workOf(file) {
+      const own = relationOf(file.path, relationSegmentBlocks);
+      const relation = relationFileOf(file.path);
+      if (own === null || relation === null || own.fork !== 'main') return null;
+      const { liveBytes } = file;
+      const whole =
+        storage.relations.has(forkKey(relation, 0)) ||
+        storage.databases.has(`${relation.tablespace}/${relation.database}`);
+      if (whole || liveBytes === null) return { kind: 'replace', left: [] };
+      const changes = map.forks.get(forkKey(relation, 0));
+      const cutBlocks = storage.truncated.get(forkKey(relation, 0)) ?? Number.POSITIVE_INFINITY;
+      if (changes === undefined && cutBlocks === Number.POSITIVE_INFINITY && liveBytes === file.baseBytes)
+        return { kind: 'keep' };
+      const cutBytes = Math.max(0, (cutBlocks - own.firstBlock) * blockSize);
+      return decide({
+        baseBytes: file.baseBytes,
+        liveBytes,
+        // A page that was written in part only is none.
+        liveWholeBytes: liveBytes - (liveBytes % blockSize),
+        cutBytes,
+        ...namedPages(changes, { firstBlock: own.firstBlock, blockSize, relationSegmentBlocks }),
+        // Its metapage changes without a record, whenever the index does.
+        alwaysBytes: own.segmentNumber === 0 && changes !== undefined && file.isSpGist() ? blockSize : 0,
+      });
+    },
+  };
+}
+
+interface StorageRules {
+  /** Relations that were created or dropped: nothing of their files can be trusted to be as in the backup. */
+  readonly relations: ReadonlySet<string>;
+  /** The fewest pages a relation was ever cut to. */
+  readonly truncated: ReadonlyMap<string, number>;
+  /** Databases that were created or dropped, as `tablespace/database`. */
+  readonly databases: ReadonlySet<string>;
+}
+
+function storageRules(map: ChangeMap): StorageRules {
+  const relations = new Set<string>();
+  const truncated = new Map<string, number>();
+  const databases = new Set<string>();
+  for (const event of map.storage) {
+    if (event.kind === 'relation created' && event.fork === 0) relations.add(forkKey(event.relation, 0));
+    if (event.kind === 'relation dropped') relations.add(forkKey(event.relation, 0));
+    if (event.kind === 'relation truncated' && event.forks.includes(0)) {
+      const key = forkKey(event.relation, 0);
+      truncated.set(key, Math.min(event.blocks, truncated.get(key) ?? Number.POSITIVE_INFINITY));
+    }
+    if (event.kind === 'database created') databases.add(`${event.tablespace}/${event.database}`);
+    if (event.kind === 'database dropped')
+      for (const tablespace of event.tablespaces) databases.add(`${tablespace}/${event.database}`);
+  }
+  return { relations, truncated, databases };
+}
+
+/** The pages of one file that the log names: those the replay overwrites whole, and the others. */
+function namedPages(
+  changes: ForkChanges | undefined,
+  file: { readonly firstBlock: number; readonly blockSize: number; readonly relationSegmentBlocks: number },
+): { readonly needed: Ranges; readonly left: Ranges } {
+  const needed: [number, number][] = [];
+  const left: [number, number][] = [];
+  if (changes === undefined) return { needed: [], left: [] };
+  const { blocks, overwrittenFirst } = changes;
+  const end = file.firstBlock + file.relationSegmentBlocks;
+  for (let index = lowerBound(blocks, file.firstBlock); index < blocks.length; index += 1) {
+    const block = blocks[index]!;
+    if (block >= end) break;
+    const list = overwrittenFirst[index] === 1 ? left : needed;
+    list.push([(block - file.firstBlock) * file.blockSize, file.blockSize]);
+  }
+  return { needed: joinRanges(needed), left: joinRanges(left) };
+}
+
+interface Decision {
+  readonly baseBytes: number;
+  readonly liveBytes: number;
+  readonly liveWholeBytes: number;
+  /** From here on every page comes from the backup. */
+  readonly cutBytes: number;
+  readonly needed: Ranges;
+  readonly left: Ranges;
+  /** From the start of the file, whether named or not. */
+  readonly alwaysBytes: number;
+}
+
+function decide(file: Decision): PageWork {
+  const { baseBytes, liveBytes, needed } = file;
+  /** Behind it nothing of the live file is used. */
+  const soundBytes = Math.min(file.liveWholeBytes, file.cutBytes, baseBytes);
+  const left = clipRanges(clipRanges(file.left, file.alwaysBytes, soundBytes), 0, baseBytes);
+  const fromBase = clipRanges(
+    joinRanges([[0, file.alwaysBytes], [soundBytes, baseBytes - soundBytes], ...pairs(needed)]),
+    0,
+    baseBytes,
+  );
+  const changed = clipRanges(
+    uniteRanges(
+      uniteRanges(needed, file.left),
+      joinRanges([
+        [0, file.alwaysBytes],
+        [soundBytes, liveBytes - soundBytes],
+      ]),
+    ),
+    0,
+    liveBytes,
+  );
+  const leftBytes = rangeBytes(left);
+  // What is patched is first copied aside, read and written; what is replaced is renamed aside.
+  const patchCost = 2 * rangeBytes(changed) + rangeBytes(fromBase);
+  const replaceCost = baseBytes - leftBytes;
+  if (patchCost > replaceCost) return { kind: 'replace', left };
+  return { kind: 'patch', fromBase, changed, leftBytes };
+}
+
+function* pairs(ranges: Ranges): Generator<readonly [number, number]> {
+  for (let index = 0; index < ranges.length; index += 2) yield [ranges[index]!, ranges[index + 1]!];
+}
+
+/** What of them lies in `[from, to)`. */
+export function clipRanges(ranges: Ranges, from: number, to: number): Ranges {
+  const clipped: number[] = [];
+  for (const [offset, length] of pairs(ranges)) {
+    const start = Math.max(offset, from);
+    const end = Math.min(offset + length, to);
+    if (end > start) clipped.push(start, end - start);
+  }
+  return clipped;
+}
+
+/** The index of the first item that is at least `value`. */
+function lowerBound(sorted: Uint32Array, value: number): number {
+  let low = 0;
+  let high = sorted.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (sorted[middle]! < value) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}

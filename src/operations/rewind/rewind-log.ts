@@ -1,0 +1,99 @@
+import { join } from 'node:path';
+import type { ChangeMap } from '../../engines/postgres/change-map.ts';
+import type { ControlFile } from '../../engines/postgres/control-file.ts';
+import { nextSegment, parseLsn, segmentStart } from '../../engines/postgres/lsn.ts';
+import type { BackupFacts } from '../../repository/manifest.ts';
+import type { InstanceContext } from '../instance-context.ts';
+import { readChanges } from '../log/log-summaries.ts';
+import type { LogView } from '../log/log-view.ts';
+import { findLiveLogEnd, readSegments } from './live-log-end.ts';
+
+/** The log of a rewind: from the start of the backup to the target, and on to the end of the live database's own. */
+export interface RewindLog {
+  readonly view: LogView;
+  readonly backup: BackupFacts;
+  readonly targetLsn: bigint;
+}
+
+/** Where the archived log, whole from the start of the backup on, ends. */
+export function archivedEnd({ view, backup }: RewindLog): bigint {
+  let at = segmentStart(parseLsn(backup.startLsn), view.segmentSize);
+  for (;;) {
+    const next = nextSegment(at, view.segmentSize);
+    if (view.reachAt(at) !== next || view.nameAt(at) !== view.expectedName(at)) return at;
+    at = next;
+  }
+}
+
+/** What the archived log alone names: enough to plan with while the server still runs. */
+export async function readArchivedChanges(
+  context: Pick<InstanceContext, 'repository'>,
+  log: RewindLog,
+  signal: AbortSignal,
+): Promise<ChangeMap> {
+  const range = { from: parseLsn(log.backup.startLsn), to: archivedEnd(log), target: log.targetLsn };
+  return await readChanges(context, log.view, range, { signal });
+}
+
+export interface WholeLog {
+  readonly map: ChangeMap;
+  readonly endLsn: bigint;
+}
+
+/**
+ * What the whole log names, to the very end of a stopped server's own, which is read from its `pg_wal` as far as it is not
+ * archived. The string instead says why that is not certain.
+ *
+ * @throws LOG_NOT_FOUND, CORRUPT when the log is not whole from the start of the backup to that end
+ */
+export async function readWholeChanges(
+  context: Pick<InstanceContext, 'repository'>,
+  log: RewindLog,
+  live: { readonly control: ControlFile; readonly logDirectory: string },
+  signal: AbortSignal,
+): Promise<WholeLog | string> {
+  const { control, logDirectory } = live;
+  const archived = archivedEnd(log);
+  const checkpoint = segmentStart(control.checkpoint.lsn, control.walSegmentSize);
+  const end = await findLiveLogEnd(logDirectory, {
+    control,
+    // From the last checkpoint on, every segment is still there; an earlier one may be archived only.
+    from: checkpoint < archived ? checkpoint : archived,
+  });
+  if (typeof end === 'string') return end;
+  const unarchived = end.segments.filter(segment => segment.lsn >= archived);
+  const range = { from: parseLsn(log.backup.startLsn), to: end.endLsn, target: log.targetLsn };
+  const map = await readChanges(context, log.view, range, { signal, extra: readSegments(unarchived) });
+  return { map, endLsn: end.endLsn };
+}
+
+/** A file of the log that the replay needs, and where the safety copy has it, if it does. */
+export interface LogFile {
+  readonly name: string;
+  readonly as: string;
+  readonly path?: string;
+}
+
+/** The log files from the start of the backup to behind the target, and the histories of timelines. */
+export function logFilesOf(
+  log: RewindLog,
+  kept: { readonly names: ReadonlySet<string>; readonly directory: string },
+): LogFile[] {
+  const { view, backup, targetLsn } = log;
+  const files: LogFile[] = [];
+  // The record at the target, which the replay must see to stop, may go on in the next segment.
+  const end = nextSegment(nextSegment(targetLsn, view.segmentSize), view.segmentSize);
+  for (
+    let lsn = segmentStart(parseLsn(backup.startLsn), view.segmentSize);
+    lsn < end;
+    lsn = nextSegment(lsn, view.segmentSize)
+  ) {
+    const as = view.expectedName(lsn);
+    const name = view.nameAt(lsn);
+    const path = kept.names.has(as) ? { path: join(kept.directory, as) } : {};
+    if (name === null && path.path === undefined) break;
+    files.push({ name: name ?? as, as, ...path });
+  }
+  for (const name of view.historyFiles) files.push({ name, as: name });
+  return files;
+}

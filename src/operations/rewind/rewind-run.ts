@@ -1,0 +1,162 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { runStep } from '../../base/events.ts';
+import { type ControlFile, parseControlFile } from '../../engines/postgres/control-file.ts';
+import { formatLsn, parseLsn } from '../../engines/postgres/lsn.ts';
+import type { Binaries } from '../../engines/postgres/service-binaries.ts';
+import type { Manifest } from '../../repository/manifest-reader.ts';
+import type { InstanceContext, RunOptions } from '../instance-context.ts';
+import type { LogView } from '../log/log-view.ts';
+import { finishLog, markForArchiving } from '../restore/assemble-directory.ts';
+import { startLogFeeder } from '../restore/log-feeder.ts';
+import type { Owner } from '../restore/new-files.ts';
+import { syncDirectories } from '../restore/recover-directory.ts';
+import { checkTouched, type TouchedPages } from './check-touched.ts';
+import { guardDirectory, holdControlFile, placeControlFile, unguardDirectory } from './guard.ts';
+import { hasRebooted, type RewindJournal, removePointer, writeJournal } from './journal.ts';
+import { heldControlFile, keptPlace, layoutOf, livePlace } from './places.ts';
+import { replayUnseen, type UnseenResult } from './replay-unseen.ts';
+import { logFilesOf } from './rewind-log.ts';
+import { type Rewritten, rewriteFiles } from './rewrite-files.ts';
+import { exists } from './safety-copy.ts';
+import type { SavedState } from './saved-state.ts';
+
+/** What a rewind works with once its safety copy is whole. */
+export interface RewindRun {
+  readonly context: InstanceContext;
+  readonly manifest: Manifest;
+  readonly view: LogView;
+  readonly state: SavedState;
+  readonly binaries: Binaries;
+  readonly owner: Owner;
+}
+
+/** What was done, for the report; null where an earlier run did it. */
+export interface RewindDone {
+  readonly rewritten: Rewritten | null;
+  readonly touched: TouchedPages | null;
+}
+
+/**
+ * Brings a rewind whose safety copy is whole to the state of a stopped, recovered database on the disk, ready to be started,
+ * from wherever it is. Each phase is on the disk before the next one begins.
+ */
+export async function finishRewind(
+  run: RewindRun,
+  journal: RewindJournal,
+  options: RunOptions,
+): Promise<{ readonly journal: RewindJournal; readonly done: RewindDone }> {
+  let now = journal;
+  let done: RewindDone = { rewritten: null, touched: null };
+  // What was recovered without flushing is worth nothing after a crash of the machine.
+  if (now.phase === 'rewriting' || (now.phase === 'recovered' && (await hasRebooted(now)))) {
+    const recovered = await rewriteAndRecover(run, now, options);
+    done = recovered.done;
+    now = await writeJournal({ ...now, phase: 'recovered', recovered: recovered.at });
+  }
+  if (now.phase === 'recovered') {
+    await flush(now, options);
+    now = await writeJournal({ ...now, phase: 'flushed' });
+  }
+  return { journal: now, done };
+}
+
+/** Puts the control file into its place: from here on it is a database like any other. */
+export async function placeRewound(journal: RewindJournal, options: RunOptions): Promise<RewindJournal> {
+  return await runStep(
+    options.onEvent,
+    { id: 'place', title: 'Rewound database put in place', detail: () => journal.places.safety },
+    async () => {
+      const { places } = journal;
+      await unguardDirectory(places);
+      // Whoever starts it from here on uses it.
+      const placed = await writeJournal({ ...journal, phase: 'placed', used: true });
+      await placeControlFile(places);
+      await removePointer(placed);
+      return placed;
+    },
+  );
+}
+
+async function rewriteAndRecover(
+  run: RewindRun,
+  journal: RewindJournal,
+  options: RunOptions,
+): Promise<{ readonly at: NonNullable<RewindJournal['recovered']>; readonly done: RewindDone }> {
+  const { context, manifest, owner, state } = run;
+  const { places } = journal;
+  const targetLsn = parseLsn(journal.targetLsn);
+  const rewritten = await runStep(
+    options.onEvent,
+    {
+      id: 'rewrite',
+      title: 'Pages rewritten from the backup',
+      detail: made => `${made.files} files`,
+    },
+    () => rewriteFiles(context, { places, manifest, state, owner }, options),
+  );
+  await guardDirectory(places, { targetLsn: journal.targetLsn, owner });
+  const names = new Set([...state.log.files.keys()].map(path => path.slice('pg_wal/'.length)));
+  const keptLog = keptPlace(places, 'pg_wal/x').slice(0, -2);
+  const at = await runStep(
+    options.onEvent,
+    {
+      id: 'replay',
+      title: 'Log replayed, opened on a new timeline in isolation',
+      detail: (reached: UnseenResult) => `to ${formatLsn(reached.lsn)}, timeline ${reached.timeline}`,
+    },
+    async () => {
+      await using feeder = startLogFeeder(
+        context,
+        {
+          files: logFilesOf(
+            { view: run.view, backup: manifest.backup, targetLsn },
+            { names, directory: keptLog },
+          ),
+          log: { instance: journal.instance, systemIdentifier: journal.systemIdentifier },
+          directory: places.log,
+          owner,
+          workers: context.workers,
+        },
+        options.signal,
+      );
+      return await replayUnseen(
+        {
+          dataDirectory: places.dataDirectory,
+          backup: manifest.backup,
+          binaries: run.binaries,
+          owner,
+          feeder,
+          timeline: journal.timeline,
+          targetLsn,
+          logFile: join(places.safety, 'recovery.log'),
+          atLeast: await readKeptControl(journal),
+        },
+        options,
+      );
+    },
+  );
+  const control = await holdControlFile(places);
+  const { newLogFiles } = await finishLog(places.log, control);
+  await markForArchiving(places.dataDirectory, newLogFiles, owner);
+  const touched = await checkTouched(run, { places, rewritten }, options);
+  return { at: { timeline: at.timeline, lsn: formatLsn(at.lsn) }, done: { rewritten, touched } };
+}
+
+async function flush({ places }: RewindJournal, options: RunOptions): Promise<void> {
+  await runStep(options.onEvent, { id: 'sync', title: 'Everything flushed to disk' }, () =>
+    syncDirectories({ ...layoutOf(places), tablespaces: new Map([...places.tablespaces, [0, places.log]]) }),
+  );
+}
+
+/** The control file of the live server, as it was stopped. */
+export async function readKeptControl({ places }: RewindJournal): Promise<ControlFile> {
+  const path = keptPlace(places, 'global/pg_control');
+  return parseControlFile(await readFile(path), path);
+}
+
+/** Whether the rewound database lies in its place already. */
+export async function isPlaced({ places }: RewindJournal): Promise<boolean> {
+  const held = await exists(heldControlFile(places));
+  return !held && (await exists(livePlace(places, 'global/pg_control')));
+}

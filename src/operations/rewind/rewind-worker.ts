@@ -1,0 +1,196 @@
+import { closeSync, constants, fchmodSync, fchownSync, ftruncateSync, openSync, readSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { threadId, workerData } from 'node:worker_threads';
+import { fileError, systemCode } from '../../base/errors.ts';
+import { Keyring } from '../../crypto/keyring.ts';
+import { createPageChecker } from '../../engines/postgres/page-checksum.ts';
+import type { DamagedPage } from '../../repository/manifest.ts';
+import { openStorage } from '../../storage/registry.ts';
+import { eachRange } from '../backup/ranges.ts';
+import { makeDirectory } from '../restore/new-files.ts';
+import { gatherProgress, serveBatches } from '../worker-thread.ts';
+import { frameSource } from './frame-source.ts';
+import { type KeptWriter, openKeptWriter } from './kept-pages.ts';
+import type { Piece, RewindBatch, RewindMessage, RewindTask, RewindWorkerStart } from './rewind-protocol.ts';
+import { writeFully } from './write-fully.ts';
+
+/**
+ * A thread of a rewind: keeps pages of the live files, writes pages of the backup over them, compares checksums. What it
+ * works on nobody else does.
+ */
+const start = workerData as RewindWorkerStart;
+
+const BUFFER_BYTES = 4 * 1024 * 1024;
+const checker = createPageChecker(BUFFER_BYTES, start.blockSize);
+const source = frameSource({
+  storage: openStorage(start.location),
+  keyring: Keyring.fromWorker(start.keys),
+  packs: start.packs,
+});
+
+const send = serveBatches<RewindBatch, RewindMessage>(runBatch);
+const progress = gatherProgress(bytes => send({ type: 'progress', bytes }));
+let kept: KeptWriter | null = null;
+
+type Task<K extends RewindTask['kind']> = Extract<RewindTask, { kind: K }>;
+
+async function runBatch(batch: RewindBatch): Promise<void> {
+  const count = { keptBytes: 0, writtenBytes: 0, checkedPages: 0 };
+  const damaged: DamagedPage[] = [];
+  const fetchedBefore = source.fetchedBytes;
+  for (const task of batch.tasks) {
+    if (task.kind === 'keep') count.keptBytes += keep(task);
+    else if (task.kind === 'check') count.checkedPages += check(task, damaged);
+  }
+  const writes = batch.tasks.filter(task => task.kind === 'write');
+  if (writes.length > 0) count.writtenBytes += await write(writes);
+  if (batch.last === true) {
+    kept?.close();
+    kept = null;
+  }
+  progress.flush();
+  send({ type: 'batch', ...count, fetchedBytes: source.fetchedBytes - fetchedBefore, damaged });
+}
+
+function keep(task: Task<'keep'>): number {
+  kept ??= openKeptWriter(join(start.safety, `pages-${threadId}`));
+  const file = openExisting(task.source, constants.O_RDONLY);
+  let bytes = 0;
+  try {
+    for (const [offset, length] of eachRange(task.ranges)) {
+      for (let done = 0; done < length; ) {
+        const wanted = Math.min(BUFFER_BYTES, length - done);
+        const got = readAt(file, task.source, checker.buffer, { length: wanted, position: offset + done });
+        if (got > 0) kept.add(task.path, offset + done, checker.buffer.subarray(0, got));
+        bytes += got;
+        if (got < wanted) break;
+        done += got;
+      }
+    }
+  } finally {
+    closeSync(file);
+  }
+  progress.add(bytes);
+  return bytes;
+}
+
+interface Placed {
+  readonly task: Task<'write'>;
+  readonly chunk: Piece['chunk'];
+  readonly piece: Piece;
+}
+
+/** Makes the files as long as they are to be, then writes in the order in which the pieces lie in the packs. */
+async function write(tasks: readonly Task<'write'>[]): Promise<number> {
+  const files = new Map<Task<'write'>, number>();
+  let bytes = 0;
+  try {
+    for (const task of tasks) files.set(task, openTarget(task));
+    const placed = tasks.flatMap(task =>
+      task.pieces.map((piece): Placed => ({ task, piece, chunk: piece.chunk })),
+    );
+    await source.each(placed, (body, { task, piece }) => {
+      const file = files.get(task)!;
+      writeFully(file, body.subarray(piece.start, piece.start + piece.length), {
+        position: piece.at,
+        path: task.target,
+      });
+      bytes += piece.length;
+      progress.add(piece.length);
+    });
+  } finally {
+    for (const file of files.values()) closeSync(file);
+  }
+  return bytes;
+}
+
+function openTarget(task: Task<'write'>): number {
+  const { create, target } = task;
+  const file = create === null ? openExisting(target, constants.O_RDWR) : openFresh(target, create);
+  try {
+    ftruncateSync(file, task.sizeBytes);
+    return file;
+  } catch (error) {
+    closeSync(file);
+    throw fileError('write', target, error);
+  }
+}
+
+function openFresh(target: string, create: NonNullable<Task<'write'>['create']>): number {
+  const flags = constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW;
+  try {
+    const file = openOrMake(target, flags, create);
+    fchmodSync(file, (create.mode & 0o640) | 0o600);
+    if (create.owner !== null) fchownSync(file, create.owner.uid, create.owner.gid);
+    return file;
+  } catch (error) {
+    throw fileError('create', target, error);
+  }
+}
+
+function openOrMake(target: string, flags: number, create: NonNullable<Task<'write'>['create']>): number {
+  try {
+    return openSync(target, flags, 0o600);
+  } catch (error) {
+    if (systemCode(error) !== 'ENOENT') throw error;
+    makeDirectory(dirname(target), { owner: create.owner, mode: 0o700 });
+    return openSync(target, flags, 0o600);
+  }
+}
+
+/** Never through a link: the directory may belong to another user than this program's. */
+function openExisting(path: string, flags: number): number {
+  try {
+    return openSync(path, flags | constants.O_NOFOLLOW);
+  } catch (error) {
+    throw fileError('open', path, error);
+  }
+}
+
+function check(task: Task<'check'>, damaged: DamagedPage[]): number {
+  let file: number;
+  try {
+    file = openSync(task.source, constants.O_RDONLY | constants.O_NOFOLLOW);
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return 0;
+    throw fileError('read', task.source, error);
+  }
+  let pages = 0;
+  try {
+    const ranges = task.ranges ?? [0, Number.MAX_SAFE_INTEGER];
+    for (const [offset, length] of eachRange(ranges)) {
+      for (let done = 0; done < length; ) {
+        const wanted = Math.min(BUFFER_BYTES, length - done);
+        const got = readAt(file, task.source, checker.buffer, { length: wanted, position: offset + done });
+        const first = task.firstBlock + (offset + done) / start.blockSize;
+        for (const bad of checker.check(got, first)) damaged.push({ path: task.path, block: first + bad });
+        pages += Math.floor(got / start.blockSize);
+        if (got < wanted) break;
+        done += got;
+      }
+    }
+  } finally {
+    closeSync(file);
+  }
+  return pages;
+}
+
+/** As much as there is, up to `length`. */
+function readAt(
+  file: number,
+  path: string,
+  buffer: Uint8Array,
+  range: { readonly length: number; readonly position: number },
+): number {
+  let done = 0;
+  try {
+    while (done < range.length) {
+      const got = readSync(file, buffer, done, range.length - done, range.position + done);
+      if (got === 0) break;
+      done += got;
+    }
+  } catch (error) {
+    throw fileError('read', path, error);
+  }
+  return done;
+}

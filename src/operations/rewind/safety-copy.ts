@@ -1,0 +1,129 @@
+import { mkdir, readdir, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileError, systemCode } from '../../base/errors.ts';
+import type { Manifest } from '../../repository/manifest-reader.ts';
+import type { InstanceContext, RunOptions } from '../instance-context.ts';
+import { progressTeller } from '../restore/restore-files.ts';
+import { moveFile } from './durable-files.ts';
+import { keptDirectories, keptPlace, livePlace, type Places, withinDataDirectory } from './places.ts';
+import { rewindPool } from './rewind-pool.ts';
+import { rewindWork } from './rewind-work.ts';
+import type { SavedState } from './saved-state.ts';
+
+const PAGE_FILE = /^pages-\d+$/;
+
+/** Makes the directory of the safety copy. Where nothing can be made beside the data directory, it goes into it. */
+export async function makeSafetyDirectory(places: Places): Promise<Places> {
+  const within = withinDataDirectory(places);
+  for (const tried of places.safety === within.safety ? [places] : [places, within]) {
+    try {
+      await mkdir(tried.safety, { mode: 0o700 });
+      return tried;
+    } catch (error) {
+      const isDenied = ['EACCES', 'EPERM', 'EROFS'].includes(systemCode(error));
+      if (tried === within || !isDenied) throw fileError('create', tried.safety, error);
+    }
+  }
+  return within;
+}
+
+export interface Kept {
+  readonly pageFiles: readonly string[];
+  readonly keptBytes: number;
+  readonly movedFiles: number;
+}
+
+/**
+ * Puts aside everything that a rewind and its replay are going to change: pages are copied; files that are replaced, or do
+ * not belong there, and the whole `pg_wal` are renamed. Nothing is written over. The control file goes first, so that from
+ * here on no server starts. It may have been cut off before: what was put aside stays aside, pages are copied again.
+ *
+ * Not flushed yet when it resolves.
+ */
+export async function keepLive(
+  context: InstanceContext,
+  from: { readonly places: Places; readonly manifest: Manifest; readonly state: SavedState },
+  options: RunOptions,
+): Promise<Kept> {
+  const { places, manifest, state } = from;
+  const counts = { moved: 0 };
+  const keepAside = async (path: string): Promise<void> => {
+    if (await moveAside(places, path)) counts.moved += 1;
+  };
+  await keepAside('global/pg_control');
+  await removePageFiles(places);
+  const onProgress = progressTeller('keep', 0, options.onEvent);
+  const pool = rewindPool(context, { manifest, places }, { ...options, onProgress });
+  const known = new Set(['global/pg_control']);
+  try {
+    const seen = (path: string): unknown => known.add(path);
+    for await (const { line, work } of rewindWork(context, from, { signal: options.signal, seen })) {
+      if (work.kind === 'patch' && work.changed.length > 0) {
+        const task = { path: line.p, source: livePlace(places, line.p), ranges: work.changed };
+        await pool.add({ kind: 'keep', ...task }, bytesOf(work.changed));
+      } else if (work.kind === 'replace' && state.live.files.has(line.p)) await keepAside(line.p);
+    }
+    for (const path of state.live.files.keys()) if (!known.has(path)) await keepAside(path);
+    for (const path of state.log.files.keys()) await keepAside(path);
+    const { keptBytes } = await pool.finish();
+    return { pageFiles: await pageFilesOf(places), keptBytes, movedFiles: counts.moved };
+  } catch (error) {
+    await pool.terminate();
+    throw error;
+  }
+}
+
+/** @returns whether it was there to be moved */
+async function moveAside(places: Places, path: string): Promise<boolean> {
+  const [from, to] = [livePlace(places, path), keptPlace(places, path)];
+  const isKept = await exists(to);
+  const isLive = await exists(from);
+  // Both are there when it was copied from another file system, whole, and the run ended before the first was removed.
+  if (isKept && isLive) await rm(from);
+  if (isKept || !isLive) return false;
+  await moveFile(from, to);
+  return true;
+}
+
+/** Brings back what {@link keepLive} has renamed; of what it only copied nothing was changed yet. */
+export async function bringBackMoved(places: Places, state: SavedState): Promise<void> {
+  const paths = [...state.log.files.keys(), ...state.live.files.keys()].filter(
+    path => path !== 'global/pg_control',
+  );
+  for (const path of [...paths, 'global/pg_control']) {
+    const kept = keptPlace(places, path);
+    if (!(await exists(kept))) continue;
+    const live = livePlace(places, path);
+    await rm(live, { force: true });
+    await moveFile(kept, live);
+  }
+}
+
+/** Removes a safety copy that nothing depends on any more. */
+export async function removeSafetyCopy(places: Places): Promise<void> {
+  for (const directory of keptDirectories(places)) await rm(directory, { recursive: true, force: true });
+}
+
+export async function exists(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (error) {
+    if (['ENOENT', 'ENOTDIR'].includes(systemCode(error))) return false;
+    throw fileError('read', path, error);
+  }
+}
+
+async function removePageFiles(places: Places): Promise<void> {
+  for (const name of await pageFilesOf(places)) await rm(join(places.safety, name));
+}
+
+async function pageFilesOf(places: Places): Promise<string[]> {
+  return (await readdir(places.safety)).filter(name => PAGE_FILE.test(name)).sort();
+}
+
+function bytesOf(ranges: readonly number[]): number {
+  let sum = 0;
+  for (let index = 1; index < ranges.length; index += 2) sum += ranges[index]!;
+  return sum;
+}
