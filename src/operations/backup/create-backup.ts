@@ -247,9 +247,17 @@ async function beginIncrement(
     { id: 'changes', title: 'Changes since the parent', detail: describeIncrement },
     () => openIncrement(context, { type, server, dataDirectory }, signal),
   );
-  if ('increment' in opened) return opened.increment;
-  options.onEvent({ type: 'note', level: 'warning', message: `A full backup is made: ${opened.reason}.` });
-  return null;
+  const tell = (level: 'info' | 'warning', message: string): void =>
+    options.onEvent({ type: 'note', level, message });
+  if ('reason' in opened) {
+    tell('warning', `A full backup is made: ${opened.reason}.`);
+    return null;
+  }
+  const { increment } = opened;
+  if (increment.passedOver !== null)
+    tell('info', `A newer backup is not the parent: ${increment.passedOver}.`);
+  if (increment.why !== null) tell('info', `Every page is read for its position: ${increment.why}.`);
+  return increment;
 }
 
 function sourceOf(entry: DataFileEntry): Parameters<FileCopier['copy']>[0] {
