@@ -1,4 +1,3 @@
-import { AppError } from '../../base/errors.ts';
 import type { WalEvent } from './wal-events.ts';
 import type { PostgresMajorVersion } from './wal-pages.ts';
 import type { WalEnd } from './wal-reader.ts';
@@ -57,8 +56,7 @@ export interface SecondTotals {
 /** Part of a record that crosses an end of what a summary covers, page headers taken out. */
 export interface RecordPart {
   readonly bytes: Uint8Array;
-  /** What is missing of it: before `bytes` and behind them. Of a head, what is missing before is not known: null. */
-  readonly missingBefore: number | null;
+  /** How many bytes of the record follow behind these. */
   readonly missingBehind: number;
 }
 
@@ -84,7 +82,9 @@ export interface SegmentSummary {
   readonly lastRecordLsn: bigint | null;
   /** Where the record before the first one starts. */
   readonly previousRecordLsn: bigint | null;
+  /** The rest, or a middle, of a record begun before it. */
   readonly head: RecordPart | null;
+  /** The beginning of a record that goes on behind it. */
   readonly tail: RecordPart | null;
   /** In the order of the log. */
   readonly storage: readonly StorageEvent[];
@@ -98,29 +98,4 @@ export interface SegmentSummary {
   transactions(options?: { readonly minimumRows?: number }): Iterable<TransactionSummary>;
   /** Those that have not ended, subtransactions apart from each other, in ascending order of xids. */
   readonly open: readonly TransactionSummary[];
-}
-
-export interface SummaryOptions {
-  readonly lsn: bigint;
-  readonly segmentSize: number;
-  /** What the segment must be of; left out, it decides. */
-  readonly systemIdentifier?: string;
-  /** False for bytes that were verified already, or will be by what replays them: twice as fast. */
-  readonly verifyCrc?: boolean;
-}
-
-/**
- * Summarises one segment, or a first part of one, on its own.
- * @throws SYSTEM_MISMATCH ENGINE_VERSION
- */
-export function summarizeSegment(bytes: Uint8Array, options: SummaryOptions): SegmentSummary {
-  throw new AppError('BUG', `not built yet: ${bytes.length} ${options.lsn}`);
-}
-
-/**
- * The summary of two neighbours' joined log.
- * @throws LOG_NOT_FOUND when the second does not start where the first ends; CORRUPT when their records do not link
- */
-export function mergeSummaries(first: SegmentSummary, second: SegmentSummary): SegmentSummary {
-  throw new AppError('BUG', `not built yet: ${first.lsn} ${second.lsn}`);
 }

@@ -72,6 +72,8 @@ export interface WalReader {
   readonly lastRecordEndLsn: bigint | null;
   /** The start of a record whose rest was not pushed yet. */
   readonly incompleteRecordLsn: bigint | null;
+  /** A copy of what was pushed of it, page headers taken out, and how many bytes are missing. */
+  incompleteRecord(): { readonly bytes: Uint8Array; readonly missingBehind: number } | null;
   readonly recordCount: number;
   /** What the first page says; null before it was read. */
   readonly majorVersion: PostgresMajorVersion | null;
@@ -176,6 +178,15 @@ class Reader implements WalReader {
 
   get incompleteRecordLsn(): bigint | null {
     return this.#scratchBytes === 0 ? null : this.#lsn(this.#scratchAt);
+  }
+
+  incompleteRecord(): { readonly bytes: Uint8Array; readonly missingBehind: number } | null {
+    // A length is whole within a page: records start at multiples of 8.
+    if (this.#scratchBytes < 4) return null;
+    return {
+      bytes: this.#scratch.slice(0, this.#scratchBytes),
+      missingBehind: this.#scratchTotal - this.#scratchBytes,
+    };
   }
 
   push(bytes: Uint8Array): void {

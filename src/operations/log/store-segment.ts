@@ -1,5 +1,9 @@
+import { classifyLogFileName, isSegmentSize } from '../../engines/postgres/lsn.ts';
+import { encodeSummary } from '../../engines/postgres/segment-summary-stored.ts';
+import { summarizeSegment } from '../../engines/postgres/summarize-segment.ts';
 import type { CompressionLevel } from '../../repository/compression.ts';
 import { type LogOwner, putLogFile } from '../../repository/log-archive.ts';
+import { putLogSummary } from '../../repository/log-summary.ts';
 import type { Repository } from '../../repository/repository.ts';
 import type { CallOptions } from '../../storage/storage.ts';
 
@@ -9,6 +13,9 @@ export interface FileToStore extends LogOwner {
   readonly bytes: Uint8Array;
   readonly level: CompressionLevel;
 }
+
+/** A segment whose summary is larger, as one that is all one huge record, is summarised when it is read. */
+export const MAX_STORED_SUMMARY_BYTES = 8 * 1024 * 1024;
 
 /**
  * Archives a file of the log and, of a whole segment, its summary beside it. The file alone decides: a summary that
@@ -21,5 +28,37 @@ export async function storeSegment(
   file: FileToStore,
   options: CallOptions = {},
 ): Promise<'stored' | 'same'> {
-  return putLogFile(repository, file, options);
+  const storing = putLogFile(repository, file, options);
+  // Its failure is for the caller, below; not to be reported as unhandled meanwhile.
+  storing.catch(() => undefined);
+  // Made here while the thread pool compresses the segment.
+  const summary = trySummarize(file);
+  // A summary is only ever of the segment that is archived under its name: not of one that was refused.
+  const outcome = await storing;
+  if (summary !== null) {
+    // Whatever is wrong with it, the segment is archived, and that is what PostgreSQL is told.
+    await putLogSummary(repository, { ...file, bytes: summary }, options).catch(() => undefined);
+  }
+  return outcome;
+}
+
+function trySummarize(file: FileToStore): Uint8Array | null {
+  const { bytes, name, systemIdentifier } = file;
+  if (!isSegmentSize(bytes.length)) return null;
+  const place = classifyLogFileName(name, bytes.length);
+  if (place?.kind !== 'segment' || place.lsn === undefined) return null;
+  try {
+    const summary = encodeSummary(
+      summarizeSegment(bytes, {
+        lsn: place.lsn,
+        segmentSize: bytes.length,
+        systemIdentifier,
+        verifyCrc: true,
+      }),
+    );
+    return summary.length <= MAX_STORED_SUMMARY_BYTES ? summary : null;
+  } catch {
+    // A segment with something in it that is not understood is archived all the same.
+    return null;
+  }
 }

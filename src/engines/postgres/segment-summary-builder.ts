@@ -1,0 +1,417 @@
+import { PageSet } from './change-map-pages.ts';
+import type {
+  KeptRecord,
+  RelationLock,
+  Second,
+  SummaryContent,
+  SummaryFacts,
+} from './segment-summary-content.ts';
+import {
+  OUTCOME_ABORTED,
+  OUTCOME_COMMITTED,
+  OUTCOME_CRASHED,
+  OUTCOME_PREPARED,
+  RelationTable,
+  RowCounts,
+  TransactionPart,
+} from './segment-summary-parts.ts';
+import type { StoredSummary } from './segment-summary-stored.ts';
+import { RecordHeaders } from './wal-blocks.ts';
+import { decodeEvent } from './wal-events.ts';
+import {
+  mainDataOf,
+  RMGR_DATABASE,
+  RMGR_FIRST_CUSTOM,
+  RMGR_HEAP,
+  RMGR_HEAP2,
+  RMGR_SMGR,
+  RMGR_STANDBY,
+  RMGR_TABLESPACE,
+  RMGR_XACT,
+  RMGR_XLOG,
+  type WalRecord,
+} from './wal-record.ts';
+import { ROWS_NONE, rowsCount, rowsKind } from './wal-rows.ts';
+import { decodeStorage } from './wal-storage.ts';
+import { decodeTransaction, type WalTransaction } from './wal-transactions.ts';
+
+/** What a {@link SummaryBuilder} keeps. */
+export interface BuilderOptions {
+  /** Where the positions count from: the start of the first segment. */
+  readonly origin: bigint;
+  /** False: pages are left out. */
+  readonly pages?: boolean;
+  /** That a page is overwritten counts before this position alone; null: nowhere. Left out: everywhere. */
+  readonly target?: bigint | null;
+  /** False: transactions, and what they did, are left out of summaries. */
+  readonly transactions?: boolean;
+  /** True where nothing earlier will be put in front: what only serves to join it with what is earlier is left out. */
+  readonly isFirst?: boolean;
+  /** Ended transactions below it are only counted, where nothing is remarkable about them. */
+  readonly minimumRows?: number;
+  /** Told of the transactions that end, instead of keeping them. */
+  readonly onEnded?: (part: TransactionPart) => void;
+}
+
+/**
+ * Gathers what records and summaries of successive parts of the log say, in their order. A summary of a part and the
+ * part's records come to the same.
+ */
+export class SummaryBuilder {
+  readonly relations = new RelationTable();
+  readonly pages = new PageSet();
+  readonly open = new Map<number, TransactionPart>();
+  readonly seconds = new Map<number, Second>();
+  kept: KeptRecord[] = [];
+  resetAt = -1;
+
+  readonly #options: BuilderOptions;
+  readonly #headers = new RecordHeaders();
+  readonly #ended: TransactionPart[] = [];
+  /** Relations created by a transaction that had no xid yet, main forks alone. */
+  #orphans: number[] = [];
+  #locks: RelationLock[] = [];
+  #lastPart: TransactionPart | null = null;
+  readonly #withPages: boolean;
+  readonly #targetAt: number;
+
+  constructor(options: BuilderOptions) {
+    this.#options = options;
+    this.#withPages = options.pages ?? true;
+    this.#targetAt =
+      options.target === undefined ? Infinity : options.target === null ? -1 : this.#at(options.target);
+  }
+
+  /** The content of a summary; the parts in it stay the builder's. */
+  content(facts: SummaryFacts): SummaryContent {
+    return {
+      facts,
+      relations: this.relations,
+      kept: this.kept,
+      orphans: this.#orphans,
+      locks: this.#locks,
+      open: [...this.open.values()],
+      ended: this.#ended,
+      seconds: this.seconds,
+      pages: this.pages,
+    };
+  }
+
+  /** @throws CORRUPT when the record is not what its headers promise */
+  addRecord(record: WalRecord): void {
+    const headers = this.#headers;
+    headers.read(record);
+    if (this.#withPages && headers.count > 0) this.#addPages(record);
+    const { rmgr } = record;
+    const part = record.xid === 0 ? null : this.#partOf(record);
+    if (part !== null && headers.topXid !== 0 && headers.topXid !== part.xid) part.topXid = headers.topXid;
+    if (rmgr === RMGR_HEAP || rmgr === RMGR_HEAP2) {
+      if (part === null) return;
+      const kind = rowsKind(record, headers);
+      if (kind === ROWS_NONE) return;
+      part.rows.add(this.relations.ofBlock(headers, 0), kind, rowsCount(record, headers));
+    } else if (rmgr === RMGR_XACT) {
+      this.#addTransaction(record);
+    } else if (rmgr === RMGR_XLOG) {
+      this.#addEvent(record);
+    } else if (
+      rmgr === RMGR_SMGR ||
+      rmgr === RMGR_DATABASE ||
+      rmgr === RMGR_TABLESPACE ||
+      rmgr >= RMGR_FIRST_CUSTOM
+    ) {
+      this.#addStorage(record);
+    } else if (rmgr === RMGR_STANDBY) {
+      this.#addLocks(record);
+    }
+  }
+
+  /** Takes over a summary of what follows. Its crossing records are not its: see {@link addRecord}. */
+  addSummary(summary: StoredSummary): void {
+    this.#lastPart = null;
+    const shift = this.#at(summary.lsn);
+    const numbers = Uint32Array.from(summary.relations, relation => this.relations.of(relation));
+    for (const { at, endAt, bytes } of summary.kept())
+      this.kept.push({ at: at + shift, endAt: endAt + shift, bytes });
+    if (this.#options.transactions ?? true) this.#addTransactions(summary, { shift, numbers });
+    if (!this.#withPages) return;
+    // One that holds the target was made for it.
+    const counts = shift < this.#targetAt;
+    summary.forEachPage((relation, fork, block, mark) => {
+      this.pages.add(numbers[relation]! * 4 + fork, block, counts ? mark : 0);
+    });
+  }
+
+  #addTransactions(
+    summary: StoredSummary,
+    place: { readonly shift: number; readonly numbers: Uint32Array },
+  ): void {
+    const { shift, numbers } = place;
+    const { orphans, locks } = summary.loose();
+    const found = this.#adopt(locks);
+    this.#orphans.push(...orphans.map(number => numbers[number]!));
+    this.#addSeconds(summary, numbers);
+    const take = (part: TransactionPart): TransactionPart => {
+      const moved = movePart(part, shift, numbers);
+      for (const xid of [part.xid, ...part.subxids]) moved.created.push(...(found.get(xid) ?? []));
+      return moved;
+    };
+    this.#addEnded(summary, take, found);
+    const { resetAt } = summary.facts;
+    if (resetAt >= 0) {
+      if (this.resetAt < 0) this.resetAt = resetAt + shift;
+      this.#crash(resetAt + shift);
+    }
+    for (const part of summary.openParts()) this.#addOpen(take(part));
+  }
+
+  #addPages(record: WalRecord): void {
+    const headers = this.#headers;
+    const counts = this.#targetAt === Infinity || this.#at(record.lsn) < this.#targetAt;
+    for (let index = 0; index < headers.count; index += 1) {
+      const fork = this.relations.ofBlock(headers, index) * 4 + (headers.fork[index]! & 3);
+      this.pages.add(fork, headers.block[index]!, counts ? headers.overwritten[index]! : 0);
+    }
+  }
+
+  #at(lsn: bigint): number {
+    return Number(lsn - this.#options.origin);
+  }
+
+  #partOf(record: WalRecord): TransactionPart {
+    const last = this.#lastPart;
+    if (last !== null && last.xid === record.xid) return last;
+    let part = this.open.get(record.xid);
+    if (part === undefined) {
+      part = new TransactionPart(record.xid, this.#at(record.lsn));
+      this.open.set(record.xid, part);
+    }
+    this.#lastPart = part;
+    return part;
+  }
+
+  #addTransaction(record: WalRecord): void {
+    const operation = record.info & XACT_OPERATION_MASK;
+    if (operation === XACT_ASSIGNMENT) this.#addAssignment(record);
+    const ending = decodeTransaction(record);
+    if (ending === null) return;
+    if (ending.droppedRelations.length > 0) this.#keep(record);
+    // A record of no transaction can drop relations; there is nothing else to it.
+    if (ending.xid !== 0) this.#end(ending);
+  }
+
+  /** @source access/xact.h, xl_xact_assignment */
+  #addAssignment(record: WalRecord): void {
+    const data = mainDataOf(record);
+    const topXid = data.u32();
+    const at = this.#at(record.lsn);
+    for (let left = data.count(4); left > 0; left -= 1) {
+      const xid = data.u32();
+      let part = this.open.get(xid);
+      if (part === undefined) {
+        part = new TransactionPart(xid, at);
+        this.open.set(xid, part);
+      }
+      part.topXid = topXid;
+    }
+  }
+
+  #end(ending: WalTransaction): void {
+    const { xid, kind } = ending;
+    const at = this.#at(ending.lsn);
+    const part = this.open.get(xid) ?? new TransactionPart(xid, at);
+    for (const subxid of ending.subxids) this.#absorbOpen(part, subxid);
+    part.subxids = this.#options.isFirst ? [] : ending.subxids;
+    part.gid ??= ending.gid;
+    part.dropped.push(...ending.droppedRelations.map(relation => this.relations.of(relation)));
+    part.endAt = at;
+    part.recordEndAt = this.#at(ending.endLsn);
+    part.timeUs = safeTime(ending.timeUs);
+    this.#lastPart = null;
+    if (kind === 'prepare') {
+      part.outcome = OUTCOME_PREPARED;
+      this.open.set(xid, part);
+      return;
+    }
+    this.open.delete(xid);
+    part.outcome = kind === 'abort' || kind === 'abort prepared' ? OUTCOME_ABORTED : OUTCOME_COMMITTED;
+    const second = this.#second(Math.floor(part.timeUs / 1e6));
+    if (part.outcome === OUTCOME_COMMITTED) {
+      second.commits += 1;
+      second.rows.addAll(part.rows);
+    } else {
+      second.aborts += 1;
+    }
+    this.#finish(part);
+  }
+
+  #absorbOpen(part: TransactionPart, xid: number): void {
+    const sub = this.open.get(xid);
+    if (sub === undefined || sub === part) return;
+    this.open.delete(xid);
+    part.absorb(sub);
+  }
+
+  #finish(part: TransactionPart): void {
+    const { minimumRows = 0, onEnded } = this.#options;
+    if (minimumRows > 0 && !part.isRemarkable && part.rows.total < minimumRows) return;
+    if (onEnded === undefined) this.#ended.push(part);
+    else onEnded(part);
+  }
+
+  #second(second: number): Second {
+    let totals = this.seconds.get(second);
+    if (totals === undefined) {
+      totals = { commits: 0, aborts: 0, rows: new RowCounts() };
+      this.seconds.set(second, totals);
+    }
+    return totals;
+  }
+
+  #addEvent(record: WalRecord): void {
+    const event = decodeEvent(record);
+    if (event === null) return;
+    this.#keep(record);
+    if (event.kind === 'end of recovery' || (event.kind === 'checkpoint' && event.shutdown)) {
+      const at = this.#at(record.lsn);
+      if (this.resetAt < 0) this.resetAt = at;
+      this.#crash(at);
+    }
+  }
+
+  /** At this place no transaction was running but prepared ones: those still open went with a crash. */
+  #crash(at: number): void {
+    this.#lastPart = null;
+    const lost = [...this.open.values()].filter(part => part.outcome !== OUTCOME_PREPARED);
+    for (const part of lost.sort((a, b) => a.xid - b.xid)) {
+      this.open.delete(part.xid);
+      part.outcome = OUTCOME_CRASHED;
+      part.endAt = at;
+      part.recordEndAt = at;
+      this.#finish(part);
+    }
+  }
+
+  #addStorage(record: WalRecord): void {
+    const event = decodeStorage(record);
+    if (event === null) return;
+    this.#keep(record);
+    if (event.kind !== 'relation created' || event.fork !== 0) return;
+    const number = this.relations.of(event.relation);
+    if (record.xid === 0) this.#orphans.push(number);
+    else this.#partOf(record).created.push(number);
+  }
+
+  /**
+   * The first command of a transaction can create a relation before it has an xid; the lock on the relation that follows
+   * has one. @source storage/standbydefs.h, xl_standby_locks
+   */
+  #addLocks(record: WalRecord): void {
+    // One without an xid lists the locks of all transactions, again.
+    if ((record.info & XLOG_OPERATION_MASK) !== STANDBY_LOCK || record.xid === 0) return;
+    const data = mainDataOf(record);
+    const locks = Array.from({ length: data.count(12) }, () => ({
+      xid: data.u32(),
+      database: data.u32(),
+      file: data.u32(),
+    }));
+    for (const [xid, created] of this.#adopt(locks)) {
+      const part = this.open.get(xid);
+      part?.created.push(...created);
+    }
+  }
+
+  /** Which of the created relations without an owner these locks give to whom. */
+  #adopt(locks: readonly RelationLock[]): Map<number, number[]> {
+    const found = new Map<number, number[]>();
+    for (const lock of locks) {
+      const index = this.#orphans.findIndex(number => {
+        const relation = this.relations.relations[number]!;
+        return relation.file === lock.file && relation.database === lock.database;
+      });
+      if (index < 0) {
+        if (!this.#options.isFirst) this.#locks.push(lock);
+        continue;
+      }
+      found.set(lock.xid, [...(found.get(lock.xid) ?? []), ...this.#orphans.splice(index, 1)]);
+    }
+    return found;
+  }
+
+  #keep(record: WalRecord): void {
+    const bytes = record.bytes.slice(record.start, record.start + record.length);
+    this.kept.push({ at: this.#at(record.lsn), endAt: this.#at(record.endLsn), bytes });
+  }
+
+  #addSeconds(summary: StoredSummary, numbers: Uint32Array): void {
+    for (const { second, commits, aborts, rows } of summary.secondTotals()) {
+      const totals = this.#second(second);
+      totals.commits += commits;
+      totals.aborts += aborts;
+      totals.rows.addAll(rows, numbers);
+    }
+  }
+
+  #addEnded(
+    summary: StoredSummary,
+    take: (part: TransactionPart) => TransactionPart,
+    found: ReadonlyMap<number, unknown>,
+  ): void {
+    const { minimumRows = 0 } = this.#options;
+    for (const entry of summary.endedEntries()) {
+      const isJoined = this.open.has(entry.xid) || (entry.hasSubtransactions && this.open.size > 0);
+      const isListed = entry.rows >= minimumRows || entry.isRemarkable;
+      if (!isJoined && !isListed && found.size === 0) continue;
+      const part = take(entry.part());
+      this.#joinEarlier(part);
+      this.#finish(part);
+    }
+  }
+
+  /** Adds what the transaction did before, and counts that for the second in which it was committed. */
+  #joinEarlier(part: TransactionPart): void {
+    for (const xid of [part.xid, ...part.subxids]) {
+      const earlier = this.open.get(xid);
+      if (earlier === undefined) continue;
+      this.open.delete(xid);
+      part.absorb(earlier);
+      if (part.outcome === OUTCOME_COMMITTED)
+        this.#second(Math.floor(part.timeUs / 1e6)).rows.addAll(earlier.rows);
+    }
+    if (this.#options.isFirst) part.subxids = [];
+  }
+
+  #addOpen(part: TransactionPart): void {
+    this.#joinEarlier(part);
+    this.open.set(part.xid, part);
+  }
+}
+
+/** @source access/xact.h, XLOG_XACT_OPMASK and XLOG_XACT_ASSIGNMENT */
+const XACT_OPERATION_MASK = 0x70;
+const XACT_ASSIGNMENT = 0x50;
+/** @source catalog/pg_control.h */
+const XLOG_OPERATION_MASK = 0xf0;
+/** @source storage/standbydefs.h, XLOG_STANDBY_LOCK */
+const STANDBY_LOCK = 0x00;
+
+/** A copy of a part of another summary, with its positions and relations as they are here. */
+function movePart(part: TransactionPart, shift: number, numbers: Uint32Array): TransactionPart {
+  const moved = new TransactionPart(part.xid, part.firstAt + shift);
+  moved.topXid = part.topXid;
+  moved.outcome = part.outcome;
+  moved.endAt = part.endAt + shift;
+  moved.recordEndAt = part.recordEndAt + shift;
+  moved.timeUs = part.timeUs;
+  moved.gid = part.gid;
+  moved.subxids = part.subxids;
+  moved.rows.addAll(part.rows, numbers);
+  moved.dropped = part.dropped.map(number => numbers[number]!);
+  moved.created = part.created.map(number => numbers[number]!);
+  return moved;
+}
+
+/** Microseconds fit a number for 285 years from 1970; what lies outside is no time of a server. */
+function safeTime(timeUs: bigint): number {
+  return timeUs >= 0n && timeUs <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(timeUs) : 0;
+}
