@@ -4,8 +4,18 @@ import type { ErrorRecord } from './errors.ts';
 export type OperationEvent =
   | StepEvent
   | ProgressEvent
-  | { readonly type: 'note'; readonly level: 'info' | 'warning'; readonly message: string }
+  | NoteEvent
   | { readonly type: 'facts'; readonly topic: string; readonly facts: Readonly<Record<string, unknown>> };
+
+/** A sentence for people; `topic` and `facts` say the same to programs. */
+export interface NoteEvent {
+  readonly type: 'note';
+  readonly level: 'info' | 'warning' | 'error';
+  readonly message: string;
+  /** Stable, e.g. `gap`. */
+  readonly topic?: string;
+  readonly facts?: Readonly<Record<string, unknown>>;
+}
 
 export interface StepEvent {
   readonly type: 'step';

@@ -1,3 +1,5 @@
+import { assert } from './errors.ts';
+
 export const KIB = 1024;
 export const MIB = 1024 * 1024;
 export const GIB = 1024 * MIB;
@@ -13,6 +15,18 @@ export function formatBytes(bytes: number): string {
   }
   if (unit === 0) return `${Math.round(value)} B`;
   return `${value >= 99.95 ? value.toFixed(0) : value.toFixed(1)} ${units[unit]}`;
+}
+
+/** A size as people write it in a configuration, in decimal units: `500MB`, `8GB`. */
+export const SIZE = /^(\d{1,6})(MB|GB|TB)$/;
+
+const unitBytes = { MB: 1e6, GB: 1e9, TB: 1e12 } as const;
+
+/** Bytes of `500MB`, `8GB` or `2TB`. Anything else is a mistake of the caller, which has checked it with SIZE. */
+export function parseSize(text: string): number {
+  const match = SIZE.exec(text);
+  assert(match !== null, `'${text}' is no size`);
+  return Number(match[1]) * unitBytes[match[2] as keyof typeof unitBytes];
 }
 
 /** A count with thousands separators: `3,214,567`. */

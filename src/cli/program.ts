@@ -1,12 +1,15 @@
 import { Command, CommanderError } from 'commander';
 import { AppError, toErrorRecord } from '../base/errors.ts';
 import { createCli } from './cli.ts';
+import { addAgentRun } from './commands/agent-run.ts';
+import { addAgentStatus } from './commands/agent-status.ts';
 import { addBackupCreate } from './commands/backup-create.ts';
 import { addBackupHealth } from './commands/backup-health.ts';
 import { addBackupInit } from './commands/backup-init.ts';
 import { addBackupList } from './commands/backup-list.ts';
 import { addBackupRestore } from './commands/backup-restore.ts';
 import { addBackupShow } from './commands/backup-show.ts';
+import { addBackupTimeline } from './commands/backup-timeline.ts';
 import { addBackupVerify } from './commands/backup-verify.ts';
 import { addBackupWal } from './commands/backup-wal.ts';
 import { addCompletion } from './commands/completion.ts';
@@ -53,8 +56,15 @@ export function createProgram(terminal: Terminal, onExitCode: (exitCode: number)
   addBackupShow(cli, backup);
   addBackupHealth(cli, backup);
   addBackupVerify(cli, backup);
+  addBackupTimeline(cli, backup);
   addBackupRestore(cli, backup);
   addBackupWal(cli, backup);
+  const agent = program
+    .command('agent')
+    .description("the process that streams a server's log")
+    .helpCommand(false);
+  addAgentRun(cli, agent);
+  addAgentStatus(cli, agent);
   addDoctor(cli);
   addDemo(cli);
   addCompletion(cli);

@@ -8,6 +8,7 @@ export interface Config {
   readonly instances: ReadonlyMap<string, InstanceConfig>;
   readonly repository: RepositoryConfig;
   readonly backup: BackupConfig;
+  readonly agent: AgentConfig;
 }
 
 export interface InstanceConfig {
@@ -22,6 +23,8 @@ export interface InstanceConfig {
   /** The folder with postgres and pg_ctl; null: found from the running server. */
   readonly binaries: string | null;
   readonly service: ServiceConfig;
+  /** The replication slot the agent streams from; null: `aishell_<name>`. */
+  readonly slot: string | null;
   /** How long a recovery may take; null: nobody has said. */
   readonly recoveryTimeObjectiveSeconds: number | null;
 }
@@ -49,4 +52,16 @@ export interface BackupConfig {
   readonly workers: number | null;
   /** What `backup create` makes when it is not told. */
   readonly type: BackupType;
+}
+
+export interface AgentConfig {
+  /** Where received log lies until it is archived; null: below the state directory of the user. */
+  readonly spool: string | null;
+  readonly spoolLimitBytes: number;
+  /** What was received is archived so many seconds later at the latest, though its segment is not full. */
+  readonly archiveTimeoutSeconds: number;
+  /** Commits wait until the agent has them on its disk. */
+  readonly synchronous: boolean;
+  /** Commits stop to wait for an agent that has not been well for so long. */
+  readonly synchronousTimeoutSeconds: number;
 }

@@ -54,7 +54,7 @@ function keep(path: string, raw: RawConfig): void {
 }
 
 const keys = {
-  file: ['version', 'instances', 'repository', 'backup'],
+  file: ['version', 'instances', 'repository', 'backup', 'agent'],
   instance: [
     'engine',
     'connection',
@@ -63,20 +63,23 @@ const keys = {
     'binaries',
     'service',
     'recovery_time_objective',
+    'slot',
   ],
   repository: ['storage', 'key'],
   backup: ['compression', 'workers', 'type'],
+  agent: ['spool', 'spool_limit', 'archive_timeout', 'synchronous', 'synchronous_timeout'],
 } as const;
 
 type Group = Readonly<Record<string, unknown>>;
 
 function isPlain(raw: unknown): raw is RawConfig {
   if (!isGroup(raw, keys.file) || raw.version !== 1) return false;
-  const { instances, repository, backup } = raw;
+  const { instances, repository, backup, agent } = raw;
   if (!isGroup(instances) || Object.keys(instances).length === 0) return false;
   if (!Object.entries(instances).every(([name, instance]) => isInstance(name, instance))) return false;
   if (!isGroup(repository, keys.repository) || typeof repository.storage !== 'string') return false;
   if (backup !== undefined && !isBackup(backup)) return false;
+  if (agent !== undefined && !isAgent(agent)) return false;
   return isKey(repository.key);
 }
 
@@ -100,6 +103,13 @@ function isKey(value: unknown): boolean {
 function isBackup(value: unknown): boolean {
   if (!isGroup(value, keys.backup)) return false;
   return value.compression === undefined || typeof value.compression === 'string';
+}
+
+/** Of the agent's keys archiving uses the spool alone; the others must not make it fail. */
+function isAgent(value: unknown): boolean {
+  if (!isGroup(value, keys.agent)) return false;
+  const isText = (key: string): boolean => value[key] === undefined || typeof value[key] === 'string';
+  return ['spool', 'spool_limit', 'archive_timeout', 'synchronous_timeout'].every(isText);
 }
 
 /** A mapping that has no other keys than these. */

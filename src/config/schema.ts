@@ -1,5 +1,9 @@
 import { z } from 'zod';
-import { DURATION } from '../base/duration.ts';
+import { DURATION, parseDuration } from '../base/duration.ts';
+import { parseSize, SIZE } from '../base/sizes.ts';
+
+/** Room for a few segments. */
+const LEAST_SPOOL_BYTES = 100e6;
 
 const instanceName = z
   .string()
@@ -48,6 +52,11 @@ export const instanceSchema = z.strictObject({
     .optional()
     .describe('The folder with postgres and pg_ctl; found from the running server when left out.'),
   service: service.optional(),
+  slot: z
+    .string()
+    .regex(/^[a-z0-9_]{1,63}$/, 'may have up to 63 lower case letters, digits and underscores')
+    .optional()
+    .describe('The replication slot the agent streams from. Default: aishell_ and the name of the instance'),
   recovery_time_objective: z
     .string()
     .regex(DURATION, 'must be a number with s, m, h or d, like 60s')
@@ -93,6 +102,36 @@ const backup = z.strictObject({
     .describe('What `backup create` makes when it is not told. Default: full'),
 });
 
+const duration = z.string().regex(DURATION, 'must be a number with s, m, h or d, like 60s');
+
+const agent = z
+  .strictObject({
+    spool: absolutePath
+      .optional()
+      .describe(
+        'Where received log lies until it is archived: a directory on a local disk. Default: ~/.local/state/aishell/spool',
+      ),
+    spool_limit: z
+      .string()
+      .regex(SIZE, 'must be a number with MB, GB or TB, like 8GB')
+      .refine(text => parseSize(text) >= LEAST_SPOOL_BYTES, { message: 'must be at least 100MB' })
+      .optional()
+      .describe('How much may lie there unarchived before nothing more is received. Default: 8GB'),
+    archive_timeout: duration
+      .refine(text => parseDuration(text) >= 1, { message: 'must be at least 1s' })
+      .optional()
+      .describe('When what was received is archived at the latest, full segment or not. Default: 60s'),
+    synchronous: z
+      .boolean()
+      .optional()
+      .describe('Commits wait until the agent has them on its disk: none that was answered is lost.'),
+    synchronous_timeout: duration
+      .refine(text => parseDuration(text) >= 1, { message: 'must be at least 1s' })
+      .optional()
+      .describe('Commits stop to wait for an agent that has not been well for so long. Default: 5s'),
+  })
+  .describe('The agent: `aishell agent run`.');
+
 /** What stands in aishell.yaml. It only checks; toConfig gives it its meaning, so that JSON Schema can say the same. */
 export const configSchema = z
   .strictObject({
@@ -103,6 +142,7 @@ export const configSchema = z
       .describe('The database servers that are protected.'),
     repository: repository.describe('Where their backups and logs are kept.'),
     backup: backup.optional(),
+    agent: agent.optional(),
   })
   .describe('The configuration of aishell.');
 

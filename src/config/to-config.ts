@@ -1,8 +1,9 @@
 import { didYouMean } from '../base/did-you-mean.ts';
 import { parseDuration } from '../base/duration.ts';
 import { AppError, assert } from '../base/errors.ts';
+import { parseSize } from '../base/sizes.ts';
 import { parseCompression } from '../repository/compression.ts';
-import type { Config, InstanceConfig, RepositoryKeyConfig, ServiceConfig } from './config.ts';
+import type { AgentConfig, Config, InstanceConfig, RepositoryKeyConfig, ServiceConfig } from './config.ts';
 import type { RawConfig } from './schema.ts';
 
 /** Gives a checked file its meaning: defaults filled in, everything frozen. */
@@ -19,6 +20,7 @@ export function toConfig(raw: RawConfig, file: string): Config {
       workers: raw.backup?.workers ?? null,
       type: raw.backup?.type ?? 'full',
     }),
+    agent: toAgent(raw.agent),
   });
 }
 
@@ -31,8 +33,19 @@ function toInstance(name: string, raw: RawConfig['instances'][string]): Instance
     dataDirectory: raw.data_directory ?? null,
     binaries: raw.binaries ?? null,
     service: toService(raw.service),
+    slot: raw.slot ?? null,
     recoveryTimeObjectiveSeconds:
       raw.recovery_time_objective === undefined ? null : parseDuration(raw.recovery_time_objective),
+  });
+}
+
+function toAgent(raw: RawConfig['agent']): AgentConfig {
+  return Object.freeze({
+    spool: raw?.spool ?? null,
+    spoolLimitBytes: parseSize(raw?.spool_limit ?? '8GB'),
+    archiveTimeoutSeconds: parseDuration(raw?.archive_timeout ?? '60s'),
+    synchronous: raw?.synchronous ?? false,
+    synchronousTimeoutSeconds: parseDuration(raw?.synchronous_timeout ?? '5s'),
   });
 }
 

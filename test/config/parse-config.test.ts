@@ -39,6 +39,7 @@ describe('parseConfig', () => {
       dataDirectory: null,
       binaries: null,
       service: { kind: 'systemd', unit: null },
+      slot: null,
       recoveryTimeObjectiveSeconds: null,
     });
     expect(config.repository).toEqual({
@@ -46,7 +47,33 @@ describe('parseConfig', () => {
       key: { kind: 'file', path: '/etc/aishell/aishell.key' },
     });
     expect(config.backup).toEqual({ compression: 3, workers: null, type: 'full' });
+    expect(config.agent).toEqual({
+      spool: null,
+      spoolLimitBytes: 8e9,
+      archiveTimeoutSeconds: 60,
+      synchronous: false,
+      synchronousTimeoutSeconds: 5,
+    });
     expect(Object.isFrozen(config) && Object.isFrozen(config.repository)).toBe(true);
+  });
+
+  it('the agent - sizes and lengths of time as they are written, with their limits', () => {
+    const agent = (text: string): string => `${good}agent: { ${text} }\n`;
+    const config = parseConfig(
+      agent('spool: /s, spool_limit: 500MB, archive_timeout: 5s, synchronous: true, synchronous_timeout: 1m'),
+      '/x',
+    );
+    expect(config.agent).toEqual({
+      spool: '/s',
+      spoolLimitBytes: 5e8,
+      archiveTimeoutSeconds: 5,
+      synchronous: true,
+      synchronousTimeoutSeconds: 60,
+    });
+    expect(mistakes(agent('spool_limit: 99MB'))).toContain('agent.spool_limit: must be at least 100MB');
+    expect(mistakes(agent('spool_limit: 8'))).toContain('agent.spool_limit');
+    expect(mistakes(agent('archive_timeout: 0s'))).toContain('agent.archive_timeout: must be at least 1s');
+    expect(mistakes(agent('synchronus: true'))).toContain("did you mean 'synchronous'?");
   });
 
   it('byte order mark and CRLF - read like any other', () => {

@@ -13,6 +13,7 @@ const good = {
   },
   repository: { storage: '/var/backups/aishell', key: { file: '/etc/aishell/aishell.key' } },
   backup: { compression: 'zstd:9', workers: 2 },
+  agent: { spool: '/s', spool_limit: '1GB', archive_timeout: '5s', synchronous: true },
 };
 const folder = mkdtempSync(join(tmpdir(), 'aishell-quick-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -54,6 +55,9 @@ describe('quickConfig', () => {
       { backup: { compression: 'zstd:22' } },
       { backup: { compresion: 'zstd:3' } },
       { backup: [] },
+      { agent: { spool: 5 } },
+      { agent: { spol: '/s' } },
+      { agent: { spool_limit: '8' } },
       { unknown: {} },
     );
     await fc.assert(

@@ -23,12 +23,17 @@ export function commandTree(program: Command): readonly CommandNode[] {
   const walk = (command: Command, path: readonly string[]): readonly CommandNode[] => [
     {
       path,
-      commands: command.commands.map(child => ({ name: child.name(), description: child.description() })),
+      commands: visible(command).map(child => ({ name: child.name(), description: child.description() })),
       options: path.length === 0 ? globalOptions : [...optionsOf(command), ...globalOptions],
     },
-    ...command.commands.flatMap(child => walk(child, [...path, child.name()])),
+    ...visible(command).flatMap(child => walk(child, [...path, child.name()])),
   ];
   return walk(program, []);
+}
+
+/** Without what the program runs for itself. */
+function visible(command: Command): readonly Command[] {
+  return command.createHelp().visibleCommands(command);
 }
 
 function optionsOf(command: Command): readonly OptionNode[] {

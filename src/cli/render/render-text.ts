@@ -99,7 +99,8 @@ export function createTextRenderer(options: TextOptions): Renderer {
     if (event.type === 'step') onStep(event);
     else if (event.type === 'progress') onProgress(event);
     else if (event.type === 'note') {
-      if (event.level === 'warning') print(`${style.warn('⚠️  warning:')} ${event.message}`);
+      if (event.level === 'error') print(`${style.bad('✗ error:')} ${event.message}`);
+      else if (event.level === 'warning') print(`${style.warn('⚠️  warning:')} ${event.message}`);
       else if (!quiet) print(`  ${event.message}`);
     } else if (!quiet) drawFacts(event);
   }

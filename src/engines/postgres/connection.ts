@@ -7,6 +7,9 @@ import { connectionError, statementError } from './connection-errors.ts';
 import { findPassword } from './connection-password.ts';
 import { type ConnectionSettings, type ConnectionTarget, resolveTarget } from './connection-target.ts';
 
+/** A connection to a database server. */
+export type Session = pg.Client;
+
 export interface ConnectOptions {
   /** Instead of the settings' own. */
   readonly database?: string;

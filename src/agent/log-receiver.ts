@@ -1,0 +1,372 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { abortable } from '../base/abort.ts';
+import { AppError, messageOf } from '../base/errors.ts';
+import { formatBytes } from '../base/sizes.ts';
+import { withConnection } from '../engines/postgres/connection.ts';
+import { formatLsn, segmentStart } from '../engines/postgres/lsn.ts';
+import { openReplication, type ReplicationConnection } from '../engines/postgres/replication-connection.ts';
+import { readMajorVersion } from '../engines/postgres/server-facts.ts';
+import { startWalStream, type TimelineEnd, type WalStream } from '../engines/postgres/wal-receiver.ts';
+import type { InstanceContext } from '../operations/instance-context.ts';
+import { historyName, parseHistory, type TimelineStart } from '../operations/log/log-view.ts';
+import { checkIdentity } from '../repository/identity.ts';
+import type { AgentNote } from './agent-note.ts';
+import type { AgentPaths } from './agent-paths.ts';
+import { archivedUpTo, type LogSystem } from './log-system.ts';
+import { type ResumePosition, resumePosition, timelineAt } from './resume-position.ts';
+import { refuseSetBack } from './set-back.ts';
+import { spoolEnds } from './spool-directory.ts';
+import { addGap, describeGap, ensureSlot, firstAvailable, gapOf } from './stream-gaps.ts';
+import { WalSpool } from './wal-spool.ts';
+
+export interface LogReceiverOptions {
+  readonly context: InstanceContext;
+  readonly paths: AgentPaths;
+  readonly slot: string;
+  /** Of the session, as `pg_stat_replication` and `synchronous_standby_names` know it. */
+  readonly applicationName: string;
+  readonly spoolLimitBytes: number;
+  /** True where commits wait: `remote_apply` then means what is durable here, as nothing is applied. */
+  readonly synchronous: boolean;
+  /** The log of a system, opened when first asked for. */
+  readonly system: (known: { systemIdentifier: string; segmentSize: number }) => Promise<LogSystem>;
+  readonly note: AgentNote;
+}
+
+export interface ReceiverState {
+  readonly state: 'connecting' | 'streaming' | 'spool full' | 'stopping';
+  readonly problem: string | null;
+  readonly system: LogSystem | null;
+  /** Where the server was when it last said so. */
+  readonly serverLsn: bigint | null;
+}
+
+/** What ends a session that is not the server's doing. */
+class SpoolFull extends Error {}
+
+/** A slot that the dead agent before this one used is free when the server has noticed. */
+const SLOT_PATIENCE_MS = 10_000;
+const RETRY_MS = [100, 250, 500, 1000, 2000, 5000];
+const STATUS_EVERY_MS = 1000;
+/** As wal_receiver_timeout of a standby: half of it in silence, then a question, then the end. */
+const SILENCE_MS = 30_000;
+/** The spool is used again when this much of its limit is free. */
+const ROOM = 0.1;
+
+/** Errors that another attempt does not cure. Later they may be somebody's passing mistake; at the start nobody has seen them. */
+const fatalAtStart = ['LOCKED', 'SYSTEM_MISMATCH', 'INSTANCE_NOT_FOUND', 'ENGINE_VERSION', 'DATABASE_DENIED'];
+
+/** Receives the log of one instance into its spool until it is told to stop, whatever happens to the server meanwhile. */
+export class LogReceiver {
+  readonly #options: LogReceiverOptions;
+  readonly #startedMs = performance.now();
+  readonly #checked = new Set<string>();
+  #state: ReceiverState = { state: 'connecting', problem: null, system: null, serverLsn: null };
+  #hasStreamed = false;
+  /** Where to go on behind a hole. */
+  #behindGap: ResumePosition | null = null;
+  #session: AbortController | null = null;
+  #stream: WalStream | null = null;
+  #reportIsDue = false;
+
+  constructor(options: LogReceiverOptions) {
+    this.#options = options;
+  }
+
+  get state(): ReceiverState {
+    return this.#state;
+  }
+
+  /** Whether what is received reaches the disk in time, and whether that is nearly all the server has. */
+  health(patienceMs: number): { readonly ok: boolean; readonly caughtUp: boolean } {
+    const { state, system, serverLsn } = this.#state;
+    const spool = system?.spool ?? null;
+    if (state !== 'streaming' || spool === null || system === null) return { ok: false, caughtUp: false };
+    const lag = serverLsn === null ? 0n : serverLsn - spool.flushed;
+    return { ok: spool.unflushedMs() < patienceMs, caughtUp: lag <= BigInt(system.segmentSize) };
+  }
+
+  /** Receives until the signal aborts. @throws what another attempt would not cure, while nothing was received yet */
+  async run(signal: AbortSignal): Promise<void> {
+    let failures = 0;
+    while (!signal.aborted) {
+      const startedMs = performance.now();
+      try {
+        await this.#connectAndStream(signal);
+      } catch (error) {
+        if (signal.aborted) break;
+        if (error instanceof SpoolFull) {
+          await this.#waitForRoom(signal);
+          continue;
+        }
+        this.#throwIfFatal(error);
+        this.#tell(error);
+        if (performance.now() - startedMs > RETRY_MS.at(-1)!) failures = 0;
+        await sleep(RETRY_MS[Math.min(failures, RETRY_MS.length - 1)], undefined, { signal }).catch(
+          () => undefined,
+        );
+        failures += 1;
+      }
+    }
+    this.#state = { ...this.#state, state: 'stopping' };
+  }
+
+  /** A segment came into the spool, or something left it. */
+  checkRoom(): void {
+    const { system } = this.#state;
+    if (system === null || system.directory.unarchivedBytes() <= this.#options.spoolLimitBytes) return;
+    this.#session?.abort(new SpoolFull());
+  }
+
+  async #connectAndStream(signal: AbortSignal): Promise<void> {
+    const { context, applicationName } = this.#options;
+    this.#session = new AbortController();
+    const stop = AbortSignal.any([signal, this.#session.signal]);
+    await using replication = await openReplication(context.connection, { applicationName, signal: stop });
+    const identity = await replication.identify();
+    const system = await this.#systemOf(identity.systemIdentifier, replication, stop);
+    this.#state = { ...this.#state, state: 'connecting', system };
+    const chain = await readChain(replication, system, identity.timeline);
+    let position = await this.#position(system, { ...identity, chain }, stop);
+    try {
+      for (;;) {
+        const { nextTimeline, lsn } = await this.#receive(replication, { system, position }, stop);
+        this.#options.note('info', `timeline ${position.timeline} ended at ${formatLsn(lsn)}`, {
+          topic: 'timeline',
+          timeline: nextTimeline,
+        });
+        await readChain(replication, system, nextTimeline);
+        position = { timeline: nextTimeline, lsn: segmentStart(lsn, system.segmentSize) };
+      }
+    } catch (error) {
+      if (!(error instanceof AppError) || error.code !== 'LOG_NOT_FOUND' || stop.aborted) throw error;
+      await this.#passGap(system, { ...identity, position }, stop);
+    }
+  }
+
+  /** The log of the system that answers, which must be one that this instance is known by. */
+  async #systemOf(
+    systemIdentifier: string,
+    replication: ReplicationConnection,
+    signal: AbortSignal,
+  ): Promise<LogSystem> {
+    const { context, system } = this.#options;
+    if (!this.#checked.has(systemIdentifier)) {
+      await checkIdentity(context.repository, { instance: context.instance, systemIdentifier }, { signal });
+      await withConnection(context.connection, { signal }, client => readMajorVersion(client, signal));
+      this.#checked.add(systemIdentifier);
+    }
+    return await system({ systemIdentifier, segmentSize: await replication.segmentSize() });
+  }
+
+  /** Where to go on: behind what the spool and the archive hold of this history, else where the slot keeps the log from. */
+  async #position(
+    system: LogSystem,
+    server: {
+      readonly timeline: number;
+      readonly flushLsn: bigint;
+      readonly chain: readonly TimelineStart[];
+    },
+    signal: AbortSignal,
+  ): Promise<ResumePosition> {
+    const { context, slot, note } = this.#options;
+    const { segmentSize, directory, systemIdentifier } = system;
+    const { chain } = server;
+    const ends = spoolEnds(directory.list());
+    await refuseSetBack(directory.path, { ...server, received: ends.get(server.timeline) ?? null });
+    const held = await withConnection(context.connection, { signal }, client =>
+      ensureSlot(client, slot, signal),
+    );
+    const known = resumePosition(chain, ends, segmentSize);
+    if (held.isNew && (known !== null || held.wasLost))
+      note('warning', `replication slot '${slot}' was gone, and is made anew`, { topic: 'slot', slot });
+    if (this.#behindGap !== null) return this.#behindGap;
+    const from = known?.lsn ?? segmentStart(held.restartLsn ?? server.flushLsn, segmentSize);
+    const source = { systemIdentifier, segmentSize, chain, lsn: from };
+    // Without the storage it is received once more, and found to be the same when it is archived.
+    const archived = await archivedUpTo(context, source, signal).catch(() => from);
+    const limit = segmentStart(server.flushLsn, segmentSize);
+    const lsn = archived < limit ? archived : from > limit ? from : limit;
+    return { timeline: timelineAt(chain, lsn, segmentSize), lsn };
+  }
+
+  async #receive(
+    replication: ReplicationConnection,
+    target: { readonly system: LogSystem; readonly position: ResumePosition },
+    signal: AbortSignal,
+  ): Promise<TimelineEnd> {
+    const { system, position } = target;
+    const spool = await this.#spoolOf(system);
+    await spool.begin(position.timeline, position.lsn);
+    const stream = startWalStream(replication, {
+      ...position,
+      slot: this.#options.slot,
+      onData: (lsn, bytes) => {
+        spool.write(lsn, bytes);
+        this.#reportSoon(spool);
+      },
+      onServerEnd: lsn => this.#onServerEnd(lsn, position),
+    });
+    this.#stream = stream;
+    const timer = setInterval(() => this.#tick(stream, spool), STATUS_EVERY_MS);
+    try {
+      return await abortable(stream.ended, signal);
+    } finally {
+      clearInterval(timer);
+      this.#state = { ...this.#state, state: 'connecting' };
+      await spool.settled();
+      if (signal.aborted) {
+        this.#report(spool);
+        await stream.stop();
+      }
+      this.#stream = null;
+    }
+  }
+
+  #onServerEnd(lsn: bigint, position: ResumePosition): void {
+    if (this.#state.state !== 'streaming') {
+      this.#hasStreamed = true;
+      this.#behindGap = null;
+      const { lsn: from, timeline } = position;
+      this.#options.note('info', `streaming from ${formatLsn(from)} on timeline ${timeline}`, {
+        topic: 'streaming',
+        timeline,
+        from: formatLsn(from),
+      });
+    }
+    this.#state = { ...this.#state, state: 'streaming', problem: null, serverLsn: lsn };
+  }
+
+  async #spoolOf(system: LogSystem): Promise<WalSpool> {
+    if (system.spool !== null) return system.spool;
+    const { note } = this.#options;
+    const spool = new WalSpool({
+      directory: system.directory,
+      segmentSize: system.segmentSize,
+      onFlushed: () => this.#report(spool),
+      onSegment: () => {
+        system.archiver.wake();
+        this.checkRoom();
+      },
+      onDivergence: (lsn, aside) =>
+        note(
+          'warning',
+          `the spool held other bytes than the server has at ${formatLsn(lsn)}: kept as '${aside}'`,
+          {
+            topic: 'spool',
+            lsn: formatLsn(lsn),
+          },
+        ),
+      onFailure: error => {
+        // What was written and not flushed may be lost though the kernel still shows it: it is received once more.
+        for (const file of system.directory.list())
+          if (file.state === 'partial') system.directory.putAside(file.file);
+        system.spool = null;
+        this.#session?.abort(error);
+        void spool.close();
+      },
+    });
+    system.spool = spool;
+    return spool;
+  }
+
+  /** One answer for all that came with one read from the connection. */
+  #reportSoon(spool: WalSpool): void {
+    if (this.#reportIsDue) return;
+    this.#reportIsDue = true;
+    queueMicrotask(() => {
+      this.#reportIsDue = false;
+      this.#report(spool);
+    });
+  }
+
+  #report(spool: WalSpool): void {
+    const { written, flushed } = spool;
+    this.#stream?.report({ written, flushed, applied: this.#options.synchronous ? flushed : 0n });
+  }
+
+  #tick(stream: WalStream, spool: WalSpool): void {
+    this.#report(spool);
+    this.checkRoom();
+    if (stream.silentMs() > SILENCE_MS) {
+      this.#session?.abort(
+        new AppError('DATABASE_UNREACHABLE', `the server has been silent for ${SILENCE_MS / 1000} seconds`),
+      );
+    } else if (stream.silentMs() > SILENCE_MS / 2) stream.ping();
+  }
+
+  /** The server no longer has what comes next: says so, remembers it, and finds out where its log begins. */
+  async #passGap(
+    system: LogSystem,
+    server: {
+      readonly timeline: number;
+      readonly flushLsn: bigint;
+      readonly position: ResumePosition;
+    },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { context, slot, paths, note } = this.#options;
+    const { segmentSize, systemIdentifier } = system;
+    const { position, timeline, flushLsn } = server;
+    const to = await withConnection(context.connection, { signal }, async client => {
+      const held = await ensureSlot(client, slot, signal);
+      const at = { timeline, lsn: position.lsn, flushLsn };
+      const found = await firstAvailable(client, at, { segmentSize, signal });
+      return found ?? segmentStart(held.restartLsn ?? flushLsn, segmentSize);
+    });
+    if (to <= position.lsn) return;
+    const known = spoolEnds(system.directory.list()).get(position.timeline) ?? position.lsn;
+    const from = known > position.lsn ? known : position.lsn;
+    const gap = gapOf({ systemIdentifier, timeline: position.timeline, from, to }, new Date());
+    await addGap(paths.gaps, gap);
+    note('error', describeGap(gap), { topic: 'gap', ...gap });
+    this.#behindGap = { timeline, lsn: to };
+  }
+
+  async #waitForRoom(signal: AbortSignal): Promise<void> {
+    const { spoolLimitBytes, note } = this.#options;
+    const { system } = this.#state;
+    const limit = formatBytes(spoolLimitBytes);
+    const problem = `the spool is full: ${limit} are not archived yet (${system?.archiver.state.problem ?? 'archiving is slower than the server'})`;
+    this.#state = { ...this.#state, state: 'spool full', problem };
+    note('error', `${problem}; nothing is dropped, and the server keeps what comes until there is room`, {
+      topic: 'spool full',
+      limitBytes: spoolLimitBytes,
+    });
+    const enough = spoolLimitBytes * (1 - ROOM);
+    while (!signal.aborted && system !== null && system.directory.unarchivedBytes() > enough)
+      await sleep(250, undefined, { signal }).catch(() => undefined);
+    this.#state = { ...this.#state, state: 'connecting' };
+  }
+
+  #throwIfFatal(error: unknown): void {
+    if (this.#hasStreamed || !(error instanceof AppError) || !fatalAtStart.includes(error.code)) return;
+    if (error.code === 'LOCKED' && performance.now() - this.#startedMs < SLOT_PATIENCE_MS) return;
+    throw error;
+  }
+
+  /** Once for each trouble, not for each attempt. */
+  #tell(error: unknown): void {
+    const problem = messageOf(error);
+    if (problem === this.#state.problem) return;
+    this.#state = { ...this.#state, state: 'connecting', problem };
+    const hint = error instanceof AppError ? error.hint : undefined;
+    this.#options.note('warning', `${problem}; trying again`, {
+      topic: 'not streaming',
+      ...(error instanceof AppError ? { code: error.code } : {}),
+      ...(hint === undefined ? {} : { hint }),
+    });
+  }
+}
+
+/** The server's history, archived on the way: without it nothing of a timeline can be found. */
+async function readChain(
+  replication: ReplicationConnection,
+  system: LogSystem,
+  timeline: number,
+): Promise<readonly TimelineStart[]> {
+  if (timeline === 1) return [{ timeline, begin: 0n }];
+  const { content } = await replication.timelineHistory(timeline);
+  system.archiver.history(historyName(timeline), content);
+  return parseHistory(content, timeline);
+}

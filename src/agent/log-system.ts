@@ -1,0 +1,144 @@
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { systemCode } from '../base/errors.ts';
+import { nextSegment, segmentName, segmentStart } from '../engines/postgres/lsn.ts';
+import type { InstanceContext } from '../operations/instance-context.ts';
+import { openLogView, type TimelineStart } from '../operations/log/log-view.ts';
+import { archivedReach } from '../repository/log-archive.ts';
+import type { AgentNote } from './agent-note.ts';
+import type { AgentPaths } from './agent-paths.ts';
+import { startArchiveThread } from './archive-thread.ts';
+import { readJsonFile, writeJsonFile } from './json-file.ts';
+import { LogArchiver } from './log-archiver.ts';
+import { openSpoolDirectory, type SpoolDirectory } from './spool-directory.ts';
+import type { WalSpool } from './wal-spool.ts';
+
+/** The log of one database system on its way: the spool it is received into, and what archives it from there. */
+export interface LogSystem {
+  readonly systemIdentifier: string;
+  readonly segmentSize: number;
+  readonly directory: SpoolDirectory;
+  readonly archiver: LogArchiver;
+  /** Null until something is received, and after a failure of the spool. */
+  spool: WalSpool | null;
+  /** Whether a file of the server's is what the spool holds. */
+  compare(mine: string, theirs: string): Promise<boolean>;
+  /** Archives what is left, as far as that succeeds in time. */
+  close(timeoutMs: number): Promise<void>;
+}
+
+export interface LogSystemOptions {
+  readonly context: Pick<InstanceContext, 'instance' | 'repository' | 'location' | 'level'>;
+  readonly paths: AgentPaths;
+  readonly archiveTimeoutMs: number;
+  readonly onArchived: () => void;
+  readonly note: AgentNote;
+}
+
+/** What is known of a system without its server. */
+interface SystemFacts {
+  readonly segmentSize: number;
+}
+
+const FACTS_FILE = 'system.json';
+
+/** @throws FILE_FAILED, DISK_FULL */
+export async function openLogSystem(
+  options: LogSystemOptions,
+  known: { readonly systemIdentifier: string; readonly segmentSize: number },
+): Promise<LogSystem> {
+  const { context, paths } = options;
+  const { systemIdentifier, segmentSize } = known;
+  const owner = { instance: context.instance, systemIdentifier };
+  const directory = await openSpoolDirectory(paths.spool(systemIdentifier), segmentSize);
+  await writeJsonFile(join(directory.path, FACTS_FILE), { segmentSize } satisfies SystemFacts);
+  const thread = startArchiveThread({
+    location: context.location,
+    keys: context.repository.keyring.toWorker(),
+    owner,
+    level: context.level,
+  });
+  const archiver = new LogArchiver({
+    ...options,
+    directory,
+    thread,
+    knownReach: async segment => {
+      const reach = await archivedReach(context.repository, owner, segment);
+      return Math.min(reach, segmentSize);
+    },
+    receiving: () => receiving(system),
+  });
+  const system: LogSystem = {
+    systemIdentifier,
+    segmentSize,
+    directory,
+    archiver,
+    spool: null,
+    compare: async (mine, theirs) =>
+      (await thread.run({ kind: 'compare', paths: [mine, theirs] })) === 'same',
+    async close(timeoutMs) {
+      await system.spool?.close();
+      await archiver.finish(timeoutMs);
+      await thread.terminate();
+    },
+  };
+  archiver.start();
+  return system;
+}
+
+/** The systems of which something lies in the spool: it is archived even when no server answers. */
+export function knownSystems(paths: AgentPaths): { systemIdentifier: string; segmentSize: number }[] {
+  try {
+    return readdirSync(paths.directory).flatMap(name => {
+      if (!/^\d{1,20}$/.test(name)) return [];
+      const facts = readJsonFile<SystemFacts>(join(paths.spool(name), FACTS_FILE));
+      return facts === null ? [] : [{ systemIdentifier: name, segmentSize: facts.segmentSize }];
+    });
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return [];
+    throw error;
+  }
+}
+
+/** The segment that is received, and how many first bytes of it are on the disk. */
+function receiving(system: LogSystem): { segment: string; bytes: number } | null {
+  const { spool, segmentSize } = system;
+  if (spool === null || spool.timeline === 0) return null;
+  const start = segmentStart(spool.written, segmentSize);
+  const bytes = spool.flushed > start ? Number(spool.flushed - start) : 0;
+  return { segment: segmentName(spool.timeline, start, segmentSize), bytes };
+}
+
+/**
+ * How far the archive goes on from a position without a hole, along the server's history: what archive_command, or an
+ * agent before this one, has brought there need not be received again.
+ */
+export async function archivedUpTo(
+  context: Pick<InstanceContext, 'instance' | 'repository'>,
+  source: {
+    readonly systemIdentifier: string;
+    readonly segmentSize: number;
+    readonly chain: readonly TimelineStart[];
+    readonly lsn: bigint;
+  },
+  signal: AbortSignal,
+): Promise<bigint> {
+  const { systemIdentifier, segmentSize, chain } = source;
+  const timeline = chain.at(-1)!.timeline;
+  const view = await openLogView(
+    context.repository,
+    {
+      owner: { instance: context.instance, systemIdentifier },
+      segmentSize,
+      timeline,
+      backupTimelines: [timeline],
+    },
+    signal,
+  );
+  let at = segmentStart(source.lsn, segmentSize);
+  for (;;) {
+    const next = nextSegment(at, segmentSize);
+    if (view.reachAt(at) !== next) return at;
+    at = next;
+  }
+}

@@ -1,0 +1,251 @@
+import { closeSync, fstatSync, openSync, readSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import { AppError, assert, fileError, systemCode } from '../base/errors.ts';
+import { workerUrl } from '../base/worker-url.ts';
+import { formatLsn, segmentName, segmentStart } from '../engines/postgres/lsn.ts';
+import type { FlushAnswer, FlushJob } from './flush-worker.ts';
+import { PARTIAL, type SpoolDirectory } from './spool-directory.ts';
+
+export interface WalSpoolOptions {
+  readonly directory: SpoolDirectory;
+  readonly segmentSize: number;
+  /** All up to here is on the disk. */
+  readonly onFlushed: (lsn: bigint) => void;
+  /** A segment is complete and on the disk, under its name. */
+  readonly onSegment: (segment: string) => void;
+  /** The spool held other bytes than the server sends now; they were put aside. */
+  readonly onDivergence: (lsn: bigint, aside: string) => void;
+  /** A flush failed: nothing more is acknowledged, and the spool must be opened anew. */
+  readonly onFailure: (error: AppError) => void;
+}
+
+interface OpenFile {
+  readonly fd: number;
+  readonly segment: string;
+  readonly start: bigint;
+  /** Bytes that were there when it was opened: what comes is compared with them. */
+  readonly knownBytes: number;
+}
+
+/**
+ * Writes the received log into the spool, in order, and flushes it: one flush under way at any time, and everything that
+ * came meanwhile goes with the next one. Its own thread flushes; what is written is in the kernel at once, so a killed
+ * agent loses nothing.
+ */
+export class WalSpool {
+  readonly #options: WalSpoolOptions;
+  readonly #flusher: Worker;
+  #timeline = 0;
+  #written = 0n;
+  #flushed = 0n;
+  #file: OpenFile | null = null;
+  #full: { fd: number; path: string; name: string; segment: string }[] = [];
+  #directoryChanged = false;
+  #flushing = false;
+  #failed = false;
+  #oldestUnflushedMs: number | null = null;
+  readonly #retired: number[] = [];
+  readonly #idle: (() => void)[] = [];
+
+  constructor(options: WalSpoolOptions) {
+    this.#options = options;
+    // The files it closes were opened by this thread.
+    this.#flusher = new Worker(workerUrl('flush-worker', import.meta.url), { trackUnmanagedFds: false });
+    // A thread that ends would leave a flush unanswered.
+    this.#flusher.on('error', error => this.#fail(fileError('flush', options.directory.path, error)));
+  }
+
+  get timeline(): number {
+    return this.#timeline;
+  }
+
+  /** The end of what was received. */
+  get written(): bigint {
+    return this.#written;
+  }
+
+  /** The end of what is on the disk. */
+  get flushed(): bigint {
+    return this.#flushed;
+  }
+
+  /** The segment that is being received. */
+  get segment(): string | null {
+    return this.#file?.segment ?? null;
+  }
+
+  /** How long the oldest byte that is not on the disk has been waiting. */
+  unflushedMs(): number {
+    return this.#oldestUnflushedMs === null ? 0 : performance.now() - this.#oldestUnflushedMs;
+  }
+
+  /** Goes on at the start of a segment. What the spool holds of it already is not written again, but compared. */
+  async begin(timeline: number, lsn: bigint): Promise<void> {
+    assert(lsn === segmentStart(lsn, this.#options.segmentSize), 'the spool begins with whole segments');
+    await this.settled();
+    this.#leaveFile();
+    this.#timeline = timeline;
+    this.#written = lsn;
+    this.#flushed = lsn;
+    this.#oldestUnflushedMs = null;
+  }
+
+  /** @throws DISK_FULL, FILE_FAILED: what was not written comes again with the next connection */
+  write(lsn: bigint, bytes: Uint8Array): void {
+    assert(lsn === this.#written, `the spool is at ${formatLsn(this.#written)}, not ${formatLsn(lsn)}`);
+    this.#oldestUnflushedMs ??= performance.now();
+    for (let at = 0; at < bytes.length; ) {
+      const file = this.#openFile();
+      const offset = Number(this.#written - file.start);
+      const piece = bytes.subarray(at, at + this.#options.segmentSize - offset);
+      this.#put(file, offset, piece);
+      at += piece.length;
+      this.#written += BigInt(piece.length);
+      if (offset + piece.length === this.#options.segmentSize) this.#complete(file);
+    }
+    this.#flush();
+  }
+
+  /** Resolves when everything written is on the disk, or the spool failed. */
+  async settled(): Promise<void> {
+    while (!this.#failed && (this.#flushing || this.#flushed < this.#written)) {
+      this.#flush();
+      await new Promise<void>(resolve => this.#idle.push(resolve));
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.settled();
+    this.#leaveFile();
+    await this.#flusher.terminate();
+  }
+
+  #openFile(): OpenFile {
+    if (this.#file !== null) return this.#file;
+    const { directory, segmentSize } = this.#options;
+    const start = segmentStart(this.#written, segmentSize);
+    const segment = segmentName(this.#timeline, start, segmentSize);
+    const path = join(directory.path, `${segment}${PARTIAL}`);
+    try {
+      // 'a' creates and keeps, but always writes at the end; so: open what is there, else make it.
+      const known = tryOpen(path);
+      const fd = known ?? openSync(path, 'wx+', 0o600);
+      this.#directoryChanged ||= known === null;
+      this.#file = { fd, segment, start, knownBytes: known === null ? 0 : fstatSync(fd).size };
+      return this.#file;
+    } catch (error) {
+      throw fileError('write', path, error);
+    }
+  }
+
+  #put(file: OpenFile, offset: number, bytes: Uint8Array): void {
+    const path = join(this.#options.directory.path, `${file.segment}${PARTIAL}`);
+    try {
+      const same = Math.max(0, Math.min(bytes.length, file.knownBytes - offset));
+      if (same > 0 && !holds(file.fd, offset, bytes.subarray(0, same))) {
+        const { fd } = this.#replace(file, offset);
+        writeFully(fd, offset, bytes);
+        return;
+      }
+      writeFully(file.fd, offset + same, bytes.subarray(same));
+    } catch (error) {
+      throw error instanceof AppError ? error : fileError('write', path, error);
+    }
+  }
+
+  /** Puts a file aside that differs from what the server sends, and goes on in a new one with what was equal. */
+  #replace(file: OpenFile, offset: number): OpenFile {
+    const { directory, onDivergence } = this.#options;
+    const equal = new Uint8Array(offset);
+    readSync(file.fd, equal, 0, offset, 0);
+    this.#close(file.fd);
+    this.#file = null;
+    const aside = directory.putAside(`${file.segment}${PARTIAL}`);
+    const fresh = this.#openFile();
+    writeFully(fresh.fd, 0, equal);
+    onDivergence(file.start + BigInt(offset), aside);
+    return fresh;
+  }
+
+  #complete(file: OpenFile): void {
+    const { path } = this.#options.directory;
+    const name = join(path, file.segment);
+    this.#full.push({ fd: file.fd, path: `${name}${PARTIAL}`, name, segment: file.segment });
+    this.#directoryChanged = true;
+    this.#file = null;
+  }
+
+  /** Lets go of a file that is not full; it stays in the spool as it is. */
+  #leaveFile(): void {
+    if (this.#file !== null) this.#close(this.#file.fd);
+    this.#file = null;
+  }
+
+  /** A flush that is under way has the file still in use. */
+  #close(fd: number): void {
+    if (this.#flushing) this.#retired.push(fd);
+    else closeSync(fd);
+  }
+
+  #flush(): void {
+    if (this.#flushing || this.#failed) return;
+    const upTo = this.#written;
+    const timeline = this.#timeline;
+    const full = this.#full;
+    if (upTo === this.#flushed && full.length === 0) return;
+    this.#full = [];
+    this.#flushing = true;
+    const startedMs = performance.now();
+    const job: FlushJob = {
+      full: full.map(({ fd, path, name }) => ({ fd, path, name })),
+      fd: this.#file?.fd ?? null,
+      directory: this.#directoryChanged ? this.#options.directory.path : null,
+    };
+    this.#directoryChanged = false;
+    this.#flusher.once('message', (answer: FlushAnswer) => {
+      this.#flushing = false;
+      for (const fd of this.#retired.splice(0)) closeSync(fd);
+      if (answer.error !== null) {
+        const error = Object.assign(new Error(answer.error.message), { code: answer.error.code });
+        this.#fail(fileError('flush', this.#options.directory.path, error));
+        return;
+      }
+      // The spool may have begun anew on another timeline meanwhile.
+      if (timeline === this.#timeline && upTo > this.#flushed) this.#flushed = upTo;
+      this.#oldestUnflushedMs = this.#written > this.#flushed ? startedMs : null;
+      for (const { segment } of full) this.#options.onSegment(segment);
+      this.#options.onFlushed(this.#flushed);
+      this.#flush();
+      if (!this.#flushing) for (const wake of this.#idle.splice(0)) wake();
+    });
+    this.#flusher.postMessage(job);
+  }
+
+  #fail(error: AppError): void {
+    if (this.#failed) return;
+    this.#failed = true;
+    for (const wake of this.#idle.splice(0)) wake();
+    this.#options.onFailure(error);
+  }
+}
+
+function tryOpen(path: string): number | null {
+  try {
+    return openSync(path, 'r+');
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return null;
+    throw error;
+  }
+}
+
+function holds(fd: number, offset: number, bytes: Uint8Array): boolean {
+  const found = new Uint8Array(bytes.length);
+  const read = readSync(fd, found, 0, found.length, offset);
+  return read === bytes.length && Buffer.compare(found, bytes) === 0;
+}
+
+function writeFully(fd: number, offset: number, bytes: Uint8Array): void {
+  for (let done = 0; done < bytes.length; )
+    done += writeSync(fd, bytes, done, bytes.length - done, offset + done);
+}

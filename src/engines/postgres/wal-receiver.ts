@@ -1,0 +1,196 @@
+import type { Duplex } from 'node:stream';
+import { AppError, assert, systemCode } from '../../base/errors.ts';
+import { statementError } from './connection-errors.ts';
+import { formatLsn, parseLsn } from './lsn.ts';
+import type { ReplicationConnection } from './replication-connection.ts';
+
+export interface WalStreamRequest {
+  /** A physical slot, which holds the log from what was last reported as flushed on. */
+  readonly slot: string;
+  readonly timeline: number;
+  /** Where to begin; the server sends from there on, without a hole, as far as it has flushed. */
+  readonly lsn: bigint;
+  /** Bytes of the log, in order. They are only valid during the call. What it throws ends the stream. */
+  readonly onData: (lsn: bigint, bytes: Uint8Array) => void;
+  /** Where the server has flushed to; null while it says nothing of it. */
+  readonly onServerEnd?: (lsn: bigint) => void;
+}
+
+export interface WalPositions {
+  readonly written: bigint;
+  readonly flushed: bigint;
+  /** 0 for a receiver that applies nothing: then `synchronous_commit = remote_apply` would wait for ever. */
+  readonly applied: bigint;
+}
+
+/** A timeline that ended: the server goes on with the next one from `lsn` on. */
+export interface TimelineEnd {
+  readonly nextTimeline: number;
+  readonly lsn: bigint;
+}
+
+export interface WalStream {
+  /** Tells the server how far its log is written and durable here. */
+  report(positions: WalPositions): void;
+  /** Milliseconds since anything came from the server. */
+  silentMs(): number;
+  /** Asks for a sign of life. */
+  ping(): void;
+  /**
+   * Resolves when the server says that the timeline ended; rejects with everything else that ends a stream:
+   * LOG_NOT_FOUND the server has removed the log at this place; LOCKED the slot is in use; DATABASE_UNREACHABLE.
+   */
+  readonly ended: Promise<TimelineEnd>;
+  /** Ends the stream and the session. */
+  stop(): Promise<void>;
+}
+
+const DATA = 0x77;
+const KEEPALIVE = 0x6b;
+/** Type, start of the bytes, end of the server's log, time. */
+const DATA_HEADER_BYTES = 25;
+/** Between the epochs of Unix and PostgreSQL. */
+const EPOCH_MS = 946_684_800_000n;
+const GOODBYE_MS = 1000;
+
+/** What of the driver's connection is needed here, and not part of its types. */
+interface CopyConnection {
+  readonly stream: Duplex;
+  on(event: 'copyData', listener: (message: { readonly chunk: Buffer }) => void): void;
+  on(event: 'copyDone', listener: () => void): void;
+  off(event: 'copyData' | 'copyDone', listener: (message: { readonly chunk: Buffer }) => void): void;
+  sendCopyFromChunk(chunk: Uint8Array): void;
+  endCopyFrom(): void;
+}
+
+/**
+ * Starts to receive the log. What arrives is told at once; every answer to the server is the caller's: with `report`.
+ *
+ * @source PostgreSQL manual, "Streaming Replication Protocol", START_REPLICATION; libpq/walreceiver of PostgreSQL itself
+ */
+export function startWalStream(replication: ReplicationConnection, request: WalStreamRequest): WalStream {
+  const { client } = replication;
+  const connection = (client as unknown as { readonly connection: CopyConnection }).connection;
+  let positions: WalPositions = { written: request.lsn, flushed: request.lsn, applied: 0n };
+  let position = request.lsn;
+  let heardMs = performance.now();
+  let failure: unknown = null;
+  const send = (pleaseAnswer: boolean): void => connection.sendCopyFromChunk(status(positions, pleaseAnswer));
+  const onCopyData = ({ chunk }: { readonly chunk: Buffer }): void => {
+    heardMs = performance.now();
+    if (failure !== null) return;
+    if (chunk[0] === KEEPALIVE) {
+      request.onServerEnd?.(chunk.readBigUInt64BE(1));
+      if (chunk[17] === 1) send(false);
+      return;
+    }
+    assert(chunk[0] === DATA, 'the server sends something that is no part of its log');
+    const lsn = chunk.readBigUInt64BE(1);
+    try {
+      if (lsn !== position) throw outOfOrder(lsn, position);
+      request.onData(lsn, chunk.subarray(DATA_HEADER_BYTES));
+      position += BigInt(chunk.length - DATA_HEADER_BYTES);
+      request.onServerEnd?.(chunk.readBigUInt64BE(9));
+    } catch (error) {
+      failure = error;
+      connection.stream.destroy();
+    }
+  };
+  // The timeline is at its end: the server waits until this is said here too, then it names the next one.
+  const onCopyDone = (): void => connection.endCopyFrom();
+  connection.on('copyData', onCopyData);
+  connection.on('copyDone', onCopyDone);
+  const text = `START_REPLICATION SLOT ${request.slot} PHYSICAL ${formatLsn(request.lsn)} TIMELINE ${request.timeline}`;
+  const ended = client
+    .query(text)
+    .then(results => timelineEnd(results))
+    .catch((error: unknown) => {
+      throw failure ?? streamError(error, request, client.user ?? '');
+    })
+    .finally(() => {
+      connection.off('copyData', onCopyData);
+      connection.off('copyDone', onCopyDone);
+    });
+  // It is awaited by whoever reads the stream, perhaps later than it ends.
+  ended.catch(() => undefined);
+  return {
+    report(next) {
+      positions = next;
+      if (connection.stream.writable) send(false);
+    },
+    silentMs: () => performance.now() - heardMs,
+    ping() {
+      if (connection.stream.writable) send(true);
+    },
+    ended,
+    async stop() {
+      if (connection.stream.writable) connection.endCopyFrom();
+      const enough = setTimeout(() => connection.stream.destroy(), GOODBYE_MS);
+      await ended.catch(() => undefined);
+      clearTimeout(enough);
+      await client.end().catch(() => undefined);
+    },
+  };
+}
+
+/** `r`: how far it is written, flushed and applied; the time; whether an answer is wanted. */
+function status(positions: WalPositions, pleaseAnswer: boolean): Uint8Array {
+  const bytes = Buffer.alloc(34);
+  bytes[0] = 0x72;
+  bytes.writeBigUInt64BE(positions.written, 1);
+  bytes.writeBigUInt64BE(positions.flushed, 9);
+  bytes.writeBigUInt64BE(positions.applied, 17);
+  bytes.writeBigInt64BE((BigInt(Date.now()) - EPOCH_MS) * 1000n, 25);
+  bytes[33] = pleaseAnswer ? 1 : 0;
+  return bytes;
+}
+
+/** The server ends a stream with a row that names the next timeline, or without one when it shuts down. */
+function timelineEnd(results: unknown): TimelineEnd {
+  for (const result of Array.isArray(results) ? results : [results]) {
+    const row = (result as { rows?: readonly Record<string, unknown>[] }).rows?.[0];
+    if (row?.['next_tli'] !== undefined)
+      return { nextTimeline: Number(row['next_tli']), lsn: parseLsn(String(row['next_tli_startpos'])) };
+  }
+  throw new AppError('DATABASE_UNREACHABLE', 'the server ended the stream: it shuts down', {
+    hint: 'Streaming goes on when it is back.',
+  });
+}
+
+function outOfOrder(found: bigint, expected: bigint): AppError {
+  return new AppError(
+    'DATABASE_FAILED',
+    `unable to receive the log: it goes on at ${formatLsn(found)} instead of ${formatLsn(expected)}`,
+  );
+}
+
+function streamError(error: unknown, request: WalStreamRequest, user: string): AppError {
+  if (error instanceof AppError) return error;
+  const state = systemCode(error);
+  const message = error instanceof Error ? error.message : String(error);
+  const at = formatLsn(request.lsn);
+  const options = { cause: error, details: { sqlState: state, lsn: at, timeline: request.timeline } };
+  // undefined_file: the segment was removed or recycled. object_not_in_prerequisite_state: the slot was invalidated.
+  if (
+    state === '58P01' ||
+    (state === '55000' && /slot|removed/.test(message)) ||
+    /has already been removed/.test(message)
+  ) {
+    return new AppError(
+      'LOG_NOT_FOUND',
+      `unable to receive the log from ${at} on: the server no longer has it (${message})`,
+      options,
+    );
+  }
+  if (state === '55006') {
+    return new AppError(
+      'LOCKED',
+      `unable to receive the log: replication slot '${request.slot}' is in use (${message})`,
+      {
+        ...options,
+        hint: 'Another agent streams from this server, here or on another machine: stop it, or give each its own `slot` in the configuration.',
+      },
+    );
+  }
+  return statementError(error, `receive the log from ${at} on`, user);
+}
