@@ -1,0 +1,211 @@
+import { formatCount } from '../../base/sizes.ts';
+import type { TimelineReport, TimelineTransaction } from '../../operations/timeline/read-timeline.ts';
+import { describeTable, type TableRows } from '../../operations/timeline/table-changes.ts';
+import { type Page, printable, truncate } from './page.ts';
+import { sparkline } from './sparkline.ts';
+
+const rows = [
+  ['commits', 'commits'],
+  ['inserted', 'inserted'],
+  ['updated', 'updated'],
+  ['deleted', 'deleted'],
+] as const;
+const LABEL_WIDTH = 11;
+const TOTAL_WIDTH = 15;
+
+/** How many columns of bars fit beside names and totals. */
+export function barsWithin(width: number): number {
+  return Math.max(10, Math.min(120, width - LABEL_WIDTH - TOTAL_WIDTH));
+}
+
+/** The whole timeline, in lines of at most `width` characters where that can be. */
+export function drawTimeline(page: Page, report: TimelineReport, width: number): void {
+  const { log } = report;
+  page.line();
+  page.line(`From: ${readable(report.from)}`);
+  page.line(`To:   ${readable(report.to)}`);
+  const segments = `${formatCount(log.segments)} segment${log.segments === 1 ? '' : 's'}`;
+  page.line(`Log:  ${log.from} to ${log.to}, ${segments}, timeline ${report.timeline}`);
+  if (report.table !== null) page.line(`Only: ${printable(report.table)}`);
+  drawBars(page, report);
+  drawGaps(page, report);
+  drawTables(page, report, width);
+  drawTransactions(page, report, width);
+  for (const { xid, gid, time } of report.prepared) {
+    const name = gid === null ? '' : ` '${printable(gid)}'`;
+    const since = time === null ? '' : ` since ${readable(time)}`;
+    page.line();
+    page.line(`${page.style.warn('⚠️ ')} Transaction ${xid} is prepared${name}${since}, and not ended.`);
+  }
+  page.section(
+    'Restore points',
+    report.restorePoints.flatMap(({ name, time, restore }) => [
+      `${readable(time)}  ${printable(name)}`,
+      `  ${page.style.dim('to go back there:')} ${page.style.title(restore)}`,
+    ]),
+  );
+  for (const problem of report.problems) {
+    page.line();
+    page.line(`${page.style.warn('⚠️ ')} ${printable(problem)}`);
+  }
+}
+
+function drawBars(page: Page, report: TimelineReport): void {
+  const { buckets, bucketSeconds } = report;
+  page.line();
+  page.line(page.style.title(`Activity, ${describeSpan(bucketSeconds)} in each column:`));
+  for (const [name, column] of rows) {
+    // The log does not say how many transactions touched a table.
+    if (name === 'commits' && report.table !== null) continue;
+    const bars = sparkline(buckets.map(bucket => bucket[column]));
+    const isBad = name === 'deleted' && report.totals.deleted > 0;
+    const shown = isBad ? page.style.bad(bars) : bars;
+    page.line(`  ${name.padEnd(LABEL_WIDTH - 2)}${shown}  ${formatCount(report.totals[column])}`);
+  }
+  const [first] = buckets;
+  const last = buckets.at(-1);
+  if (first === undefined || last === undefined) return;
+  const isLong = Date.parse(last.time) - Date.parse(first.time) >= 86_400_000;
+  const short = (iso: string): string =>
+    isLong ? iso.slice(5, 16).replace('T', ' ') : iso.slice(11, bucketSeconds < 60 ? 19 : 16);
+  const begin = short(first.time);
+  const gap = buckets.length - begin.length - short(last.time).length;
+  const axis = gap > 1 ? `${begin}${' '.repeat(gap)}${short(last.time)}` : begin;
+  page.line(`  ${' '.repeat(LABEL_WIDTH - 2)}${page.style.dim(axis)}`);
+}
+
+function describeSpan(seconds: number): string {
+  const units = [
+    [86_400, 'day'],
+    [3600, 'hour'],
+    [60, 'minute'],
+    [1, 'second'],
+  ] as const;
+  const [size, unit] = units.find(([length]) => seconds % length === 0) ?? [1, 'second'];
+  const count = seconds / size;
+  return count === 1 ? `one ${unit}` : `${count} ${unit}s`;
+}
+
+function drawGaps(page: Page, { log }: TimelineReport): void {
+  if (log.gaps.length === 0 && log.switches.length === 0) return;
+  page.line();
+  for (const { missing, from, to } of log.gaps) {
+    page.line(`${page.style.warn('⚠️ ')} A gap in the log, ${from} to ${to}: ${missing} is missing.`);
+  }
+  for (const { timeline, lsn } of log.switches)
+    page.line(`  At ${lsn} a recovery was ended: timeline ${timeline} begins.`);
+}
+
+function drawTables(page: Page, report: TimelineReport, width: number): void {
+  if (report.tables.length === 0) return;
+  page.line();
+  page.line(page.style.title('Busiest tables:'));
+  const counts = (table: TableRows): readonly string[] =>
+    [table.inserted, table.updated, table.deleted].map(formatCount);
+  const cells = report.tables.map(counts);
+  const heads = ['Inserted', 'Updated', 'Deleted'];
+  const widths = heads.map((head, index) =>
+    Math.max(head.length, ...cells.map(row => row[index]?.length ?? 0)),
+  );
+  const nameWidth = Math.max(12, width - 2 - widths.reduce((sum, each) => sum + each + 2, 0));
+  const names = report.tables.map(table => truncate(printable(describeTable(table)), nameWidth));
+  const nameColumn = Math.max(5, ...names.map(name => [...name].length));
+  const line = (name: string, numbers: readonly string[]): string =>
+    `  ${pad(name, nameColumn)}${numbers.map((text, index) => `  ${text.padStart(widths[index] ?? 0)}`).join('')}`;
+  page.line(page.style.dim(line('Table', heads)));
+  for (const [index, name] of names.entries()) page.line(line(name, cells[index] ?? []));
+  if (report.otherTables > 0)
+    page.line(page.style.dim(`  and ${formatCount(report.otherTables)} more; --limit shows more`));
+}
+
+function drawTransactions(page: Page, report: TimelineReport, width: number): void {
+  const { transactions } = report;
+  page.line();
+  if (transactions.length === 0) {
+    page.line('Nothing stands out: no table was dropped or truncated, and no large change was committed.');
+  } else {
+    page.line(page.style.title('Transactions that stand out:'));
+    for (const each of transactions) drawTransaction(page, each, width);
+  }
+  if (report.otherTransactions > 0)
+    page.line(page.style.dim(`  and ${formatCount(report.otherTransactions)} more; --limit shows more`));
+  if (report.usualTransactions > 0) {
+    page.line(
+      page.style.dim(
+        `  ${formatCount(report.usualTransactions)} large ones are usual for their tables, and left out`,
+      ),
+    );
+  }
+}
+
+/** The worst first, then what else it did: so many lines at most. */
+const MOST_DETAILS = 4;
+
+function drawTransaction(page: Page, transaction: TimelineTransaction, width: number): void {
+  const { style } = page;
+  const mark = {
+    drop: style.bad,
+    truncate: style.bad,
+    delete: style.bad,
+    update: style.warn,
+    insert: style.dim,
+  };
+  const put = (text: string, indent: string, paint = (plain: string): string => plain): void => {
+    for (const line of wrap(printable(text), width - indent.length)) page.line(`${indent}${paint(line)}`);
+  };
+  page.line();
+  const gid = transaction.gid === null ? '' : `, prepared as '${transaction.gid}'`;
+  const time = transaction.time === null ? 'at an unknown time' : readable(transaction.time);
+  put(`${time}  transaction ${transaction.xid}${gid}`, '  ', style.title);
+  put(transaction.summary, '    ', mark[transaction.kind]);
+  const others = detailsOf(transaction).filter(text => !transaction.summary.startsWith(text));
+  for (const text of others.slice(0, MOST_DETAILS)) put(text, '    ');
+  if (others.length > MOST_DETAILS) put(`and ${others.length - MOST_DETAILS} more`, '    ');
+  put(`log ${transaction.firstLsn} to ${transaction.commitLsn ?? 'an unknown position'}`, '    ', style.dim);
+  if (transaction.restore === null)
+    put('before the oldest backup: it cannot be gone back to', '    ', style.dim);
+  // A command is to be copied: it is never cut into lines.
+  else page.line(`    ${style.dim('to just before it:')} ${style.title(transaction.restore)}`);
+}
+
+function detailsOf({ tables, acts }: TimelineTransaction): string[] {
+  const verbs = { drop: 'dropped', truncate: 'truncated', rewrite: 'rewrote', move: 'moved' } as const;
+  const rowsOf = (table: TableRows): string[] =>
+    (
+      [
+        ['deleted', table.deleted, 'of'],
+        ['updated', table.updated, 'of'],
+        ['inserted', table.inserted, 'into'],
+      ] as const
+    )
+      .filter(([, count]) => count > 0)
+      .map(
+        ([verb, count, word]) =>
+          `${verb} ${formatCount(count)} row${count === 1 ? '' : 's'} ${word} ${describeTable(table)}`,
+      );
+  return [...acts.map(each => `${verbs[each.act]} ${describeTable(each)}`), ...tables.flatMap(rowsOf)];
+}
+
+/** `2026-11-23 14:00:23.145678 UTC`. */
+function readable(iso: string): string {
+  return iso.replace('T', ' ').replace(/(?:\.000000)?Z$/, ' UTC');
+}
+
+function pad(text: string, width: number): string {
+  return `${text}${' '.repeat(Math.max(0, width - [...text].length))}`;
+}
+
+/** Cut at spaces into lines; a word that is longer stays whole. */
+function wrap(text: string, width: number): string[] {
+  const lines: string[] = [];
+  let line = '';
+  for (const word of text.split(' ')) {
+    if (line !== '' && line.length + 1 + word.length > width) {
+      lines.push(line);
+      line = word;
+    } else {
+      line = line === '' ? word : `${line} ${word}`;
+    }
+  }
+  return [...lines, line];
+}
