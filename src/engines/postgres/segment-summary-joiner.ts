@@ -37,9 +37,9 @@ export class SummaryJoiner {
     return this.#facts?.ended ?? 'segment end';
   }
 
-  /** Whether a record that crosses the end waits for the rest of it. */
-  get isCut(): boolean {
-    return this.#facts !== null && this.#facts.tail !== null;
+  /** Of the log that was joined; before any was there is nothing that it matters to. */
+  get majorVersion(): SummaryFacts['majorVersion'] {
+    return this.#facts?.majorVersion ?? 18;
   }
 
   content(): SummaryContent {

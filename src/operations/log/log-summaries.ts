@@ -1,13 +1,24 @@
 import { AppError } from '../../base/errors.ts';
-import type { ChangeMap } from '../../engines/postgres/change-map.ts';
+import { type ChangeMap, type ForkChanges, forkKey } from '../../engines/postgres/change-map.ts';
+import { formatLsn, segmentStart } from '../../engines/postgres/lsn.ts';
 import type {
   RelationRows,
   SecondTotals,
   SegmentSummary,
   TransactionSummary,
 } from '../../engines/postgres/segment-summary.ts';
+import { SummaryJoiner } from '../../engines/postgres/segment-summary-joiner.ts';
+import {
+  logEvents,
+  relationRows,
+  storageEvents,
+  transactionSummary,
+} from '../../engines/postgres/segment-summary-lists.ts';
+import { RowCounts, type TransactionPart } from '../../engines/postgres/segment-summary-parts.ts';
 import type { WalEvent } from '../../engines/postgres/wal-events.ts';
+import { LONG_HEADER_BYTES } from '../../engines/postgres/wal-pages.ts';
 import type { InstanceContext } from '../instance-context.ts';
+import { summariesOf } from './log-summaries-read.ts';
 import type { LogView } from './log-view.ts';
 
 export type SummaryContext = Pick<InstanceContext, 'repository'>;
@@ -41,9 +52,10 @@ export interface LogActivity {
 /**
  * The summaries of the segments of a range, in order. Those that are stored are read; the others, damaged ones and those of
  * an unknown version are computed from the log and, of whole segments, stored. Where the range begins or ends within a
- * segment, that one's summary holds the records that start in the range.
+ * segment, that one's summary holds the records that start in the range; a last one may hold no more than the rest of the
+ * record that crosses the end of the range.
  *
- * @throws LOG_NOT_FOUND when a segment is missing; CORRUPT when the log is damaged
+ * @throws LOG_NOT_FOUND when a segment is missing
  */
 export async function* readSummaries(
   context: SummaryContext,
@@ -51,13 +63,13 @@ export async function* readSummaries(
   range: LogSpan,
   options: { readonly signal: AbortSignal },
 ): AsyncGenerator<SegmentSummary, void, undefined> {
-  throw new AppError(
-    'BUG',
-    `not built yet: ${context.repository.id} ${view.timeline} ${range.from} ${options.signal.aborted}`,
-  );
+  yield* summariesOf({ repository: context.repository, view, ...range, signal: options.signal });
 }
 
-/** What happened in a range of the log, from its summaries, in bounded memory. @throws LOG_NOT_FOUND CORRUPT */
+/**
+ * What happened in a range of the log, from its summaries, in bounded memory.
+ * @throws LOG_NOT_FOUND when a segment is missing, CORRUPT when the log is damaged within the range
+ */
 export async function readActivity(
   context: SummaryContext,
   view: LogView,
@@ -68,21 +80,46 @@ export async function readActivity(
     readonly minimumRows?: number;
     /** Of those, only the ones it says true for are listed; it sees each once, whole, in the order of their ends. */
     readonly keep?: (transaction: TransactionSummary) => boolean;
-    /** Called for each summary as it is read: for progress. */
-    readonly onSummary?: (summary: SegmentSummary) => void;
+    /** Called as each segment is done. */
+    readonly onSummary?: () => void;
   },
 ): Promise<LogActivity> {
-  throw new AppError(
-    'BUG',
-    `not built yet: ${context.repository.id} ${view.timeline} ${range.from} ${options.minimumRows}`,
-  );
+  const transactions: TransactionSummary[] = [];
+  const origin = segmentStart(range.from, view.segmentSize);
+  const joiner: SummaryJoiner = new SummaryJoiner({
+    origin,
+    isFirst: true,
+    pages: false,
+    minimumRows: options.minimumRows ?? DEFAULT_MINIMUM_ROWS,
+    onEnded(part) {
+      const transaction = transactionSummary(part, origin, joiner.builder.relations.relations);
+      if (options.keep?.(transaction) ?? true) transactions.push(transaction);
+    },
+  });
+  for await (const summary of summariesOf({
+    repository: context.repository,
+    view,
+    ...range,
+    signal: options.signal,
+  })) {
+    joiner.add(summary);
+    options.onSummary?.();
+  }
+  const { endLsn } = joiner;
+  return {
+    from: range.from,
+    to: endLsn === null ? range.from : endLsn < range.to ? endLsn : range.to,
+    transactions,
+    ...totalsOf(joiner, origin),
+  };
 }
 
 /**
  * The pages that a range of the log changed. With `target`, the map is for a recovery from `from` to it over files as they
  * are at `to`, the very end of the log; without, for a backup.
  *
- * @throws LOG_NOT_FOUND when a segment is missing, CORRUPT when the log is not whole from `from` to `to`
+ * @throws LOG_NOT_FOUND when a segment is missing
+ * @throws CORRUPT when the log is not whole from `from` to `to`: every record's CRC and link is verified
  */
 export async function readChanges(
   context: SummaryContext,
@@ -90,12 +127,95 @@ export async function readChanges(
   range: LogSpan & { readonly target: bigint | null },
   options: {
     readonly signal: AbortSignal;
-    /** Segments that are not archived, of a live pg_wal: they follow what the view has. */
+    /**
+     * Segments that are not archived, of a live pg_wal, in ascending order: they follow what the view has, or stand in for
+     * those of the same position.
+     */
     readonly extra?: AsyncIterable<{ readonly lsn: bigint; readonly bytes: Uint8Array }>;
   },
 ): Promise<ChangeMap> {
-  throw new AppError(
-    'BUG',
-    `not built yet: ${context.repository.id} ${view.timeline} ${range.from} ${options.extra}`,
-  );
+  const { from, to, target } = range;
+  const origin = segmentStart(from, view.segmentSize);
+  const joiner = new SummaryJoiner({ origin, isFirst: true, transactions: false, target });
+  const question = { repository: context.repository, view, from, to, target, signal: options.signal };
+  for await (const summary of summariesOf({ ...question, extra: options.extra })) joiner.add(summary);
+  const end = joiner.endLsn ?? from;
+  // Where a server writes next can be behind the header of a page that it has not begun.
+  if (joiner.ended !== 'segment end' && end + BigInt(LONG_HEADER_BYTES) < to) {
+    throw new AppError(
+      'CORRUPT',
+      `unable to read the log from ${formatLsn(from)} to ${formatLsn(to)}: it ends at ${formatLsn(end)} (${joiner.ended})`,
+      { hint: 'The segment that holds this position is cut off or damaged.' },
+    );
+  }
+  return changeMapOf(joiner, { from, to, target }, origin);
+}
+
+/** The smallest transaction that is listed by itself. */
+const DEFAULT_MINIMUM_ROWS = 1000;
+
+function totalsOf(joiner: SummaryJoiner, origin: bigint): Omit<LogActivity, 'from' | 'to' | 'transactions'> {
+  const { builder } = joiner;
+  const { relations } = builder.relations;
+  const all = new RowCounts();
+  let commits = 0;
+  let aborts = 0;
+  const seconds: SecondTotals[] = [];
+  for (const [second, totals] of [...builder.seconds].sort(([a], [b]) => a - b)) {
+    all.addAll(totals.rows);
+    commits += totals.commits;
+    aborts += totals.aborts;
+    seconds.push({
+      second,
+      commits: totals.commits,
+      aborts: totals.aborts,
+      rows: relationRows(totals.rows, relations),
+    });
+  }
+  const events = logEvents(builder.kept, { lsn: origin, majorVersion: joiner.majorVersion });
+  return {
+    seconds,
+    commits,
+    aborts,
+    rows: relationRows(all, relations),
+    open: openTransactions(joiner).map(part => transactionSummary(part, origin, relations)),
+    restorePoints: events.filter(event => event.kind === 'restore point'),
+    events,
+  };
+}
+
+/** What is open at the end, with the subtransactions that are known to belong to it. */
+function openTransactions(joiner: SummaryJoiner): TransactionPart[] {
+  const { open } = joiner.builder;
+  const tops = new Map([...open].filter(([, part]) => !open.has(part.topXid)));
+  for (const part of open.values()) {
+    const top = tops.get(part.topXid);
+    if (top !== undefined && top !== part) top.absorb(part);
+  }
+  return [...tops.values()].sort((a, b) => a.firstAt - b.firstAt);
+}
+
+function changeMapOf(
+  joiner: SummaryJoiner,
+  range: LogSpan & { readonly target: bigint | null },
+  origin: bigint,
+): ChangeMap {
+  const { builder, majorVersion } = joiner;
+  const place = { lsn: origin, majorVersion };
+  const storage = storageEvents(builder.kept, place);
+  const copied = new Set<number>();
+  for (const event of storage) {
+    const isBefore = range.target !== null && event.lsn < range.target;
+    if (isBefore && event.kind === 'database created' && event.source !== null)
+      copied.add(event.source.database);
+  }
+  const forks = new Map<string, ForkChanges>();
+  builder.pages.forEachFork((number, blocks, overwrittenFirst) => {
+    const relation = builder.relations.relations[number >>> 2]!;
+    const fork = number & 3;
+    // Redo reads the files of such a database as they are on the disk.
+    if (copied.has(relation.database)) overwrittenFirst.fill(0);
+    forks.set(forkKey(relation, fork), { relation, fork, blocks, overwrittenFirst });
+  });
+  return { ...range, forks, storage, events: logEvents(builder.kept, place) };
 }
