@@ -63,7 +63,7 @@ function release(path: string, own: Holder): void {
 function readHolder(path: string): Holder | null {
   try {
     const holder = JSON.parse(readFileSync(path, 'utf8')) as Holder;
-    return Number.isInteger(holder.pid) ? holder : null;
+    return Number.isInteger(holder.pid) && holder.pid > 0 ? holder : null;
   } catch {
     // Gone meanwhile, or cut off by a machine that failed: nobody holds it.
     return null;

@@ -1,3 +1,4 @@
+import { archiveThroughAgent } from '../../agent/archive-through-agent.ts';
 import { openConfiguredRepository } from '../../app/open-repository.ts';
 import { exitCodes } from '../../base/codes.ts';
 import { toErrorRecord } from '../../base/errors.ts';
@@ -30,6 +31,9 @@ export async function runHotCommand(
     const config = await quickConfig(readConfigText(file), { file, cacheDirectory });
     if (config === null) return null;
     const instance = selectInstance(config, command.instance);
+    const agent = { spool: config.agent.spool, instance: instance.name, env: process.env };
+    // An agent has the segment already: then no key is opened and nothing is compressed here.
+    if (command.name === 'wal-archive' && (await archiveThroughAgent(agent, command.path))) return 0;
     const repository = await openConfiguredRepository(config, { env: process.env });
     if (command.name === 'wal-archive') {
       const request = { instance: instance.name, path: command.path, level: config.backup.compression };

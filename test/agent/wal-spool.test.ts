@@ -1,0 +1,141 @@
+import { appendFileSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { openSpoolDirectory, type SpoolDirectory, spoolEnds } from '../../src/agent/spool-directory.ts';
+import { WalSpool } from '../../src/agent/wal-spool.ts';
+import type { AppError } from '../../src/base/errors.ts';
+import { temporaryDirectory } from '../support/temp.ts';
+
+const MIB = 1024 * 1024;
+const START = BigInt(3 * MIB);
+const names = ['3', '4', '5', '6'].map(digit => `00000001000000000000000${digit}`);
+
+interface Heard {
+  readonly flushed: bigint[];
+  readonly segments: string[];
+  readonly diverged: string[];
+  readonly failures: AppError[];
+}
+
+function open(directory: SpoolDirectory): { readonly spool: WalSpool; readonly heard: Heard } {
+  const heard: Heard = { flushed: [], segments: [], diverged: [], failures: [] };
+  const spool = new WalSpool({
+    directory,
+    segmentSize: MIB,
+    onFlushed: lsn => heard.flushed.push(lsn),
+    onSegment: segment => heard.segments.push(segment),
+    onDivergence: (_lsn, aside) => heard.diverged.push(aside),
+    onFailure: error => heard.failures.push(error),
+  });
+  return { spool, heard };
+}
+
+const log = new Uint8Array(3 * MIB + 5000).map((_, index) => (index * 7 + (index >>> 10)) & 0xff);
+
+/** Writes the log from `from` on in messages of these lengths, in turn. */
+function receive(spool: WalSpool, from: number, to: number, lengths: readonly number[] = [8192]): void {
+  for (let at = from, turn = 0; at < to; turn += 1) {
+    const length = Math.min(lengths[turn % lengths.length]!, to - at);
+    spool.write(START + BigInt(at), log.subarray(at, at + length));
+    at += length;
+  }
+}
+
+const read = (path: string, name: string): Buffer => readFileSync(join(path, name));
+
+test('messages of any length - the files are the log, full ones under their names; all is flushed in order', async () => {
+  const lengths = fc.array(fc.integer({ min: 1, max: 400_000 }), { minLength: 1, maxLength: 9 });
+  await fc.assert(
+    fc.asyncProperty(lengths, async each => {
+      await using place = await temporaryDirectory();
+      const { spool, heard } = open(await openSpoolDirectory(place.path, MIB));
+      await spool.begin(1, START);
+      receive(spool, 0, log.length, each);
+      expect(spool.written).toBe(START + BigInt(log.length));
+      await spool.settled();
+      expect([spool.flushed, spool.unflushedMs()]).toEqual([spool.written, 0]);
+      expect(heard.segments).toEqual(names.slice(0, 3));
+      expect(heard.flushed).toEqual([...heard.flushed].sort((a, b) => Number(a - b)));
+      await spool.close();
+      expect(readdirSync(place.path).sort()).toEqual([...names.slice(0, 3), `${names[3]}.partial`]);
+      const files = [...names.slice(0, 3), `${names[3]}.partial`].map(name => read(place.path, name));
+      expect(Buffer.compare(Buffer.concat(files), log)).toBe(0);
+    }),
+    { numRuns: 12 },
+  );
+});
+
+test('gone on with after a kill - what is there is compared and not written again, what is new is added', async () => {
+  await using place = await temporaryDirectory();
+  const directory = await openSpoolDirectory(place.path, MIB);
+  const before = open(directory);
+  await before.spool.begin(1, START);
+  receive(before.spool, 0, 5000);
+  await before.spool.close();
+  expect(spoolEnds(directory.list())).toEqual(new Map([[1, START + 4999n]]));
+  const { spool, heard } = open(directory);
+  await spool.begin(1, START);
+  receive(spool, 0, 3000);
+  await spool.settled();
+  expect(Buffer.compare(read(place.path, `${names[0]}.partial`), log.subarray(0, 5000))).toBe(0);
+  receive(spool, 3000, MIB + 10);
+  await spool.close();
+  expect(heard).toMatchObject({ segments: [names[0]], diverged: [], failures: [] });
+  expect(Buffer.compare(read(place.path, names[0]!), log.subarray(0, MIB))).toBe(0);
+});
+
+test('killed between the last byte of a segment and its name - it gets its name when it is received again', async () => {
+  await using place = await temporaryDirectory();
+  const directory = await openSpoolDirectory(place.path, MIB);
+  writeFileSync(join(place.path, `${names[0]}.partial`), log.subarray(0, MIB));
+  expect(spoolEnds(directory.list()).get(1)! < START + BigInt(MIB)).toBe(true);
+  const { spool, heard } = open(directory);
+  await spool.begin(1, START);
+  receive(spool, 0, MIB);
+  await spool.close();
+  expect(heard.segments).toEqual([names[0]]);
+  expect(readdirSync(place.path)).toEqual([names[0]]);
+});
+
+test('the server has other bytes than the spool - those are kept aside, and it is told', async () => {
+  await using place = await temporaryDirectory();
+  const directory = await openSpoolDirectory(place.path, MIB);
+  const other = Buffer.from(log.subarray(0, 9000));
+  other[7000]! ^= 1;
+  writeFileSync(join(place.path, `${names[0]}.partial`), other);
+  const { spool, heard } = open(directory);
+  await spool.begin(1, START);
+  receive(spool, 0, 20_000, [3000]);
+  await spool.close();
+  expect(heard.diverged.length).toBe(1);
+  expect(Buffer.compare(read(place.path, heard.diverged[0]!), other)).toBe(0);
+  expect(Buffer.compare(read(place.path, `${names[0]}.partial`), log.subarray(0, 20_000))).toBe(0);
+});
+
+test('a hole in what comes - refused as a bug, nothing is written', async () => {
+  await using place = await temporaryDirectory();
+  const { spool } = open(await openSpoolDirectory(place.path, MIB));
+  await spool.begin(1, START);
+  expect(() => spool.write(START + 1n, log.subarray(0, 9))).toThrow(/the spool is at 0\/300000/);
+  await expect(spool.begin(1, START + 1n)).rejects.toThrow();
+  await spool.close();
+  expect(readdirSync(place.path)).toEqual([]);
+});
+
+test('archived files - kept for a while, then the oldest go; what is not archived stays and counts', async () => {
+  await using place = await temporaryDirectory();
+  const directory = await openSpoolDirectory(place.path, MIB);
+  const all = Array.from({ length: 6 }, (_, n) => `00000001000000000000000${n + 3}`);
+  for (const name of all) writeFileSync(join(place.path, name), Buffer.alloc(100));
+  appendFileSync(join(place.path, 'gaps.json'), '[]');
+  expect(directory.unarchivedBytes()).toBe(600);
+  for (const file of directory.list().slice(0, 5)) directory.markArchived(file);
+  expect(directory.list().map(each => [each.segment, each.state])).toEqual([
+    [all[2], 'archived'],
+    [all[3], 'archived'],
+    [all[4], 'archived'],
+    [all[5], 'full'],
+  ]);
+  expect(directory.unarchivedBytes()).toBe(100);
+});
