@@ -1,5 +1,6 @@
 import { formatAge, formatBytes, formatCount, formatSeconds } from '../../base/sizes.ts';
 import type { RestoreReport } from '../../operations/restore/restore-report.ts';
+import { drawLoss } from './loss-page.ts';
 import { type Page, printable, RULE } from './page.ts';
 import { formatTime } from './time.ts';
 
@@ -25,6 +26,7 @@ export function drawRestorePlan(page: Page, report: RestoreReport, now: Date): v
   if (target.firstDropped !== null) {
     page.check(`First transaction dropped: ${target.firstDropped.xid}, ended ${target.firstDropped.time}`);
   }
+  drawLoss(page, report);
   page.section(
     'Recovery Strategy',
     strategy(report).map((step, index) => `${index + 1}. ${step}`),

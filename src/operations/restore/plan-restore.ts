@@ -5,9 +5,11 @@ import type { BackupFacts } from '../../repository/manifest.ts';
 import { listBackupIds, type Manifest, openManifest } from '../../repository/manifest-reader.ts';
 import { findBackup } from '../backup/list-backups.ts';
 import type { InstanceContext } from '../instance-context.ts';
+import { withLiveTail } from '../log/live-tail.ts';
 import { type LogTransactions, logTransactions } from '../log/log-transactions.ts';
 import type { LogView } from '../log/log-view.ts';
 import { openLogView } from '../log/log-view.ts';
+import type { LossAccount } from '../timeline/account-of-loss.ts';
 import { findDescribedChange } from '../timeline/find-described-change.ts';
 import { isDamage } from '../verify/verify-problem.ts';
 import type { RecoveryRequest, ResolvedTarget } from './recovery-request.ts';
@@ -30,6 +32,8 @@ export interface RecoveryPlan {
   readonly logBytes: number;
   /** The archived log along the timeline. */
   readonly view: LogView;
+  /** What was committed behind the target; null when nobody counted, or nothing was. */
+  readonly loss: LossAccount | null;
 }
 
 const HISTORY_BYTES = 1024;
@@ -41,6 +45,8 @@ export interface PlanOptions {
   readonly systemIdentifier: string | null;
   /** Everything the live server had written by then is archived: microseconds since 1970. Null: nobody knows. */
   readonly securedUs: bigint | null;
+  /** A live server whose pg_wal counts as log: for a dry run, which archives nothing. */
+  readonly tail?: { readonly dataDirectory: string; readonly timeline: number } | null;
   readonly signal: AbortSignal;
 }
 
@@ -297,6 +303,7 @@ function finish(
     backupBytes: backup.sizeBytes,
     logBytes: logFiles.reduce((sum, file) => sum + file.sizeBytes, 0),
     view,
+    loss: null,
   };
 }
 
@@ -314,12 +321,13 @@ async function viewFor(
   options: {
     readonly timeline: number | null;
     readonly systemIdentifier: string | null;
+    readonly tail?: PlanOptions['tail'];
     readonly signal: AbortSignal;
   },
 ): Promise<LogView> {
   const newest = manifests[0]!.backup;
   const systemIdentifier = options.systemIdentifier ?? newest.systemIdentifier;
-  return openLogView(
+  const view = await openLogView(
     context.repository,
     {
       owner: { instance: context.instance, systemIdentifier },
@@ -331,6 +339,7 @@ async function viewFor(
     },
     options.signal,
   );
+  return options.tail == null ? view : withLiveTail(view, options.tail);
 }
 
 /** Backups that open, newest first; damaged ones are told of: they are no base for anything, but others may do. */

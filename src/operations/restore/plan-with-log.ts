@@ -1,7 +1,10 @@
+import { AppError, messageOf } from '../../base/errors.ts';
 import { runStep } from '../../base/events.ts';
+import { parseLsn } from '../../engines/postgres/lsn.ts';
 import { manifestLines } from '../../repository/manifest-reader.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import { secureHistory, secureRunningLog, secureStoppedLog } from '../log/secure-live-log.ts';
+import { accountOfLoss, type LossAccount } from '../timeline/account-of-loss.ts';
 import { checkPacksPresent } from '../verify/verify-sample.ts';
 import type { LiveInstance } from './live-instance.ts';
 import { planRecovery, type RecoveryPlan } from './plan-restore.ts';
@@ -17,11 +20,6 @@ export async function planWithLog(
 ): Promise<RecoveryPlan> {
   const { live, onEvent, signal } = options;
   const askedUs = BigInt(Date.now()) * 1000n;
-  if (request.dryRun && live?.running === true) {
-    const message =
-      'a dry run archives nothing: what the server committed in its present log segment is not seen yet';
-    onEvent({ type: 'note', level: 'info', message });
-  }
   // A dry run secures nothing and takes it that the real one will.
   let isSecured = live !== null && (!live.running || (live.answers && live.archiving));
   if (live !== null && !request.dryRun && request.target.kind !== 'backup') {
@@ -42,7 +40,7 @@ export async function planWithLog(
       onEvent({ type: 'note', level: 'warning', message: secured.problem });
     }
   }
-  return runStep(
+  const plan = await runStep(
     onEvent,
     {
       id: 'plan',
@@ -54,9 +52,55 @@ export async function planWithLog(
         timeline: request.timeline ?? live?.timeline ?? null,
         systemIdentifier: live?.systemIdentifier ?? null,
         securedUs: isSecured ? askedUs : null,
+        // Nothing is archived for a dry run: what the server has not archived is read where it lies.
+        tail: request.dryRun ? live : null,
         signal,
       }),
   );
+  return { ...plan, loss: await countLoss(context, plan, { ...options, dryRun: request.dryRun }) };
+}
+
+/** The numbers are for whoever decides; a recovery does not wait long for them. */
+const COUNT_MS = 5000;
+const COUNT_DRY_MS = 120_000;
+
+/** Counts what lies behind the target; null when that is nothing, or takes too long. */
+async function countLoss(
+  context: InstanceContext,
+  plan: RecoveryPlan,
+  options: RunOptions & { readonly dryRun: boolean },
+): Promise<LossAccount | null> {
+  const { backup, view, resolved } = plan;
+  const from = plan.toBackupEnd ? parseLsn(backup.stopLsn) : resolved.lsn;
+  const begin = parseLsn(backup.startLsn);
+  // The log of a backup that brings it along may not be archived.
+  if (from === null || view.nameAt(begin) === null || view.nameAt(from) === null) return null;
+  const limitMs = options.dryRun ? COUNT_DRY_MS : COUNT_MS;
+  const tooLong = AbortSignal.timeout(limitMs);
+  try {
+    return await runStep(
+      options.onEvent,
+      {
+        id: 'count',
+        title: 'Changes behind the target counted',
+        detail: ({ transactions }) => `${transactions} transactions`,
+      },
+      () =>
+        accountOfLoss(
+          context,
+          view,
+          { begin, from, to: view.firstMissing(from) },
+          AbortSignal.any([options.signal, tooLong]),
+        ),
+    );
+  } catch (error) {
+    options.signal.throwIfAborted();
+    if (!tooLong.aborted && !(error instanceof AppError)) throw error;
+    const why = tooLong.aborted ? `it took longer than ${limitMs / 1000} seconds` : messageOf(error);
+    const message = `what was committed behind the target was not counted: ${why}`;
+    options.onEvent({ type: 'note', level: 'warning', message });
+    return null;
+  }
 }
 
 /** Whether all of the backup is there. @throws CORRUPT */

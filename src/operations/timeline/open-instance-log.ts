@@ -4,10 +4,10 @@ import { readIdentities } from '../../repository/identity.ts';
 import { getLogFile, type LogOwner, listLogFiles } from '../../repository/log-archive.ts';
 import { listBackupIds, type Manifest, openManifest } from '../../repository/manifest-reader.ts';
 import type { InstanceContext } from '../instance-context.ts';
+import { withLiveTail } from '../log/live-tail.ts';
 import { type LogView, openLogView } from '../log/log-view.ts';
 import { locateInstance } from '../restore/live-instance.ts';
 import { isDamage } from '../verify/verify-problem.ts';
-import { withLiveTail } from './live-tail.ts';
 
 /** A part of the archived log without a gap. */
 export interface LogRun {

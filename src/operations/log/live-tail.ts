@@ -2,8 +2,8 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError, systemCode } from '../../base/errors.ts';
 import { nextSegment, segmentStart } from '../../engines/postgres/lsn.ts';
-import { checkSegment } from '../log/archive-segment.ts';
-import type { LogView } from '../log/log-view.ts';
+import { checkSegment } from './archive-segment.ts';
+import type { LogView } from './log-view.ts';
 
 /**
  * The archived log, and behind it what lies in the server's own pg_wal and is not archived yet: after a disaster the last
