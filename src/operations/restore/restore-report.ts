@@ -4,6 +4,8 @@ import { formatLsn } from '../../engines/postgres/lsn.ts';
 import { shellCommand } from '../../engines/postgres/service-process.ts';
 import type { BackupFacts } from '../../repository/manifest.ts';
 import type { InstanceContext } from '../instance-context.ts';
+import type { RewindAmount } from '../rewind/rewind-work.ts';
+import type { LossAccount } from '../timeline/account-of-loss.ts';
 import type { LiveInstance } from './live-instance.ts';
 import type { RecoveryPlan } from './plan-restore.ts';
 import type { Recovered } from './recover-directory.ts';
@@ -27,6 +29,8 @@ export interface RestoreReport {
     readonly firstDropped: { readonly xid: number; readonly time: string } | null;
   };
   readonly timeline: number;
+  /** What was committed behind the target; null when that is nothing, or could not be counted. */
+  readonly loss: LossAccount | null;
   readonly logFiles: number;
   readonly backupBytes: number;
   readonly logBytes: number;
@@ -106,6 +110,7 @@ export function reportOf(made: {
       ...plan.passedOver.map(why => `a backup was passed over: ${why}`),
       ...(made.recovered === null ? [] : problemsOf(made.recovered)),
     ],
+    loss: plan.loss,
   };
 }
 
