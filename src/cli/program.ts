@@ -15,6 +15,9 @@ import { addBackupWal } from './commands/backup-wal.ts';
 import { addCompletion } from './commands/completion.ts';
 import { addDemo } from './commands/demo.ts';
 import { addDoctor } from './commands/doctor.ts';
+import { addEmergencyResume } from './commands/emergency-resume.ts';
+import { addEmergencyStatus } from './commands/emergency-status.ts';
+import { addEmergencyStop } from './commands/emergency-stop.ts';
 import { createRenderer } from './run-command.ts';
 import type { GlobalFlags, Terminal } from './terminal.ts';
 import { programVersion } from './version.ts';
@@ -65,6 +68,13 @@ export function createProgram(terminal: Terminal, onExitCode: (exitCode: number)
     .helpCommand(false);
   addAgentRun(cli, agent);
   addAgentStatus(cli, agent);
+  const emergency = program
+    .command('emergency')
+    .description('stop writes while a disaster unfolds, and let them in again')
+    .helpCommand(false);
+  addEmergencyStop(cli, emergency);
+  addEmergencyResume(cli, emergency);
+  addEmergencyStatus(cli, emergency);
   addDoctor(cli);
   addDemo(cli);
   addCompletion(cli);

@@ -8,6 +8,7 @@ export interface Config {
   readonly instances: ReadonlyMap<string, InstanceConfig>;
   readonly repository: RepositoryConfig;
   readonly backup: BackupConfig;
+  readonly emergency: EmergencyConfig;
   readonly agent: AgentConfig;
 }
 
@@ -64,4 +65,20 @@ export interface AgentConfig {
   readonly synchronous: boolean;
   /** Commits stop to wait for an agent that has not been well for so long. */
   readonly synchronousTimeoutSeconds: number;
+}
+
+/** What happens in an emergency; docs/emergency.md. */
+export interface EmergencyConfig {
+  readonly level: 'soft' | 'hard' | 'strict';
+  readonly controlDatabase: string | null;
+  readonly maintenanceFile: string | null;
+  /** Null: a folder of the user's own, or of the system for root. */
+  readonly stateDirectory: string | null;
+  readonly backup: boolean;
+  readonly hooks: readonly {
+    readonly command: string;
+    readonly when: 'before' | 'after' | null;
+    readonly step: string | null;
+    readonly timeoutMs: number;
+  }[];
 }

@@ -54,7 +54,7 @@ function keep(path: string, raw: RawConfig): void {
 }
 
 const keys = {
-  file: ['version', 'instances', 'repository', 'backup', 'agent'],
+  file: ['version', 'instances', 'repository', 'backup', 'agent', 'emergency'],
   instance: [
     'engine',
     'connection',

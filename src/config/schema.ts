@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { DURATION, parseDuration } from '../base/duration.ts';
 import { parseSize, SIZE } from '../base/sizes.ts';
+import { emergencySchema } from './emergency-schema.ts';
 
 /** Room for a few segments. */
 const LEAST_SPOOL_BYTES = 100e6;
@@ -142,6 +143,7 @@ export const configSchema = z
       .describe('The database servers that are protected.'),
     repository: repository.describe('Where their backups and logs are kept.'),
     backup: backup.optional(),
+    emergency: emergencySchema.optional(),
     agent: agent.optional(),
   })
   .describe('The configuration of aishell.');

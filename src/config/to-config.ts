@@ -3,7 +3,14 @@ import { parseDuration } from '../base/duration.ts';
 import { AppError, assert } from '../base/errors.ts';
 import { parseSize } from '../base/sizes.ts';
 import { parseCompression } from '../repository/compression.ts';
-import type { AgentConfig, Config, InstanceConfig, RepositoryKeyConfig, ServiceConfig } from './config.ts';
+import type {
+  AgentConfig,
+  Config,
+  EmergencyConfig,
+  InstanceConfig,
+  RepositoryKeyConfig,
+  ServiceConfig,
+} from './config.ts';
 import type { RawConfig } from './schema.ts';
 
 /** Gives a checked file its meaning: defaults filled in, everything frozen. */
@@ -21,6 +28,7 @@ export function toConfig(raw: RawConfig, file: string): Config {
       type: raw.backup?.type ?? 'full',
     }),
     agent: toAgent(raw.agent),
+    emergency: toEmergency(raw.emergency),
   });
 }
 
@@ -36,6 +44,24 @@ function toInstance(name: string, raw: RawConfig['instances'][string]): Instance
     slot: raw.slot ?? null,
     recoveryTimeObjectiveSeconds:
       raw.recovery_time_objective === undefined ? null : parseDuration(raw.recovery_time_objective),
+  });
+}
+
+function toEmergency(raw: RawConfig['emergency']): EmergencyConfig {
+  return Object.freeze({
+    level: raw?.level ?? 'soft',
+    controlDatabase: raw?.control_database ?? null,
+    maintenanceFile: raw?.maintenance_file ?? null,
+    stateDirectory: raw?.state_directory ?? null,
+    backup: raw?.backup ?? false,
+    hooks: (raw?.hooks ?? []).map(hook =>
+      Object.freeze({
+        command: hook.command,
+        when: hook.when ?? null,
+        step: hook.step ?? null,
+        timeoutMs: parseDuration(hook.timeout ?? '5s') * 1000,
+      }),
+    ),
   });
 }
 

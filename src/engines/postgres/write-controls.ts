@@ -138,14 +138,14 @@ async function databaseNames(client: pg.Client): Promise<ReadonlyMap<number, str
 
 /** What a recorded thing is now. A subscription is looked up in the shared catalog, from whatever database. */
 export async function stateOf(client: pg.Client, change: ServerChange): Promise<ChangeState> {
-  const now = await valueOf(client, change);
+  const now = await presentValue(client, change);
   if (now === undefined) return 'gone';
   const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b);
   if (same(now, change.before)) return 'before';
   return same(now, change.during) ? 'during' : 'other';
 }
 
-async function valueOf(client: pg.Client, change: ServerChange): Promise<unknown> {
+async function presentValue(client: pg.Client, change: ServerChange): Promise<unknown> {
   const doing = 'compare what was changed with the record of it';
   switch (change.kind) {
     case 'setting':

@@ -31,8 +31,8 @@ export interface PreparedTransaction {
 
 export interface SessionScope {
   /**
-   * `transactions`: those that could still write: in a transaction that began at `before` or earlier, or that has written.
-   * `databases`: every session in a database.
+   * `transactions`: those in a transaction that began at `before` or earlier, or that has written and began so shortly
+   * after it that its session may not yet have been told. `databases`: every session in a database.
    */
   readonly which: 'transactions' | 'databases';
   /** As the server's clock has it, from {@link serverTime}. */
@@ -53,7 +53,8 @@ const others = `
 
 const inScope = `
   and (not $3::boolean or (r.rolsuper is false and a.backend_type = 'client backend'))
-  and ($1 = 'databases' or a.backend_xid is not null or a.xact_start <= $2::timestamptz)`;
+  and ($1 = 'databases' or a.xact_start <= $2::timestamptz
+       or (a.backend_xid is not null and a.xact_start <= $2::timestamptz + interval '100 ms'))`;
 
 const columns = `
   a.pid, a.usename::text as user, a.datname::text as database, a.application_name as application,
@@ -92,5 +93,18 @@ export async function readWriters(client: pg.Client): Promise<SessionFacts[]> {
 export async function readPrepared(client: pg.Client): Promise<PreparedTransaction[]> {
   return await queryRows<PreparedTransaction>(client, 'list the prepared transactions', {
     text: `select gid, owner::text, database::text, ${isoTime('prepared')} as prepared from pg_prepared_xacts order by 4`,
+  });
+}
+
+/** Sessions that a restart of the server would upset: of what watches over it, and of ours that keep old rows visible. */
+export async function readWatchers(
+  client: pg.Client,
+): Promise<{ readonly application: string; readonly ours: boolean }[]> {
+  return await queryRows(client, 'list the sessions that a restart would upset', {
+    text: `select distinct application_name as application, application_name like 'aishell%' as ours
+           from pg_stat_activity
+           where application_name ~* '^(patroni|repmgrd|pgautofailover|pg_auto_failover|stolon)'
+              or (application_name like 'aishell%' and usename = current_user and backend_xmin is not null
+                  and pid <> pg_backend_pid() and xact_start < now())`,
   });
 }

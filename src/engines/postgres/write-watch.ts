@@ -62,3 +62,15 @@ export function watchWrites(client: pg.Client): WriteWatch {
     },
   };
 }
+
+/** Whether a transaction that begins now, in a session like this, may write and gets the number that every write begins with. */
+export async function canWrite(client: pg.Client): Promise<boolean> {
+  const { may } = await queryRow<{ may: boolean }>(client, 'see whether a transaction can write', {
+    text: `select current_setting('transaction_read_only') = 'off' and not pg_is_in_recovery() as may`,
+  });
+  if (!may) return false;
+  await queryRow(client, 'see whether a transaction can write', {
+    text: 'select pg_current_xact_id()::text as xid',
+  });
+  return true;
+}
