@@ -16,6 +16,11 @@ export const wasmSources: readonly {
     output: new URL('../src/engines/postgres/page-checksum.base64.ts', import.meta.url),
     exportName: 'pageChecksumBase64',
   },
+  {
+    wat: new URL('../src/engines/postgres/crc32c.wat', import.meta.url),
+    output: new URL('../src/engines/postgres/crc32c.base64.ts', import.meta.url),
+    exportName: 'crc32cBase64',
+  },
 ];
 
 /** The text of the .base64.ts file that belongs to a .wat file. */

@@ -1,14 +1,19 @@
+import { KIB } from '../../base/sizes.ts';
+import { crc32cBase64 } from './crc32c.base64.ts';
+
 /**
  * CRC-32C (Castagnoli), which PostgreSQL puts on log records and on its control file; `zlib.crc32` is another one.
  *
- * It takes eight bytes a step from eight tables ("slicing by 8"), which in JavaScript is three times as fast as one
- * table.
+ * Short runs of bytes take eight a step from eight tables ("slicing by 8"), 1.2 GB/s in JavaScript. Longer ones are worth
+ * being copied into WebAssembly memory, where sixteen a step make 2.7 GB/s with the copy.
  * @source port/pg_crc32c_sb8.c
  */
 const REVERSED_POLYNOMIAL = 0x82f63b78;
+const TABLES = 16;
+const TABLE_ITEMS = 256;
 const tables = buildTables();
 // One binding for each table: indexing an array of tables in the loop would cost a check per byte.
-const [table0, table1, table2, table3, table4, table5, table6, table7] = tables;
+const [table0, table1, table2, table3, table4, table5, table6, table7] = tables as Tables;
 
 /** What a CRC starts from. */
 export const CRC32C_INIT = -1;
@@ -18,6 +23,12 @@ export const CRC32C_INIT = -1;
  * {@link finishCrc32c}.
  */
 export function updateCrc32c(crc: number, bytes: Uint8Array, start: number, end: number): number {
+  return end - start >= COPIED_FROM_BYTES
+    ? updateCopied(crc, bytes, start, end)
+    : updateShort(crc, bytes, start, end);
+}
+
+function updateShort(crc: number, bytes: Uint8Array, start: number, end: number): number {
   let at = start;
   let sum = crc;
   for (const blockEnd = end - 7; at < blockEnd; at += 8) {
@@ -34,6 +45,34 @@ export function updateCrc32c(crc: number, bytes: Uint8Array, start: number, end:
   }
   for (; at < end; at += 1) sum = table0[(sum ^ bytes[at]!) & 0xff]! ^ (sum >>> 8);
   return sum;
+}
+
+/** From here on the copy pays: measured, 80 bytes are even. */
+const COPIED_FROM_BYTES = 128;
+const WINDOW_AT = TABLES * TABLE_ITEMS * 4;
+const WINDOW_BYTES = 64 * KIB - WINDOW_AT;
+let copied: { readonly window: Uint8Array; readonly wasm: Crc32cExports } | null = null;
+
+function updateCopied(crc: number, bytes: Uint8Array, start: number, end: number): number {
+  copied ??= startWasm();
+  const { window, wasm } = copied;
+  let sum = crc;
+  for (let at = start; at < end; at += WINDOW_BYTES) {
+    const part = bytes.subarray(at, Math.min(at + WINDOW_BYTES, end));
+    window.set(part);
+    sum = wasm.update(sum, WINDOW_AT, WINDOW_AT + part.length);
+  }
+  return sum;
+}
+
+function startWasm(): NonNullable<typeof copied> {
+  const memory = new WebAssembly.Memory({ initial: 1 });
+  const module = new WebAssembly.Module(Buffer.from(crc32cBase64, 'base64'));
+  const wasm = new WebAssembly.Instance(module, { env: { memory } }).exports as Crc32cExports;
+  tables.forEach((table, index) => {
+    new Int32Array(memory.buffer, index * TABLE_ITEMS * 4, TABLE_ITEMS).set(table);
+  });
+  return { window: new Uint8Array(memory.buffer, WINDOW_AT, WINDOW_BYTES), wasm };
 }
 
 /** The CRC as PostgreSQL stores it, as an unsigned 32-bit number. */
@@ -57,19 +96,27 @@ type Tables = [
   Int32Array,
 ];
 
-function buildTables(): Tables {
-  const built = Array.from({ length: 8 }, () => new Int32Array(256)) as Tables;
-  for (let byte = 0; byte < 256; byte += 1) {
+function buildTables(): Int32Array[] {
+  const first = new Int32Array(TABLE_ITEMS);
+  for (let byte = 0; byte < TABLE_ITEMS; byte += 1) {
     let crc = byte;
     for (let bit = 0; bit < 8; bit += 1) crc = crc & 1 ? (crc >>> 1) ^ REVERSED_POLYNOMIAL : crc >>> 1;
-    built[0][byte] = crc;
+    first[byte] = crc;
   }
+  const built = [first];
   // Table n holds the CRC of the byte followed by n zero bytes.
-  for (let zeros = 1; zeros < 8; zeros += 1) {
-    const previous = built[zeros - 1]!;
-    previous.forEach((crc, byte) => {
-      built[zeros]![byte] = built[0][crc & 0xff]! ^ (crc >>> 8);
-    });
-  }
+  while (built.length < TABLES) built.push(built.at(-1)!.map(crc => first[crc & 0xff]! ^ (crc >>> 8)));
   return built;
 }
+
+/** What crc32c.wat exports; the numbers are 32-bit integers. */
+interface Crc32cExports {
+  update(crc: number, at: number, end: number): number;
+}
+
+/** As in page-checksum.ts: Node's types know WebAssembly as a namespace of types only. */
+declare const WebAssembly: {
+  readonly Memory: new (descriptor: { initial: number }) => { readonly buffer: ArrayBuffer };
+  readonly Module: new (bytes: Uint8Array) => object;
+  readonly Instance: new (module: object, imports: Record<string, object>) => { readonly exports: unknown };
+};
