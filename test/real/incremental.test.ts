@@ -188,6 +188,7 @@ test('what a second incremental backup stores, shows and verifies - only what ch
   await cluster.query(
     "create table t as select n as id, repeat('x', 200) as filler from generate_series(1, 40000) n",
   );
+  await cluster.query('vacuum t');
   const first = await takeWithNotes(instance, 'incremental');
   expect([first.backup.type, first.notes]).toEqual([
     'full',

@@ -80,7 +80,11 @@ async function whyLogIncomplete({
 
 /** Where the archive ends, going on from a parent's start, and the server's own pg_wal must go on. */
 function liveFrom(view: LogView, parent: BackupFacts): bigint {
-  return view.firstMissing(parseLsn(parent.startLsn));
+  const first = segmentStart(parseLsn(parent.startLsn), view.segmentSize);
+  const missing = view.firstMissing(first);
+  const last = missing - BigInt(view.segmentSize);
+  // Of a segment that is archived in part only, pg_wal has more.
+  return last >= first && (view.reachAt(last) ?? last) < missing ? last : missing;
 }
 
 /**
@@ -116,8 +120,15 @@ async function readLog(
   try {
     const map = await readChanges(context, view, range, { signal, extra: liveSegments(question) });
     const unknown = map.storage.find(event => event.kind === 'unknown');
-    if (unknown === undefined) return { map };
-    const why = `the log at ${formatLsn(unknown.lsn)} is of an extension that changes files in a way of its own`;
+    if (unknown !== undefined) {
+      const why = `the log at ${formatLsn(unknown.lsn)} is of an extension that changes files in a way of its own`;
+      return { why, final: true };
+    }
+    const minimal = map.events.find(
+      event => event.kind === 'parameter change' && event.walLevel === 'minimal',
+    );
+    if (minimal === undefined) return { map };
+    const why = `wal_level was minimal from ${formatLsn(minimal.lsn)} on, and not everything was logged`;
     return { why, final: true };
   } catch (error) {
     if (!(error instanceof AppError) || !['LOG_NOT_FOUND', 'CORRUPT', 'UNSUPPORTED'].includes(error.code))
