@@ -69,7 +69,7 @@ test('restored - every file byte by byte in its place, with its mode, and the lo
   await using feeder = startLogFeeder(
     { repository, location },
     {
-      files: names.map(name => ({ name, as: name })),
+      files: names.map(name => ({ name, as: name, sizeBytes: 1024 * 1024 })),
       log: { instance, systemIdentifier },
       directory: join(layout.dataDirectory, 'pg_wal'),
       owner: null,

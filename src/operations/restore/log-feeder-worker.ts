@@ -1,6 +1,7 @@
 import { closeSync, renameSync, unlinkSync, writeSync } from 'node:fs';
 import { workerData } from 'node:worker_threads';
 import { AppError, fileError } from '../../base/errors.ts';
+import { releaseMemory } from '../../base/release-memory.ts';
 import { Keyring } from '../../crypto/keyring.ts';
 import { logPath } from '../../repository/layout.ts';
 import { getLogFile } from '../../repository/log-archive.ts';
@@ -61,6 +62,7 @@ function write(task: FeedTask, pieces: Iterable<Uint8Array>): number {
       for (let done = 0; done < piece.length; )
         done += writeSync(file, piece, done, piece.length - done, at + done);
       at += piece.length;
+      releaseMemory(piece);
     }
     closeSync(file);
     renameSync(task.aside, task.target);

@@ -1,6 +1,7 @@
 import { link, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError, fileError, systemCode } from '../../base/errors.ts';
+import { GIB, MIB } from '../../base/sizes.ts';
 import { workerUrl } from '../../base/worker-url.ts';
 import type { LogOwner } from '../../repository/log-archive.ts';
 import type { Repository } from '../../repository/repository.ts';
@@ -15,6 +16,8 @@ export interface LogFileToFeed {
   readonly name: string;
   /** The name the server looks for. */
   readonly as: string;
+  /** A usual segment's 16 MiB unless given. */
+  readonly sizeBytes?: number;
   /** A whole file of these bytes on the same file system: it is linked instead of fetched, and left where it is. */
   readonly path?: string;
 }
@@ -53,8 +56,9 @@ export interface FeedRequest {
   readonly workers: number;
 }
 
-/** 1 GiB of usual segments: two seconds of a fast replay, should the storage stall. */
-const FILES_AHEAD = 64;
+/** Two or three seconds of a fast replay, should the storage stall. */
+const BYTES_AHEAD = GIB;
+const SEGMENT_BYTES = 16 * MIB;
 /** Enough to begin with; those behind come faster than they are replayed. */
 const FILES_FIRST = 4;
 /** Where the system does not show what the server replays, the files go in all the same. */
@@ -96,6 +100,7 @@ class Feeding {
   readonly #fed = new Set<number>();
   readonly #tellFirst: () => void;
   readonly #lastOfFirst: number;
+  readonly #filesAhead: number;
   #replayed = 0;
   #silentSince: number | null = null;
   #wake: (() => void) | null = null;
@@ -107,6 +112,8 @@ class Feeding {
     this.#files = [...request.files.filter(isHistory), ...request.files.filter(file => !isHistory(file))];
     this.#places = new Map(this.#files.map((file, index) => [file.as, index]));
     this.#lastOfFirst = Math.min(this.#files.length, request.files.filter(isHistory).length + FILES_FIRST);
+    const largest = Math.max(1, ...this.#files.map(file => file.sizeBytes ?? SEGMENT_BYTES));
+    this.#filesAhead = this.#lastOfFirst + Math.ceil(BYTES_AHEAD / largest);
     const { promise, resolve } = Promise.withResolvers<void>();
     this.firstFed = promise;
     this.#tellFirst = resolve;
@@ -174,7 +181,7 @@ class Feeding {
 
   /** Waits until the server is near enough to a file for it to come. */
   async #untilNear(index: number, signal: AbortSignal): Promise<void> {
-    while (index >= this.#replayed + FILES_AHEAD) {
+    while (index >= this.#replayed + this.#filesAhead) {
       signal.throwIfAborted();
       const { promise, resolve } = Promise.withResolvers<'moved'>();
       const wake = (): void => resolve('moved');

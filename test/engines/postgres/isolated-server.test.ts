@@ -47,6 +47,7 @@ test('every version - is closed to the outside and archives nothing', () => {
     maxPreparedTransactions: 5,
     maxLocksPerTransaction: 99,
     trackCommitTimestamp: true,
+    walSegmentSize: 16 * 1024 * 1024,
   };
   for (const majorVersion of [14, 15, 16, 17, 18] as const) {
     const settings = isolatedSettings({
