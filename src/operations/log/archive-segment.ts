@@ -5,8 +5,8 @@ import { formatBytes, GIB } from '../../base/sizes.ts';
 import { classifyLogFileName, formatLsn, isSegmentSize } from '../../engines/postgres/lsn.ts';
 import type { CompressionLevel } from '../../repository/compression.ts';
 import { checkIdentity, readIdentities } from '../../repository/identity.ts';
-import { putLogFile } from '../../repository/log-archive.ts';
 import type { Repository } from '../../repository/repository.ts';
+import { storeSegment } from './store-segment.ts';
 
 /** A file of this name in a data directory says that it is a restored copy: its log is never archived. */
 export const COPY_MARKER = 'aishell-copy.json';
@@ -46,7 +46,7 @@ export async function archiveSegment(
   const options = signal === undefined ? {} : { signal };
   const systemIdentifier = claimed ?? (await systemOf(repository, request.instance, dataDirectory));
   await checkIdentity(repository, { instance: request.instance, systemIdentifier }, options);
-  const outcome = await putLogFile(
+  const outcome = await storeSegment(
     repository,
     { instance: request.instance, systemIdentifier, name, bytes, level: request.level },
     options,
