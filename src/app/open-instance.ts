@@ -41,6 +41,20 @@ export async function openInstance(config: Config, options: InstanceOptions): Pr
   };
 }
 
+/** The same without the repository: how to reach and start an instance's server. */
+export function openServerOf(
+  config: Config,
+  options: { readonly env: NodeJS.ProcessEnv; readonly instance?: string | undefined },
+): Pick<InstanceContext, 'instance' | 'connection' | 'service' | 'binaries'> {
+  const instance = selectInstance(config, options.instance);
+  return {
+    instance: checkInstanceName(instance.name),
+    connection: connectionOf(instance, options.env),
+    service: instance.service,
+    binaries: instance.binaries,
+  };
+}
+
 /** How to reach an instance's server; its password is fetched when the server asks for one. */
 export function connectionOf(
   instance: Pick<InstanceConfig, 'connection' | 'password'>,

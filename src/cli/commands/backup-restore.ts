@@ -1,12 +1,16 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { exitCodes } from '../../base/codes.ts';
+import { AppError } from '../../base/errors.ts';
 import type { RestoreReport } from '../../operations/restore/restore-report.ts';
+import type { RestoreOptions } from '../../operations/restore/restore-request.ts';
+import type { GoBackReport } from '../../operations/rewind/go-back.ts';
 import { addExamples, type Cli, wholeNumber } from '../cli.ts';
 import { confirmReady, confirmRestore } from '../confirm-restore.ts';
-import { openCommandInstance } from '../open-instance.ts';
+import { openCommandInstance, openGoBackContext } from '../open-instance.ts';
 import { parseRecoveryTarget, type TargetOptions } from '../recovery-target.ts';
-import { drawRestored, drawRestorePlan, drawRestoreWarning } from '../render/restore-page.ts';
+import { drawGoBackWarning, drawWentBack } from '../render/go-back-page.ts';
+import { drawOpened, drawRestored, drawRestorePlan, drawRestoreWarning } from '../render/restore-page.ts';
 import type { CommandRun } from '../run-command.ts';
 
 interface RestoreCommandOptions extends TargetOptions {
@@ -15,6 +19,11 @@ interface RestoreCommandOptions extends TargetOptions {
   readonly workers?: number;
   readonly dryRun?: boolean;
   readonly confirm?: string;
+  readonly rewind?: boolean;
+  readonly full?: boolean;
+  readonly verifyBeforeOpen?: boolean;
+  readonly resume?: boolean;
+  readonly goBack?: string;
 }
 
 /** `aishell backup restore` */
@@ -33,6 +42,14 @@ export function addBackupRestore(cli: Cli, group: Command): void {
     .option('--after', 'with --xid: to just after it')
     .option('--restore-point <name>', 'to where pg_create_restore_point() was called')
     .option('--timeline <n>', 'of the log; the newest unless given', wholeNumber(1, 0xffff_ffff))
+    .option(
+      '--rewind',
+      'in place: rewrite only what has changed since the backup; refused where that is not possible',
+    )
+    .option('--full', 'in place: restore all of the backup beside the present state, then exchange the two')
+    .option('--verify-before-open', 'after a rewind: check everything before it is open instead of after')
+    .option('--resume', 'finish a rewind that was cut off')
+    .option('--go-back <directory>', 'undo a rewind: bring back the state in its safety copy')
     .option('--target <directory>', 'into a new or empty directory instead of in place')
     .option('--workers <n>', 'threads that fetch, decrypt and write', wholeNumber(1, 64))
     .option('--dry-run', 'show the plan, change nothing')
@@ -49,27 +66,57 @@ export function addBackupRestore(cli: Cli, group: Command): void {
       'a copy beside, the instance is left alone',
     ],
     ['aishell backup restore --latest --confirm "restore production" --yes', 'from a script'],
+    [
+      'aishell backup restore --go-back /var/lib/postgresql/18/main.aishell-safety-20251027_141845',
+      'undo a rewind',
+    ],
   ]).action((options: RestoreCommandOptions) =>
-    cli.run(command, {
-      title: options.pointInTime === undefined ? '🔄 Restoring Database' : '⏰ Point-in-Time Recovery',
-      run: run => runRestore(run, options),
-      draw: drawRestored,
-      exitCode: ({ problems }) => (problems.length === 0 ? 0 : exitCodes.FINISHED_WITH_PROBLEMS),
-    }),
+    options.goBack === undefined
+      ? cli.run(command, {
+          title: options.pointInTime === undefined ? '🔄 Restoring Database' : '⏰ Point-in-Time Recovery',
+          drawFacts: { open: drawOpened },
+          run: run => runRestore(run, options),
+          draw: drawRestored,
+          exitCode: ({ problems }) => (problems.length === 0 ? 0 : exitCodes.FINISHED_WITH_PROBLEMS),
+        })
+      : cli.run(command, {
+          title: '↩️  Going Back',
+          run: run => runGoBack(run, { ...options, safety: options.goBack ?? '' }),
+          draw: drawWentBack,
+        }),
   );
 }
 
 async function runRestore(run: CommandRun, options: RestoreCommandOptions): Promise<RestoreReport> {
-  const target = parseRecoveryTarget(options, new Date());
-  const { restore } = await import('../../operations/restore/restore.ts');
+  refuseContradictions(options);
+  const target = options.resume === true ? null : parseRecoveryTarget(options, new Date());
+  const { restore, resumeRestore } = await import('../../operations/restore/restore.ts');
   const context = await openCommandInstance(run, { workers: options.workers });
-  const request = {
-    target,
-    directory: options.target === undefined ? null : resolve(run.terminal.cwd, options.target),
-    timeline: options.timeline ?? null,
+  const common = {
     dryRun: options.dryRun === true,
+    verifyBeforeOpen: options.verifyBeforeOpen === true,
   };
-  const report = await restore(context, request, {
+  const restoreOptions = restoreOptionsOf(run, options);
+  const report =
+    target === null
+      ? await resumeRestore(context, common, restoreOptions)
+      : await restore(
+          context,
+          {
+            ...common,
+            target,
+            directory: options.target === undefined ? null : resolve(run.terminal.cwd, options.target),
+            timeline: options.timeline ?? null,
+            way: options.rewind === true ? 'rewind' : options.full === true ? 'full' : 'auto',
+          },
+          restoreOptions,
+        );
+  if (report.dryRun) run.show(page => drawRestorePlan(page, report, new Date()));
+  return report;
+}
+
+function restoreOptionsOf(run: CommandRun, options: RestoreCommandOptions): RestoreOptions {
+  return {
     signal: run.signal,
     onEvent: run.onEvent,
     async confirm(question, plan) {
@@ -80,7 +127,38 @@ async function runRestore(run: CommandRun, options: RestoreCommandOptions): Prom
       });
       await confirmRestore(run, { instance: plan.instance, confirm: options.confirm });
     },
+  };
+}
+
+function refuseContradictions(options: RestoreCommandOptions): void {
+  const inPlaceOnly = options.rewind ?? options.full ?? options.resume ?? options.verifyBeforeOpen;
+  const pairs = [
+    [options.rewind === true && options.full === true, '--rewind and --full exclude each other'],
+    [inPlaceOnly === true && options.target !== undefined, 'a rewind is made in place, without --target'],
+    [
+      options.full === true && options.verifyBeforeOpen === true,
+      '--verify-before-open is for a rewind: a full restore is always verified before it is opened',
+    ],
+  ] as const;
+  for (const [isGiven, message] of pairs)
+    if (isGiven) throw new AppError('USAGE', `unable to plan a restore: ${message}`);
+}
+
+async function runGoBack(
+  run: CommandRun,
+  options: RestoreCommandOptions & { readonly safety: string },
+): Promise<GoBackReport> {
+  const [{ goBack }, context] = await Promise.all([
+    import('../../operations/rewind/go-back.ts'),
+    openGoBackContext(run, { workers: options.workers }),
+  ]);
+  return await goBack(context, resolve(run.terminal.cwd, options.safety), {
+    signal: run.signal,
+    onEvent: run.onEvent,
+    async confirm(facts) {
+      run.show(page => drawGoBackWarning(page, facts));
+      await confirmRestore(run, { instance: facts.instance, confirm: options.confirm });
+      await confirmReady(run);
+    },
   });
-  if (report.dryRun) run.show(page => drawRestorePlan(page, report, new Date()));
-  return report;
 }

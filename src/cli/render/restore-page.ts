@@ -33,17 +33,34 @@ export function drawRestorePlan(page: Page, report: RestoreReport, now: Date): v
   );
 }
 
-function strategy({ backup, target, mode }: RestoreReport): readonly string[] {
+function strategy(report: RestoreReport): readonly string[] {
+  const { backup, target, mode, way, rewind } = report;
+  const stop =
+    target.firstDropped === null
+      ? []
+      : [
+          `Stop before transaction ${target.firstDropped.xid}: it and all later ones will not be in the result`,
+        ];
+  if (rewind !== null) {
+    const { amount } = rewind;
+    return [
+      `Rewind in place: ${way?.reason ?? ''}`,
+      `Keep what is going to be changed: ${formatCount(amount.pagesKept)} pages (${formatBytes(amount.keptBytes)}) copied, ${formatCount(amount.filesReplaced + amount.filesRemoved)} files put aside`,
+      `Take ${formatCount(amount.pagesFromBackup)} pages (${formatBytes(amount.writtenBytes)} with other files) from the backup; leave ${formatCount(amount.pagesLeft)} to the log, which overwrites them; ${formatCount(amount.filesUntouched)} files are not touched`,
+      target.lsn === null
+        ? `Replay the log to ${target.requested}`
+        : `Replay the log up to position ${target.lsn}`,
+      ...stop,
+      'Open it, then verify all pages, indexes, tables, foreign keys and row counts',
+    ];
+  }
   return [
+    ...(way === null ? [] : [`Restore all of the backup beside the present state: ${way.reason}`]),
     `Start from the base backup (${formatTime(backup.startTime)})`,
     target.lsn === null
       ? `Replay the log to ${target.requested}`
       : `Replay the log up to position ${target.lsn}`,
-    ...(target.firstDropped === null
-      ? []
-      : [
-          `Stop before transaction ${target.firstDropped.xid}: it and all later ones will not be in the result`,
-        ]),
+    ...stop,
     'Verify pages, indexes, tables, foreign keys and row counts before it is opened',
     mode === 'in-place'
       ? 'Put it in the place of the present state, which is kept'
@@ -77,12 +94,38 @@ export function drawRestoreWarning(page: Page, report: RestoreReport, now: Date)
   }
   page.line();
   page.line(page.style.warn('⚠️  WARNING: This will OVERWRITE the current database!'));
-  page.section('What aishell will do', [
+  page.section('What aishell will do', report.rewind === null ? fullSteps(safety) : rewindSteps(safety));
+  page.line();
+}
+
+type Safety = RestoreReport['safety'];
+
+function rewindSteps(safety: Safety): string[] {
+  return [
+    '1. Check that the backup is complete',
+    '2. Stop the server, keep every page and file that is going to be changed',
+    '3. Rewrite these from the backup, replay the log in isolation, check what was changed',
+    '4. Start the server, then verify all of it',
+    `Until it is open the server cannot be started otherwise; the current state is kept${safety === null ? '' : ` for ${safety.keepDays} days`}`,
+  ];
+}
+
+function fullSteps(safety: Safety): string[] {
+  return [
     '1. Check that the backup is complete',
     '2. Stop the server, restore beside the current state, replay and verify',
     `3. Only then swap: the current state is kept${safety === null ? '' : ` for ${safety.keepDays} days`}`,
     '4. Start the server',
-  ]);
+  ];
+}
+
+/** The moment a person waits for: the rest is only looking. */
+export function drawOpened(page: Page, facts: Readonly<Record<string, unknown>>): void {
+  const seconds = typeof facts['seconds'] === 'number' ? formatSeconds(facts['seconds']) : '?';
+  const downtime = facts['downtimeSeconds'];
+  const down = typeof downtime === 'number' ? `, down for ${formatSeconds(downtime)}` : '';
+  page.line();
+  page.line(page.style.good(`✅ Open for queries after ${seconds}${down}. What follows only verifies it.`));
   page.line();
 }
 
@@ -108,7 +151,7 @@ export function drawRestored(page: Page, report: RestoreReport): void {
     ['Position', report.recovered?.reached.lsn ?? null],
     ['Last transaction kept', describeEdge(report.target.lastKept)],
     ['First transaction dropped', describeEdge(report.target.firstDropped)],
-    ['Data restored', formatBytes(report.backupBytes)],
+    ...restoredFacts(report),
     ['Log replayed', formatBytes(report.logBytes)],
     ['New timeline', report.recovered === null ? null : String(report.recovered.timeline)],
   ]);
@@ -166,6 +209,19 @@ function drawVerification(page: Page, { recovered }: RestoreReport): void {
       `  - amcheck is not installed in ${checks.withoutAmcheck.map(printable).join(', ')}: indexes and tables there were not checked`,
     );
   }
+}
+
+function restoredFacts({ rewind, backupBytes }: RestoreReport): [string, string | null][] {
+  const done = rewind?.done ?? null;
+  if (rewind === null) return [['Data restored', formatBytes(backupBytes)]];
+  if (done === null) return [];
+  const { amount } = rewind;
+  return [
+    ['Rewritten from the backup', formatBytes(done.writtenBytes)],
+    ['Left to the log', `${formatCount(amount.pagesLeft)} pages`],
+    ['Not touched', `${formatCount(amount.filesUntouched)} files`],
+    ['Kept of the old state', `${formatBytes(done.keptBytes)} of pages, and the files put aside`],
+  ];
 }
 
 function describeEdge(edge: RestoreReport['target']['lastKept']): string | null {

@@ -36,6 +36,22 @@ export interface LiveInstance {
  * @throws SYSTEM_MISMATCH when another database lies there
  */
 export async function locateInstance(context: InstanceContext, signal: AbortSignal): Promise<LiveInstance> {
+  return await describeInstance(context, await findInstance(context, signal), signal);
+}
+
+/** Where an instance lies, and what its server says if it answers. */
+export interface FoundInstance {
+  readonly dataDirectory: string;
+  readonly answer: Answer | null;
+}
+
+interface Answer {
+  readonly facts: ServerFacts;
+  readonly totals: LiveInstance['totals'];
+}
+
+/** @throws DATABASE_UNREACHABLE when neither the server nor the configuration nor a backup knows */
+export async function findInstance(context: InstanceContext, signal: AbortSignal): Promise<FoundInstance> {
   const answer = await ask(context, signal);
   const dataDirectory =
     answer?.facts.dataDirectory ?? context.dataDirectory ?? (await lastKnownDirectory(context, signal));
@@ -48,6 +64,15 @@ export async function locateInstance(context: InstanceContext, signal: AbortSign
       },
     );
   }
+  return { dataDirectory, answer };
+}
+
+/** @throws SYSTEM_MISMATCH when another database lies there */
+export async function describeInstance(
+  context: InstanceContext,
+  { dataDirectory, answer }: FoundInstance,
+  signal: AbortSignal,
+): Promise<LiveInstance> {
   const directory = await inspectDataDirectory(dataDirectory);
   const control = await readControlFile(directory.path);
   if (answer !== null && answer.facts.systemIdentifier !== control.systemIdentifier) {
@@ -74,10 +99,7 @@ export async function locateInstance(context: InstanceContext, signal: AbortSign
   };
 }
 
-async function ask(
-  context: InstanceContext,
-  signal: AbortSignal,
-): Promise<{ readonly facts: ServerFacts; readonly totals: LiveInstance['totals'] } | null> {
+async function ask(context: InstanceContext, signal: AbortSignal): Promise<Answer | null> {
   try {
     const { facts, totals } = await pictureServer(context.connection, signal);
     return {

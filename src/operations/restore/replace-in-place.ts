@@ -1,5 +1,6 @@
 import type { Binaries } from '../../engines/postgres/service-binaries.ts';
 import type { Service } from '../../engines/postgres/service-contract.ts';
+import { shellCommand } from '../../engines/postgres/service-process.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import type { LiveInstance } from './live-instance.ts';
 import type { RecoveryPlan } from './plan-restore.ts';
@@ -7,7 +8,7 @@ import { checkPacks } from './plan-with-log.ts';
 import type { Recovered } from './recover-directory.ts';
 import { restoreAndRecover } from './restore-and-recover.ts';
 import { adoptLiveFiles, discardFresh, type InPlaceLayout, putInPlace } from './restore-in-place.ts';
-import { type RestoreReport, reportOf } from './restore-report.ts';
+import { type RestoreReport, type RestoreWay, reportOf } from './restore-report.ts';
 import type { RestoreOptions } from './restore-request.ts';
 import { stopLiveServer, withHint } from './stop-live-server.ts';
 
@@ -18,8 +19,7 @@ export interface Replacing {
   readonly service: Service;
   readonly binaries: Binaries;
   readonly layout: InPlaceLayout;
-  /** Why the whole backup is restored, where a rewind was thought of. */
-  readonly reason: string | null;
+  readonly way: RestoreWay;
   readonly dryRun: boolean;
   readonly startedAt: number;
 }
@@ -31,7 +31,11 @@ export async function replaceInPlace(
   options: RestoreOptions,
 ): Promise<RestoreReport> {
   const { plan, live, service, layout, binaries, startedAt } = replacing;
-  const report = { context, plan, live, service: service.description, layout, reason: replacing.reason };
+  const report = {
+    ...{ context, plan, live, service: service.description, way: replacing.way },
+    mode: 'in-place' as const,
+    safety: { path: layout.safetyPath, goBack: shellCommand(['sh', layout.scriptPath]) },
+  };
   const planned = { ...report, dryRun: true, recovered: null, downtimeSeconds: null };
   if (replacing.dryRun) return reportOf({ ...planned, seconds: secondsSince(startedAt) });
   const before = reportOf({ ...planned, seconds: 0 });

@@ -193,7 +193,11 @@ async function giveAll(path: string, owner: NonNullable<Owner>): Promise<void> {
   for (const name of await readdir(path)) await giveAll(join(path, name), owner);
 }
 
-async function waitUntilOpen(context: InstanceContext, signal: AbortSignal): Promise<void> {
+/** Waits until the instance's server takes queries that write. */
+export async function waitUntilOpen(
+  context: Pick<InstanceContext, 'connection'>,
+  signal: AbortSignal,
+): Promise<void> {
   const giveUpAt = Date.now() + OPEN_TIMEOUT_MS;
   for (;;) {
     try {

@@ -44,7 +44,7 @@ export async function restoreIntoDirectory(
     configured: context.binaries,
     ...(live === null ? {} : { dataDirectory: live.dataDirectory }),
   });
-  const report = { context, plan, live, service: null, layout: null, request };
+  const report = { context, plan, live, service: null, mode: 'directory' as const, safety: null };
   if (request.dryRun)
     return reportOf({
       ...report,

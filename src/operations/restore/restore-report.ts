@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { formatMoment } from '../../base/moment.ts';
 import { formatLsn } from '../../engines/postgres/lsn.ts';
 import { shellCommand } from '../../engines/postgres/service-process.ts';
-import type { BackupFacts } from '../../repository/manifest.ts';
+import type { BackupFacts, DamagedPage } from '../../repository/manifest.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import type { RewindAmount } from '../rewind/rewind-work.ts';
 import type { LossAccount } from '../timeline/account-of-loss.ts';
@@ -10,7 +10,6 @@ import type { LiveInstance } from './live-instance.ts';
 import type { RecoveryPlan } from './plan-restore.ts';
 import type { Recovered } from './recover-directory.ts';
 import type { EdgeTransaction } from './recovery-request.ts';
-import type { InPlaceLayout } from './restore-in-place.ts';
 
 /** The plan of a restore and, once it is done, what was done: plain facts for renderers, JSON and tests. */
 export interface RestoreReport {
@@ -18,6 +17,8 @@ export interface RestoreReport {
   readonly instance: string;
   readonly backup: BackupFacts;
   readonly mode: 'in-place' | 'directory';
+  /** In place: how, and why so; null for a copy. */
+  readonly way: RestoreWay | null;
   readonly target: {
     /** As it was asked for. */
     readonly requested: string;
@@ -28,9 +29,9 @@ export interface RestoreReport {
     readonly lastKept: { readonly xid: number; readonly time: string } | null;
     readonly firstDropped: { readonly xid: number; readonly time: string } | null;
   };
-  readonly timeline: number;
   /** What was committed behind the target; null when that is nothing, or could not be counted. */
   readonly loss: LossAccount | null;
+  readonly timeline: number;
   readonly logFiles: number;
   readonly backupBytes: number;
   readonly logBytes: number;
@@ -40,6 +41,8 @@ export interface RestoreReport {
   readonly service: string | null;
   /** In place: what is kept of the old state, for how long, and the one command that brings it back. */
   readonly safety: { readonly path: string; readonly keepDays: number; readonly goBack: string } | null;
+  /** What a rewind changes, or has changed; null where all of the backup is restored. */
+  readonly rewind: RewindFacts | null;
   readonly copy: { readonly path: string; readonly port: number; readonly startCommand: string } | null;
   readonly seconds: number;
   /** From stopping the server until it was open again; null when it was not running, or for a copy. */
@@ -47,6 +50,27 @@ export interface RestoreReport {
   readonly recovered: Recovered | null;
   /** What needs attention although the restore succeeded: exit code 3. */
   readonly problems: readonly string[];
+}
+
+export interface RestoreWay {
+  readonly kind: 'rewind' | 'full';
+  /** Whole sentence. */
+  readonly reason: string;
+  /** Of what differs between the two ways; null where a rewind is not possible or was not thought of. */
+  readonly rewindSeconds: number | null;
+  readonly fullSeconds: number | null;
+}
+
+export interface RewindFacts {
+  readonly amount: RewindAmount;
+  /** What was really done, by the run that did it; null before. */
+  readonly done: {
+    readonly writtenBytes: number;
+    readonly fetchedBytes: number;
+    readonly keptBytes: number;
+    /** Pages compared with their checksums before it was opened; null without page checksums. */
+    readonly checkedPages: number | null;
+  } | null;
 }
 
 const SAFETY_DAYS = 7;
@@ -61,20 +85,24 @@ export function reportOf(made: {
   readonly plan: RecoveryPlan;
   readonly live: LiveInstance | null;
   readonly service: string | null;
-  readonly layout: InPlaceLayout | null;
-  readonly reason?: string | null;
+  readonly mode: RestoreReport['mode'];
+  readonly safety: { readonly path: string; readonly goBack: string } | null;
+  readonly way?: RestoreWay;
+  readonly rewind?: RewindFacts;
+  readonly problems?: readonly string[];
   readonly dryRun: boolean;
   readonly seconds: number;
   readonly downtimeSeconds: number | null;
   readonly recovered: Recovered | null;
   readonly copy?: { readonly path: string; readonly port: number; readonly pgCtl: string };
 }): RestoreReport {
-  const { plan, layout, copy } = made;
+  const { plan, safety, copy } = made;
   return {
     dryRun: made.dryRun,
     instance: made.context.instance,
     backup: plan.backup,
-    mode: layout === null ? 'directory' : 'in-place',
+    mode: made.mode,
+    way: made.way ?? null,
     target: {
       requested: describeRequest(plan),
       found: plan.resolved.found,
@@ -82,16 +110,15 @@ export function reportOf(made: {
       lastKept: edgeFacts(plan.resolved.lastKept),
       firstDropped: edgeFacts(plan.resolved.firstDropped),
     },
+    loss: plan.loss,
     timeline: plan.timeline,
     logFiles: plan.logFiles.length,
     backupBytes: plan.backupBytes,
     logBytes: plan.logBytes,
     live: made.live,
     service: made.service,
-    safety:
-      layout === null
-        ? null
-        : { path: layout.safetyPath, keepDays: SAFETY_DAYS, goBack: shellCommand(['sh', layout.scriptPath]) },
+    safety: safety === null ? null : { ...safety, keepDays: SAFETY_DAYS },
+    rewind: made.rewind ?? null,
     copy:
       copy === undefined
         ? null
@@ -108,13 +135,13 @@ export function reportOf(made: {
     recovered: made.recovered,
     problems: [
       ...plan.passedOver.map(why => `a backup was passed over: ${why}`),
-      ...(made.recovered === null ? [] : problemsOf(made.recovered)),
+      ...(made.problems ?? []),
+      ...(made.recovered === null ? [] : problemsOf(made.recovered, plan.backup)),
     ],
-    loss: plan.loss,
   };
 }
 
-function problemsOf({ checks, pages }: Recovered): string[] {
+function problemsOf({ checks, pages }: Recovered, backup: BackupFacts): string[] {
   const kinds = [
     // Those that are left here were in the backup already.
     ['index', checks.indexes],
@@ -123,16 +150,22 @@ function problemsOf({ checks, pages }: Recovered): string[] {
     ['table', checks.rows],
   ] as const;
   return [
-    ...(pages?.damaged ?? []).map(
-      page => `block ${page.block} of ${page.path} was damaged when it was backed up, and still is`,
-    ),
+    ...(pages?.damaged ?? []).map(page => `block ${page.block} of ${page.path} ${damageOf(page, backup)}`),
     ...kinds.flatMap(([kind, { problems }]) =>
       problems.map(({ object, database, message }) => `${kind} ${object} in ${database}: ${message}`),
     ),
   ];
 }
 
-function describeRequest({ request }: RecoveryPlan): string {
+function damageOf(page: DamagedPage, backup: BackupFacts): string {
+  const isKnown = backup.damagedPages.some(each => each.path === page.path && each.block === page.block);
+  return isKnown
+    ? 'was damaged when it was backed up, and still is'
+    : 'has a wrong checksum: no record of the log names it, so the damage was on this disk before; `aishell backup restore --full` to the same moment takes it from the backup';
+}
+
+/** What was asked for, for people. */
+export function describeRequest({ request }: Pick<RecoveryPlan, 'request'>): string {
   if (request.kind === 'latest') return 'the end of the log';
   if (request.kind === 'backup') return 'the end of the backup';
   if (request.kind === 'time') return formatMoment(request.timeUs);

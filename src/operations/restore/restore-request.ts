@@ -9,6 +9,10 @@ export interface RestoreRequest {
   /** Null: the one that the live instance is on, else the newest. */
   readonly timeline: number | null;
   readonly dryRun: boolean;
+  /** In place: rewind the live files, restore all of the backup beside them, or whichever is sooner. */
+  readonly way: 'auto' | 'rewind' | 'full';
+  /** After a rewind: check everything before the instance is open, instead of at once after. */
+  readonly verifyBeforeOpen: boolean;
 }
 
 export interface RestoreOptions extends RunOptions {

@@ -1,8 +1,15 @@
+import { AppError } from '../../base/errors.ts';
 import { runStep } from '../../base/events.ts';
 import { detectService } from '../../engines/postgres/service.ts';
 import { findBinaries } from '../../engines/postgres/service-binaries.ts';
 import type { InstanceContext } from '../instance-context.ts';
-import { locateInstance } from './live-instance.ts';
+import { findUnfinished, removePointer } from '../rewind/journal.ts';
+import { resumeRewind } from '../rewind/resume-rewind.ts';
+import { heldControlFile } from '../rewind/places.ts';
+import { rewindInPlace } from '../rewind/rewind-in-place.ts';
+import { exists } from '../rewind/safety-copy.ts';
+import { chooseWay } from './choose-way.ts';
+import { describeInstance, type FoundInstance, findInstance } from './live-instance.ts';
 import { planWithLog } from './plan-with-log.ts';
 import { replaceInPlace } from './replace-in-place.ts';
 import { layOutInPlace } from './restore-in-place.ts';
@@ -11,7 +18,7 @@ import { type RestoreReport, restoreStamp } from './restore-report.ts';
 import type { RestoreOptions, RestoreRequest } from './restore-request.ts';
 import { checkSpace } from './target-directory.ts';
 
-/** Restores an instance in place, or into another directory. The live state is not touched until the new one is proven. */
+/** Restores an instance in place, or into another directory. The old state can be brought back whatever happens. */
 export async function restore(
   context: InstanceContext,
   request: RestoreRequest,
@@ -29,32 +36,73 @@ async function restoreInPlace(
 ): Promise<RestoreReport> {
   const { onEvent, signal } = options;
   const startedAt = performance.now();
-  const stamp = restoreStamp(new Date());
+  const found = await findInstance(context, signal);
+  const resumed = await resumeIfCutOff(context, { found, request, startedAt }, options);
+  if (resumed !== null) return resumed;
   const live = await runStep(
     onEvent,
     {
       id: 'instance',
       title: 'Instance found',
-      detail: found => `${found.dataDirectory}, ${found.running ? 'running' : 'stopped'}`,
+      detail: instance => `${instance.dataDirectory}, ${instance.running ? 'running' : 'stopped'}`,
     },
-    () => locateInstance(context, signal),
+    () => describeInstance(context, found, signal),
   );
   const plan = await planWithLog(context, request, { ...options, live });
-  const layout = await layOutInPlace(live.dataDirectory, plan.backup, stamp);
-  await checkSpace(layout.fresh.dataDirectory, plan.backupBytes + plan.logBytes);
-  const service = await detectService(layout.dataDirectory, {
+  const stamp = restoreStamp(new Date());
+  const chosen = await chooseWay(context, { plan, live, stamp, asked: request.way }, options);
+  const service = await detectService(live.dataDirectory, {
     setting: context.service,
     binaries: context.binaries,
     serverAnswers: live.answers,
   });
   const binaries = await findBinaries(Math.trunc(plan.backup.serverVersion / 10_000), {
     configured: context.binaries,
-    dataDirectory: layout.dataDirectory,
+    dataDirectory: live.dataDirectory,
   });
-  const { dryRun } = request;
-  return replaceInPlace(
-    context,
-    { plan, live, service, binaries, layout, reason: null, dryRun, startedAt },
-    options,
-  );
+  const { dryRun, verifyBeforeOpen } = request;
+  const common = { plan, live, service, binaries, way: chosen.way, dryRun, startedAt };
+  if (chosen.kind === 'rewind') {
+    const job = { ...common, stamp, amount: chosen.amount, verifyBeforeOpen };
+    return rewindInPlace(context, job, options);
+  }
+  const layout = await layOutInPlace(live.dataDirectory, plan.backup, stamp);
+  await checkSpace(layout.fresh.dataDirectory, plan.backupBytes + plan.logBytes);
+  return replaceInPlace(context, { ...common, layout }, options);
+}
+
+/** Goes on with a rewind that was cut off, whatever its target was. @throws USAGE when there is none */
+export async function resumeRestore(
+  context: InstanceContext,
+  request: Pick<RestoreRequest, 'dryRun' | 'verifyBeforeOpen'>,
+  options: RestoreOptions,
+): Promise<RestoreReport> {
+  const startedAt = performance.now();
+  const found = await findInstance(context, options.signal);
+  const journal = await findUnfinished(found.dataDirectory);
+  if (journal === null) {
+    throw new AppError('USAGE', `there is no unfinished rewind in '${found.dataDirectory}'`, {
+      hint: 'Say which moment to go back to, as in: aishell backup restore --point-in-time TIME',
+    });
+  }
+  return await resumeRewind(context, journal, { ...request, asked: null, startedAt }, options);
+}
+
+/** The same command again finishes a rewind that was cut off; null when there is none. */
+async function resumeIfCutOff(
+  context: InstanceContext,
+  from: { readonly found: FoundInstance; readonly request: RestoreRequest; readonly startedAt: number },
+  options: RestoreOptions,
+): Promise<RestoreReport | null> {
+  const { found, request, startedAt } = from;
+  const journal = await findUnfinished(found.dataDirectory);
+  if (journal === null) return null;
+  if (journal.phase === 'placed' && !(await exists(heldControlFile(journal.places)))) {
+    // Finished but for this word: it may have been started, used, and be wrecked again by now.
+    await removePointer(journal);
+    return null;
+  }
+  const { target, verifyBeforeOpen, dryRun } = request;
+  const asked = { target, timeline: request.timeline ?? journal.timeline };
+  return await resumeRewind(context, journal, { asked, verifyBeforeOpen, dryRun, startedAt }, options);
 }

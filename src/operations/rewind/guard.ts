@@ -1,4 +1,4 @@
-import { rename } from 'node:fs/promises';
+import { copyFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileError } from '../../base/errors.ts';
 import { type ControlFile, readControlFile } from '../../engines/postgres/control-file.ts';
@@ -41,11 +41,10 @@ export async function unguardDirectory(places: Places): Promise<void> {
   await syncDirectory(places.dataDirectory);
 }
 
-/**
- * Brings back what the server was started with, for whoever looks how to start it: an isolated server leaves its own.
- */
-export async function bringBackOptions(places: Places): Promise<void> {
-  await bringBack(places, OPTIONS);
+/** Lets whoever looks how to start the server see it: an isolated server leaves its own options. */
+export async function showOptions(places: Places): Promise<void> {
+  const kept = keptPlace(places, OPTIONS);
+  if (await exists(kept)) await copyFile(kept, livePlace(places, OPTIONS));
 }
 
 async function bringBack(places: Places, path: string): Promise<void> {

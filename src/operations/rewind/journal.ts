@@ -30,6 +30,8 @@ export interface RewindJournal {
   /** For people. */
   readonly requested: string;
   readonly backup: string;
+  /** `PG_18_202506291`: the folder of this version within each tablespace. */
+  readonly tablespaceVersionDirectory: string;
   readonly systemIdentifier: string;
   /** The timeline that the live database was on, and is rewound along. */
   readonly timeline: number;

@@ -72,6 +72,32 @@ export function pageRules(
   };
 }
 
+/**
+ * What of a file a map says was changed, to bring all of it back: its named pages; everything, where the relation or its
+ * database was created or dropped; and where it was cut, everything from there on.
+ */
+export function changedRanges(
+  map: ChangeMap,
+  facts: { readonly blockSize: number; readonly relationSegmentBlocks: number },
+): (path: string, sizeBytes: number) => Ranges {
+  const { blockSize, relationSegmentBlocks } = facts;
+  const storage = storageRules(map);
+  return (path, sizeBytes) => {
+    const own = relationOf(path, relationSegmentBlocks);
+    const relation = relationFileOf(path);
+    if (own === null || relation === null) return [];
+    const key = forkKey(relation, 0);
+    if (storage.relations.has(key) || storage.databases.has(`${relation.tablespace}/${relation.database}`))
+      return clipRanges([0, sizeBytes], 0, sizeBytes);
+    const { firstBlock } = own;
+    const named = namedPages(map.forks.get(key), { firstBlock, blockSize, relationSegmentBlocks });
+    const cut = storage.truncated.get(key);
+    const cutBytes = cut === undefined ? sizeBytes : Math.max(0, (cut - firstBlock) * blockSize);
+    const behind = clipRanges([cutBytes, Number.MAX_SAFE_INTEGER - cutBytes], 0, sizeBytes);
+    return clipRanges(uniteRanges(uniteRanges(named.needed, named.left), behind), 0, sizeBytes);
+  };
+}
+
 interface StorageRules {
   /** Relations that were created or dropped: nothing of their files can be trusted to be as in the backup. */
   readonly relations: ReadonlySet<string>;

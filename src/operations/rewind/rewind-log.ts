@@ -17,7 +17,12 @@ export interface RewindLog {
 
 /** Where the archived log, whole from the start of the backup on, ends. */
 export function archivedEnd({ view, backup }: RewindLog): bigint {
-  let at = segmentStart(parseLsn(backup.startLsn), view.segmentSize);
+  return archivedFrom(view, parseLsn(backup.startLsn));
+}
+
+/** Where the archived log, going on without a gap from the segment that holds `lsn`, ends; unfinished segments do not count. */
+export function archivedFrom(view: LogView, lsn: bigint): bigint {
+  let at = segmentStart(lsn, view.segmentSize);
   for (;;) {
     const next = nextSegment(at, view.segmentSize);
     if (view.reachAt(at) !== next || view.nameAt(at) !== view.expectedName(at)) return at;

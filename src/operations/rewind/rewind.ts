@@ -74,6 +74,7 @@ export async function beginRewind(
     request: encodeRequest({ target: plan.request, timeline: plan.timeline }),
     requested: rewinding.requested,
     backup: plan.backup.id,
+    tablespaceVersionDirectory: plan.backup.tablespaceVersionDirectory,
     systemIdentifier: plan.backup.systemIdentifier,
     timeline: plan.timeline,
     startLsn: plan.backup.startLsn,

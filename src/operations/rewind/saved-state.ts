@@ -21,67 +21,53 @@ export interface SavedState {
   readonly map: ChangeMap;
 }
 
-const FILE = 'state.json';
+const STATE_FILE = 'state.json';
+const SINCE_FILE = 'since.json';
 
 /** Durable when it resolves. */
 export async function writeSavedState(safety: string, state: SavedState): Promise<void> {
-  const { map } = state;
-  const body = JSON.stringify(
-    {
-      live: listing(state.live),
-      log: listing(state.log),
-      spGist: [...state.spGist],
-      map: {
-        from: map.from,
-        to: map.to,
-        target: map.target,
-        forks: [...map.forks.values()].map(fork => [
-          ...[fork.relation.tablespace, fork.relation.database, fork.relation.file, fork.fork],
-          ...[toBase64(fork.blocks), toBase64(fork.overwrittenFirst)],
-        ]),
-        storage: map.storage,
-      },
-    },
-    bigintsAsText,
-  );
-  await writeDurably(join(safety, FILE), `${hash('sha256', body, 'hex')}\n${body}\n`);
+  await writeChecked(join(safety, STATE_FILE), {
+    live: listing(state.live),
+    log: listing(state.log),
+    spGist: [...state.spGist],
+    map: storedMap(state.map),
+  });
 }
 
 /** @throws CORRUPT */
 export async function readSavedState(safety: string): Promise<SavedState> {
-  const path = join(safety, FILE);
+  const { live, log, spGist, map } = (await readChecked(join(safety, STATE_FILE))) as StoredState;
+  return {
+    live: fromListing(live),
+    log: fromListing(log),
+    spGist: new Set(spGist),
+    map: fromStoredMap(map),
+  };
+}
+
+/** Keeps the map of what was changed after a rewind, for going back. Durable when it resolves. */
+export async function writeMapSince(safety: string, map: ChangeMap): Promise<void> {
+  await writeChecked(join(safety, SINCE_FILE), storedMap(map));
+}
+
+/** @throws CORRUPT */
+export async function readMapSince(safety: string): Promise<ChangeMap> {
+  return fromStoredMap((await readChecked(join(safety, SINCE_FILE))) as StoredMap);
+}
+
+async function writeChecked(path: string, value: unknown): Promise<void> {
+  const body = JSON.stringify(value, (_, each: unknown) => (typeof each === 'bigint' ? String(each) : each));
+  await writeDurably(path, `${hash('sha256', body, 'hex')}\n${body}\n`);
+}
+
+async function readChecked(path: string): Promise<unknown> {
   const text = await readFile(path, 'utf8').catch((error: unknown) => {
     throw fileError('read', path, error);
   });
   const [digest, body = ''] = text.split('\n');
   if (hash('sha256', body, 'hex') !== digest)
     throw new AppError('CORRUPT', `unable to read '${path}' of the safety copy: its checksum is wrong`);
-  const { live, log, spGist, map } = JSON.parse(body) as Stored;
-  return {
-    live: fromListing(live),
-    log: fromListing(log),
-    spGist: new Set(spGist),
-    map: {
-      from: BigInt(map.from),
-      to: BigInt(map.to),
-      target: map.target === null ? null : BigInt(map.target),
-      forks: new Map(
-        map.forks.map(([tablespace, database, file, fork, blocks, overwritten]) => {
-          const relation: RelationFile = { tablespace, database, file };
-          const changes = {
-            relation,
-            fork,
-            blocks: toNumbers(blocks),
-            overwrittenFirst: new Uint8Array(Buffer.from(overwritten, 'base64')),
-          };
-          return [forkKey(relation, fork), changes] as const;
-        }),
-      ),
-      storage: map.storage.map(event => ({ ...event, lsn: BigInt(event.lsn) }) as StorageEvent),
-      // They decide whether a rewind is made, not how.
-      events: [],
-    },
-  };
+  return JSON.parse(body);
 }
 
 type Listing = {
@@ -89,16 +75,47 @@ type Listing = {
   readonly directories: readonly (readonly [path: string, mode: number])[];
 };
 
-interface Stored {
+interface StoredMap {
+  readonly from: string;
+  readonly to: string;
+  readonly target: string | null;
+  readonly forks: readonly (readonly [number, number, number, number, string, string])[];
+  readonly storage: readonly (Record<string, unknown> & { readonly lsn: string })[];
+}
+
+interface StoredState {
   readonly live: Listing;
   readonly log: Listing;
   readonly spGist: readonly string[];
-  readonly map: {
-    readonly from: string;
-    readonly to: string;
-    readonly target: string | null;
-    readonly forks: readonly (readonly [number, number, number, number, string, string])[];
-    readonly storage: readonly (Record<string, unknown> & { readonly lsn: string })[];
+  readonly map: StoredMap;
+}
+
+function storedMap(map: ChangeMap): unknown {
+  const { from, to, target, storage } = map;
+  const forks = [...map.forks.values()].map(fork => [
+    ...[fork.relation.tablespace, fork.relation.database, fork.relation.file, fork.fork],
+    ...[toBase64(fork.blocks), toBase64(fork.overwrittenFirst)],
+  ]);
+  return { from, to, target, forks, storage };
+}
+
+function fromStoredMap(map: StoredMap): ChangeMap {
+  const forks = map.forks.map(([tablespace, database, file, fork, blocks, overwritten]) => {
+    const relation: RelationFile = { tablespace, database, file };
+    const overwrittenFirst = new Uint8Array(Buffer.from(overwritten, 'base64'));
+    return [
+      forkKey(relation, fork),
+      { relation, fork, blocks: toNumbers(blocks), overwrittenFirst },
+    ] as const;
+  });
+  return {
+    from: BigInt(map.from),
+    to: BigInt(map.to),
+    target: map.target === null ? null : BigInt(map.target),
+    forks: new Map(forks),
+    storage: map.storage.map(event => ({ ...event, lsn: BigInt(event.lsn) }) as StorageEvent),
+    // They decide whether a rewind is made, not how.
+    events: [],
   };
 }
 
@@ -114,10 +131,6 @@ function fromListing(stored: Listing): ServerFiles {
     files: new Map(stored.files.map(([path, sizeBytes, mode]) => [path, { sizeBytes, mode }])),
     directories: new Map(stored.directories.map(([path, mode]) => [path, { mode }])),
   };
-}
-
-function bigintsAsText(_: string, value: unknown): unknown {
-  return typeof value === 'bigint' ? String(value) : value;
 }
 
 function toBase64(numbers: Uint8Array | Uint32Array): string {
