@@ -25,6 +25,8 @@ export interface Contender {
   prepare(): Promise<void>;
   /** A full backup of the whole data directory. */
   backup(): Promise<Measurement>;
+  /** An incremental backup on the latest one; undefined where the contender has no notion of it. */
+  increment?(): Promise<Measurement>;
   /** Of the latest backup into a new directory, log not included in the time where the contender leaves it out. */
   restore(target: string): Promise<Measurement>;
   /** Stores one log segment; undefined where the contender has no notion of a log. */

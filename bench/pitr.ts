@@ -63,7 +63,7 @@ export async function benchPitr(setting: Setting): Promise<void> {
   console.log(reportOf(setting, { rows, contenders, disaster, bytes }).join('\n'));
 }
 
-async function contendersOf(setting: Setting, bench: Bench): Promise<Contender[]> {
+export async function contendersOf(setting: Setting, bench: Bench): Promise<Contender[]> {
   const launcher = await buildProgram(setting.runDirectory);
   const all = [aishell(bench, launcher)];
   if (setting.found !== null) all.push(pgbackrest(bench, setting.found, 'async'));
@@ -109,7 +109,7 @@ async function makeDisaster(
 }
 
 /** Who gets the server's log, from its next start or reload on; nobody: it is thrown away. */
-async function archiveWith(bench: Bench, contenders: readonly Contender[]): Promise<void> {
+export async function archiveWith(bench: Bench, contenders: readonly Contender[]): Promise<void> {
   const command = contenders.map(contender => contender.archiveCommand).join(' && ') || 'exit 0';
   const settings = `archive_mode = on\narchive_command = '${command.replaceAll("'", "''")}'\n`;
   await appendFile(
@@ -133,7 +133,7 @@ async function checkRescued(
 }
 
 /** A copy that belongs to the server's account; with `links` files are shared, which nobody may then write to. */
-async function copyTree(copy: {
+export async function copyTree(copy: {
   readonly from: string;
   readonly to: string;
   readonly links?: boolean;
@@ -177,7 +177,7 @@ function reportOf(
 }
 
 /** The seconds of each step of our last round, as the command reports them. */
-function stepLines(row: Row): string[] {
+export function stepLines(row: Row): string[] {
   const lines = (row.rounds.at(-1)?.output ?? '').split('\n').filter(line => line.startsWith('{'));
   const steps = lines
     .map(line => JSON.parse(line) as { type?: string; step?: string; state?: string; seconds?: number })

@@ -1,4 +1,3 @@
-import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { buildDist } from '../../scripts/build.ts';
@@ -50,6 +49,8 @@ export function aishell(bench: Bench, launcher: string): Contender {
       await measure([...base, 'init', url, '--storage', repository, '--name', INSTANCE], options);
     },
     backup: () => measure([...base, 'create', '--workers', '2', '--json'], options),
+    increment: () =>
+      measure([...base, 'create', '--type', 'incremental', '--workers', '2', '--json'], options),
     restore: target =>
       measure(
         [
@@ -77,9 +78,7 @@ export function aishell(bench: Bench, launcher: string): Contender {
     repository,
     async storedBytes() {
       const instance = join(repository, 'instances', INSTANCE);
-      const parts = (await readdir(instance))
-        .filter(name => name !== 'log')
-        .map(name => treeBytes(join(instance, name)));
+      const parts = ['backups', 'packs'].map(name => treeBytes(join(instance, name)));
       return (await Promise.all(parts)).reduce((sum, bytes) => sum + bytes, 0);
     },
     clear: () => removeTree(directory),

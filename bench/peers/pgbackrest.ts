@@ -54,6 +54,7 @@ export function pgbackrest(
       await measure([...base, 'stanza-create'], options);
     },
     backup: () => measure([...base, 'backup', '--type=full'], options),
+    increment: () => measure([...base, 'backup', '--type=incr'], options),
     async restore(target) {
       await makeDirectory(target, bench.user);
       return measure([...base, `--pg1-path=${target}`, 'restore'], options);

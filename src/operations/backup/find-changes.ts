@@ -25,6 +25,15 @@ export type FoundChanges =
 /** Databases made this long before the parent's start count as made since: file times may be coarse. */
 const TIME_MARGIN_MS = 2000;
 const WAL_PAGE_BYTES = 8192;
+/** What reading a log that is not whole, or not of this server, ends with. */
+const UNREADABLE: readonly string[] = [
+  'LOG_NOT_FOUND',
+  'CORRUPT',
+  'UNSUPPORTED',
+  'KEY_WRONG',
+  'ENGINE_VERSION',
+  'SYSTEM_MISMATCH',
+];
 
 /**
  * Finds out what changed since a parent: by the log, where it is there without a gap, in the archive or still in the
@@ -131,8 +140,7 @@ async function readLog(
     const why = `wal_level was minimal from ${formatLsn(minimal.lsn)} on, and not everything was logged`;
     return { why, final: true };
   } catch (error) {
-    if (!(error instanceof AppError) || !['LOG_NOT_FOUND', 'CORRUPT', 'UNSUPPORTED'].includes(error.code))
-      throw error;
+    if (!(error instanceof AppError) || !UNREADABLE.includes(error.code)) throw error;
     return { why: `the log is not complete: ${error.message}`, final: false };
   }
 }
