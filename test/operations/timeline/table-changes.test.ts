@@ -1,0 +1,95 @@
+import { expect, test } from 'vitest';
+import type { RelationRows } from '../../../src/engines/postgres/segment-summary.ts';
+import { learnNames } from '../../../src/operations/timeline/learn-names.ts';
+import { changesOf } from '../../../src/operations/timeline/table-changes.ts';
+import { fileOf, namesOf, transaction } from './summaries.ts';
+
+const names = () =>
+  namesOf({
+    20001: { kind: 'table', table: 'users' },
+    20002: { kind: 'toast', table: 'users' },
+    20003: { kind: 'index', table: 'users' },
+    20011: { kind: 'table', table: 'users' },
+    20021: { kind: 'table', table: 'orders' },
+  });
+
+const rows = (file: number, inserted: number, updated: number, deleted: number): RelationRows => ({
+  relation: fileOf(file),
+  inserted,
+  updated,
+  deleted,
+});
+const PG_CLASS = 1259;
+const users = [20001, 20002, 20003].map(file => fileOf(file));
+
+test('rows of catalogs, indexes and TOAST - are no rows of tables; old and new file of a table count together', async () => {
+  const { tables } = await changesOf(
+    transaction({
+      xid: 1,
+      rows: [rows(20001, 1, 2, 3), rows(20002, 9, 9, 9), rows(20011, 10, 0, 0), rows(PG_CLASS, 5, 5, 5)],
+    }),
+    names(),
+  );
+  expect(tables).toMatchObject([
+    { database: 'shop', schema: 'public', table: 'users', inserted: 11, updated: 2, deleted: 3 },
+  ]);
+});
+
+test.each([
+  ['TRUNCATE', 'truncate', [20011, 20012, 20013], rows(PG_CLASS, 0, 3, 0)],
+  [
+    'TRUNCATE, with a successor that no catalog has',
+    'truncate',
+    [20012, 20013, 20014],
+    rows(PG_CLASS, 0, 3, 0),
+  ],
+  ['DROP TABLE', 'drop', [], rows(PG_CLASS, 0, 0, 3)],
+  ['VACUUM FULL', 'rewrite', [20011, 20012, 20013], rows(PG_CLASS, 2, 3, 2)],
+  ['DROP and CREATE anew', 'drop', [20011, 20012, 20013], rows(PG_CLASS, 3, 0, 3)],
+] as const)('%s - %s', async (_, act, created, catalog) => {
+  const summary = transaction({
+    xid: 1,
+    rows: [catalog],
+    dropped: users,
+    created: created.map(file => fileOf(file)),
+  });
+  expect((await changesOf(summary, names())).acts).toMatchObject([{ act, table: 'users' }]);
+});
+
+test('SET TABLESPACE - moved, not truncated', async () => {
+  const created = [fileOf(20011, 17000), fileOf(20012, 17000)];
+  const summary = transaction({ xid: 1, rows: [rows(PG_CLASS, 0, 1, 0)], dropped: users, created });
+  expect((await changesOf(summary, names())).acts).toMatchObject([{ act: 'move', table: 'users' }]);
+});
+
+test('a table made and dropped within a transaction, one that no catalog has - not told of; told of once', async () => {
+  const files = [30001, 30002, 30003].map(file => fileOf(file));
+  const own = transaction({ xid: 1, rows: [rows(PG_CLASS, 3, 0, 3)], dropped: files, created: files });
+  expect((await changesOf(own, names())).acts).toEqual([]);
+  const unknown = transaction({ xid: 2, rows: [rows(PG_CLASS, 0, 0, 3)], dropped: files });
+  expect((await changesOf(unknown, names())).acts).toMatchObject([
+    { act: 'drop', database: 'shop', schema: null, table: 'relation 30001' },
+  ]);
+});
+
+test('a table truncated and then dropped before anyone recorded names - has its name through its files', async () => {
+  const known = names();
+  const second = [30001, 30002, 30003].map(file => fileOf(file));
+  const third = [30011, 30012, 30013].map(file => fileOf(file));
+  const truncates = [
+    transaction({ xid: 1, rows: [rows(PG_CLASS, 0, 3, 0)], dropped: users, created: second }),
+    transaction({ xid: 2, rows: [rows(PG_CLASS, 0, 3, 0)], dropped: second, created: third }),
+  ];
+  const drop = transaction({ xid: 3, rows: [rows(30011, 7, 0, 0), rows(30012, 9, 0, 0)], dropped: third });
+  await learnNames([...truncates, drop], known);
+  const changes = await changesOf({ ...drop, rows: [...drop.rows, rows(PG_CLASS, 0, 0, 3)] }, known);
+  expect(changes.acts).toMatchObject([{ act: 'drop', table: 'users' }]);
+  expect(changes.tables).toMatchObject([{ table: 'users', inserted: 7 }]);
+});
+
+test('two tables truncated at once - what no catalog has stays without a name', async () => {
+  const known = names();
+  const created = [30001, 30002].map(file => fileOf(file));
+  await learnNames([transaction({ xid: 1, dropped: [fileOf(20001), fileOf(20021)], created })], known);
+  expect((await known.nameOf(created[0]!, 5000n)).kind).toBe('unknown');
+});
