@@ -22,7 +22,9 @@ export function drawStopPlan(page: Page, plan: StopPlan): void {
     ['Level', levelTexts[plan.level]],
     [
       'Sessions',
-      `${formatCount(sessions.total)}, ${formatCount(sessions.inTransaction.length)} in a transaction`,
+      sessions === null
+        ? null
+        : `${formatCount(sessions.total)}, ${formatCount(sessions.inTransaction.length)} in a transaction`,
     ],
     ['Restart', plan.service === null ? null : `with ${printable(plan.service)}`],
   ]);

@@ -1,6 +1,7 @@
 import type pg from 'pg';
 import { queryRow, queryRows } from './connection.ts';
 import { quoteIdentifier } from './connection-errors.ts';
+import { isoTime } from './server-facts.ts';
 
 /**
  * Something that is changed to stop writes. `before` is what puts it back, so that a record of these, written first, is
@@ -69,13 +70,40 @@ export async function prepareControlSession(client: pg.Client): Promise<void> {
   });
 }
 
-/** The entries of postgresql.auto.conf, by name in small letters. A superuser may read them, or whoever was granted it. */
-export async function readAutoSettings(client: pg.Client): Promise<ReadonlyMap<string, string>> {
-  const rows = await queryRows<{ name: string; setting: string }>(client, 'read postgresql.auto.conf', {
-    text: `select lower(name) as name, coalesce(setting, '') as setting from pg_file_settings
-           where sourcefile ~ '(^|/)postgresql\\.auto\\.conf$' order by seqno`,
+/** What the server's configuration files say now, whether it was taken up or not. */
+export interface FileSettings {
+  /** The entries of postgresql.auto.conf, by name in small letters. */
+  readonly auto: ReadonlyMap<string, string>;
+  /** `file:line: name: why`: with one of these the server takes up none of its configuration. */
+  readonly errors: readonly string[];
+  /** Changed in a file, but not in the server until it is restarted. */
+  readonly pending: readonly string[];
+}
+
+/** Reads the configuration files through the server. A superuser may, or whoever was granted it. */
+export async function readFileSettings(client: pg.Client): Promise<FileSettings> {
+  const rows = await queryRows<{
+    name: string;
+    setting: string;
+    auto: boolean;
+    restart: boolean;
+    error: string | null;
+  }>(client, "read the server's configuration files", {
+    // A setting that counts only after a restart has an error too, in words that depend on the language.
+    text: `select coalesce(lower(f.name), '') as name, coalesce(f.setting, '') as setting,
+                  f.sourcefile ~ '(^|/)postgresql\\.auto\\.conf$' as auto,
+                  coalesce(s.context = 'postmaster', false) as restart,
+                  case when f.error is not null
+                       then concat(f.sourcefile, ':', f.sourceline, ': ', f.name, ': ', f.error) end as error
+           from pg_file_settings f left join pg_settings s on f.error is not null and s.name = lower(f.name)
+           order by f.seqno`,
   });
-  return new Map(rows.map(row => [row.name, row.setting]));
+  const wrong = rows.filter(row => row.error !== null);
+  return {
+    auto: new Map(rows.filter(row => row.auto && row.name !== '').map(row => [row.name, row.setting])),
+    errors: wrong.filter(row => !row.restart).map(row => row.error ?? ''),
+    pending: [...new Set(wrong.filter(row => row.restart).map(row => row.name))],
+  };
 }
 
 /** Gives a thing the one or the other value. Databases are changed together by {@link setDatabases}. */
@@ -149,7 +177,7 @@ async function presentValue(client: pg.Client, change: ServerChange): Promise<un
   const doing = 'compare what was changed with the record of it';
   switch (change.kind) {
     case 'setting':
-      return (await readAutoSettings(client)).get(change.name) ?? null;
+      return (await readFileSettings(client)).auto.get(change.name) ?? null;
     case 'role-setting': {
       const [row] = await queryRows<{ value: string | null; known: boolean }>(client, doing, {
         text: `select (select substr(c, length($3) + 2) from pg_db_role_setting s, unnest(setconfig) c
@@ -190,8 +218,9 @@ export async function reloadConfiguration(client: pg.Client): Promise<void> {
 /** What a session that has just begun is told: whether it may write, and the server's time. */
 export async function readNewSession(
   client: pg.Client,
-): Promise<{ readonly readOnly: boolean; readonly time: string }> {
+): Promise<{ readonly readOnly: boolean; readonly time: string; readonly iso: string }> {
   return await queryRow(client, 'see what a new session may do', {
-    text: `select current_setting('default_transaction_read_only')::boolean as "readOnly", clock_timestamp()::text as time`,
+    text: `select current_setting('default_transaction_read_only')::boolean as "readOnly", clock_timestamp()::text as time,
+                  ${isoTime('clock_timestamp()')} as iso`,
   });
 }

@@ -2,6 +2,13 @@ import type pg from 'pg';
 import { queryRow, queryRows } from './connection.ts';
 import { quoteIdentifier } from './connection-errors.ts';
 
+/** Where `default_transaction_read_only` is set for a role or database, to off. Null: for all of them. */
+export interface SettingOverride {
+  readonly role: string | null;
+  readonly database: string | null;
+  readonly value: string;
+}
+
 /** What has to be known of a server before its writes are stopped. */
 export interface WriteFacts {
   readonly majorVersion: number;
@@ -19,6 +26,9 @@ export interface WriteFacts {
   readonly alterSystemAllowed: boolean;
   /** An option of the server's command line, which no file overrules. */
   readonly readOnlyOnCommandLine: boolean;
+  readonly overrides: readonly SettingOverride[];
+  /** Those that are enabled. */
+  readonly subscriptions: readonly { readonly database: string; readonly name: string }[];
   /** Statements that give this user what stopping writes at level soft needs; empty when nothing is missing. */
   readonly missingGrants: readonly string[];
 }
@@ -30,13 +40,15 @@ interface FactsRow extends Omit<WriteFacts, 'missingGrants'> {
   readonly maySeeFiles: boolean;
 }
 
+/** In one statement: every other costs time that the damage goes on in. */
 const factsSql = `
   select current_setting('server_version_num')::int / 10000 as "majorVersion",
          current_setting('server_version') as version,
          (select system_identifier::text from pg_control_system()) as "systemIdentifier",
          pg_is_in_recovery() as "inRecovery", current_database()::text as database, current_user::text as user,
          r.rolsuper as superuser,
-         (select setting from pg_settings where name = 'data_directory') as "dataDirectory",
+         case when r.rolsuper or pg_has_role('pg_read_all_settings', 'usage')
+              then current_setting('data_directory') end as "dataDirectory",
          current_setting('wal_level') as "walLevel",
          coalesce(current_setting('allow_alter_system', true)::boolean, true) as "alterSystemAllowed",
          exists (select from pg_settings where name = 'default_transaction_read_only'
@@ -45,7 +57,13 @@ const factsSql = `
          pg_has_role('pg_read_all_stats', 'usage') as "maySeeSessions",
          has_function_privilege('pg_reload_conf()', 'execute') as "mayReload",
          has_function_privilege('pg_show_all_file_settings()', 'execute')
-           and has_table_privilege('pg_file_settings', 'select') as "maySeeFiles"
+           and has_table_privilege('pg_file_settings', 'select') as "maySeeFiles",
+         (select coalesce(json_agg(json_build_object('role', o.rolname, 'database', d.datname, 'value', split_part(c, '=', 2))), '[]')
+          from pg_db_role_setting s cross join unnest(setconfig) c
+          left join pg_roles o on o.oid = s.setrole left join pg_database d on d.oid = s.setdatabase
+          where c like 'default\\_transaction\\_read\\_only=%' and not split_part(c, '=', 2)::boolean) as overrides,
+         (select coalesce(json_agg(json_build_object('database', d.datname, 'name', s.subname) order by d.datname, s.subname), '[]')
+          from pg_subscription s join pg_database d on d.oid = s.subdbid where s.subenabled) as subscriptions
   from pg_roles r where r.rolname = current_user`;
 
 /** @throws DATABASE_FAILED DATABASE_UNREACHABLE */
@@ -75,23 +93,6 @@ export async function readWriteFacts(client: pg.Client): Promise<WriteFacts> {
   return { ...facts, missingGrants };
 }
 
-/** A setting of a role or database that overrules the server's. */
-export interface SettingOverride {
-  readonly role: string | null;
-  readonly database: string | null;
-  readonly value: string;
-}
-
-/** Where `default_transaction_read_only` is set for roles and databases, other than to on. */
-export async function readOverrides(client: pg.Client): Promise<SettingOverride[]> {
-  return await queryRows<SettingOverride>(client, 'list the settings of roles and databases', {
-    text: `select r.rolname::text as role, d.datname::text as database, split_part(c, '=', 2) as value
-           from pg_db_role_setting s cross join unnest(setconfig) c
-           left join pg_roles r on r.oid = s.setrole left join pg_database d on d.oid = s.setdatabase
-           where c like 'default\\_transaction\\_read\\_only=%' and split_part(c, '=', 2)::boolean is false`,
-  });
-}
-
 export interface DatabaseEntry {
   readonly oid: number;
   readonly name: string;
@@ -115,15 +116,6 @@ export async function hasUserTables(client: pg.Client): Promise<boolean> {
   return found;
 }
 
-export async function readEnabledSubscriptions(
-  client: pg.Client,
-): Promise<{ readonly database: string; readonly name: string }[]> {
-  return await queryRows(client, 'list the subscriptions', {
-    text: `select d.datname::text as database, subname::text as name
-           from pg_subscription s join pg_database d on d.oid = s.subdbid where subenabled order by 1, 2`,
-  });
-}
-
 /** What a setting will be after a restart. */
 export interface NextSetting {
   readonly name: string;
@@ -143,39 +135,4 @@ export async function readNextSettings(client: pg.Client, names: readonly string
            from pg_settings s where s.name = any($1)`,
     values: [names],
   });
-}
-
-/** What stands in the way of reading the configuration again, or of a restart. Only for a superuser. */
-export interface ConfigurationTroubles {
-  /** `file:line: name: why`: with one of these the server takes none of its configuration. */
-  readonly errors: readonly string[];
-  /** Changed in a file, but not in the server until it is restarted. */
-  readonly pending: readonly string[];
-}
-
-export async function readConfigurationTroubles(client: pg.Client): Promise<ConfigurationTroubles> {
-  const rows = await queryRows<{ name: string | null; pending: boolean; text: string }>(
-    client,
-    'check the configuration files',
-    {
-      // A setting that only counts after a restart has an error too, in words that depend on the language.
-      text: `select lower(f.name) as name, coalesce(s.context = 'postmaster', false) as pending,
-                    concat(f.sourcefile, ':', f.sourceline, ': ', f.name, ': ', f.error) as text
-             from pg_file_settings f left join pg_settings s on s.name = lower(f.name)
-             where f.error is not null`,
-    },
-  );
-  return {
-    errors: rows.filter(row => !row.pending).map(row => row.text),
-    pending: rows.filter(row => row.pending).map(row => row.name ?? ''),
-  };
-}
-
-/** Which of these have another value in a file than in the running server, which only a restart changes. */
-export async function readPendingRestart(client: pg.Client, names: readonly string[]): Promise<string[]> {
-  const rows = await queryRows<{ name: string }>(client, 'see which settings wait for a restart', {
-    text: 'select name from pg_settings where pending_restart and name = any($1)',
-    values: [names],
-  });
-  return rows.map(row => row.name);
 }

@@ -3,7 +3,7 @@ import { readControlFile } from '../../engines/postgres/control-file.ts';
 import { inspectDataDirectory, runningServer } from '../../engines/postgres/data-directory.ts';
 import { detectService } from '../../engines/postgres/service.ts';
 import { readStandbySignal, removeStandbySignal } from '../../engines/postgres/standby-signal.ts';
-import { readConfigurationTroubles } from '../../engines/postgres/write-facts.ts';
+import { readFileSettings } from '../../engines/postgres/write-controls.ts';
 import { openControl } from './control-session.ts';
 import type { LocalServer } from './plan-strict.ts';
 import { noteOutcome, putBackServer, type ResumeRun } from './put-back.ts';
@@ -55,7 +55,7 @@ async function putBackSettings(run: ResumeRun): Promise<string[]> {
   await using control = await openControl(run.context, { known: run.record.controlDatabase });
   await putBackServer(run, control, 'settings');
   const names = run.record.changes.flatMap(change => (change.kind === 'setting' ? [change.name] : []));
-  return (await readConfigurationTroubles(control.client)).pending.filter(name => names.includes(name));
+  return (await readFileSettings(control.client)).pending.filter(name => names.includes(name));
 }
 
 async function modeOf(dataDirectory: string): Promise<'stopped' | 'recovery' | 'primary'> {

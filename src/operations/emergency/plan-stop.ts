@@ -1,18 +1,14 @@
 import { AppError } from '../../base/errors.ts';
 import {
   type DatabaseChange,
+  type FileSettings,
   type RoleSettingChange,
-  readAutoSettings,
+  readFileSettings,
   type ServerChange,
   type SettingChange,
   stateOf,
 } from '../../engines/postgres/write-controls.ts';
-import {
-  readConfigurationTroubles,
-  readDatabaseEntries,
-  readEnabledSubscriptions,
-  readOverrides,
-} from '../../engines/postgres/write-facts.ts';
+import { readDatabaseEntries } from '../../engines/postgres/write-facts.ts';
 import {
   type PreparedTransaction,
   readPrepared,
@@ -25,6 +21,7 @@ import { findLocalServer, type LocalServer, planStrict } from './plan-strict.ts'
 import { type Change, mergeChanges, type StopLevel, type StopRecord } from './stop-record.ts';
 
 export const READ_ONLY = 'default_transaction_read_only';
+export const AUTOVACUUM = 'autovacuum';
 
 /** What is going to be changed, and what is going on. */
 export interface StopPlan {
@@ -38,7 +35,8 @@ export interface StopPlan {
   readonly changes: readonly Change[];
   /** All sessions are ended, not only those that could write: a setting of theirs would go on to count. */
   readonly endsAllSessions: boolean;
-  readonly sessions: { readonly total: number; readonly inTransaction: readonly SessionFacts[] };
+  /** Null at level soft, which does not take the time, unless it is a dry run. */
+  readonly sessions: { readonly total: number; readonly inTransaction: readonly SessionFacts[] } | null;
   readonly prepared: readonly PreparedTransaction[];
   /** Emptied by the restart of level strict. */
   readonly unlogged: readonly string[];
@@ -56,28 +54,29 @@ export interface StopPlan {
 export async function planStop(
   context: EmergencyContext,
   control: ControlSession,
-  request: { readonly level: StopLevel; readonly known: StopRecord | null },
+  request: { readonly level: StopLevel; readonly known: StopRecord | null; readonly dryRun: boolean },
 ): Promise<{ readonly plan: StopPlan; readonly local: LocalServer | null }> {
   const { level, known } = request;
   const { client, facts } = control;
   refuseForRights(control, level);
-  const autoSettings = await readAutoSettings(client);
-  const readOnly = await planReadOnly(control, autoSettings);
+  const files = await readFileSettings(client);
+  const readOnly = await planReadOnly(control, files);
   const warnings = [...readOnly.warnings];
   const changes: Change[] = [...readOnly.changes];
-  if (facts.superuser) changes.push(...(await planSubscriptions(control)));
+  if (facts.superuser) changes.push(...planSubscriptions(control));
   if (level === 'hard') changes.push(...(await planDatabases(control)));
   let local: LocalServer | null = null;
   let unlogged: readonly string[] = [];
   if (level === 'strict') {
     local = await findLocalServer(context, facts);
-    const strict = await planStrict(control, local, autoSettings);
+    const strict = await planStrict(control, local, files);
     changes.push(...strict.settings, { kind: 'standby-signal', dataDirectory: local.dataDirectory });
     unlogged = strict.unlogged;
     warnings.push(...strict.warnings);
   }
   const { maintenanceFile } = context.settings;
   if (maintenanceFile !== null) changes.push({ kind: 'maintenance-file', path: maintenanceFile });
+  const shown = level !== 'soft' || request.dryRun;
   const plan: StopPlan = {
     instance: context.instance,
     level,
@@ -88,8 +87,8 @@ export async function planStop(
     // A stop that was cut short may have changed a role's setting and not yet ended its sessions.
     endsAllSessions:
       readOnly.endsAllSessions || known?.changes.some(change => change.kind === 'role-setting') === true,
-    sessions: await readSessions(client),
-    prepared: await readPrepared(client),
+    sessions: shown ? await readSessions(client) : null,
+    prepared: shown ? await readPrepared(client) : [],
     unlogged,
     service: local?.service.description ?? null,
     warnings,
@@ -126,16 +125,13 @@ interface ReadOnlyPlan {
  * The server's default is made read-only in its configuration, which reaches every session. Where that cannot work, it is
  * set for all roles instead, which counts for sessions that begin later: then all are ended.
  */
-async function planReadOnly(
-  control: ControlSession,
-  autoSettings: ReadonlyMap<string, string>,
-): Promise<ReadOnlyPlan> {
-  const { client, facts } = control;
-  const overrides = await readOverrides(client);
+async function planReadOnly(control: ControlSession, { auto, errors }: FileSettings): Promise<ReadOnlyPlan> {
+  const { facts } = control;
+  const { overrides } = facts;
   if (!facts.superuser) {
     const names = overrides.map(({ role, database }) => role ?? database ?? 'all roles').join(', ');
     return {
-      changes: [settingChange(autoSettings, READ_ONLY, 'on')],
+      changes: [settingChange(auto, READ_ONLY, 'on')],
       endsAllSessions: false,
       warnings:
         overrides.length === 0
@@ -146,14 +142,9 @@ async function planReadOnly(
   const changes: ServerChange[] = overrides.map(({ role, database, value }) =>
     roleChange({ role, database, before: value }),
   );
-  const { errors } = await readConfigurationTroubles(client);
   const byConfiguration = facts.alterSystemAllowed && !facts.readOnlyOnCommandLine && errors.length === 0;
   if (byConfiguration) {
-    // Autovacuum would remove rows that were just deleted, and that can still be found.
-    changes.push(
-      settingChange(autoSettings, READ_ONLY, 'on'),
-      settingChange(autoSettings, 'autovacuum', 'off'),
-    );
+    changes.push(settingChange(auto, READ_ONLY, 'on'), settingChange(auto, AUTOVACUUM, 'off'));
   } else if (!overrides.some(({ role, database }) => role === null && database === null)) {
     changes.push(await allRolesChange(control));
   }
@@ -198,8 +189,8 @@ async function allRolesChange({ client }: ControlSession): Promise<RoleSettingCh
   return (await stateOf(client, change)) === 'during' ? { ...change, before: 'on' } : change;
 }
 
-async function planSubscriptions({ client }: ControlSession): Promise<ServerChange[]> {
-  return (await readEnabledSubscriptions(client)).map(({ database, name }) => ({
+function planSubscriptions({ facts }: ControlSession): ServerChange[] {
+  return facts.subscriptions.map(({ database, name }) => ({
     kind: 'subscription',
     database,
     name,

@@ -5,14 +5,8 @@ import { detectService } from '../../engines/postgres/service.ts';
 import type { Service } from '../../engines/postgres/service-contract.ts';
 import { actAs, ownerOf } from '../../engines/postgres/service-process.ts';
 import { databasesWithUnlogged, readUnloggedTables } from '../../engines/postgres/unlogged-tables.ts';
-import type { SettingChange } from '../../engines/postgres/write-controls.ts';
-import {
-  readConfigurationTroubles,
-  readDatabaseEntries,
-  readNextSettings,
-  readPendingRestart,
-  type WriteFacts,
-} from '../../engines/postgres/write-facts.ts';
+import type { FileSettings, SettingChange } from '../../engines/postgres/write-controls.ts';
+import { readDatabaseEntries, readNextSettings } from '../../engines/postgres/write-facts.ts';
 import { readWatchers } from '../../engines/postgres/write-sessions.ts';
 import type { ControlSession } from './control-session.ts';
 import type { EmergencyContext } from './emergency-context.ts';
@@ -102,10 +96,10 @@ export interface StrictPlan {
 export async function planStrict(
   control: ControlSession,
   local: LocalServer,
-  autoSettings: ReadonlyMap<string, string>,
+  files: FileSettings,
 ): Promise<StrictPlan> {
-  const { client, facts } = control;
-  await refuseUnfit(control, facts);
+  const { client } = control;
+  refuseUnfit(control, files);
   const settings: SettingChange[] = [];
   for (const { name, next, fixed } of await readNextSettings(client, Object.keys(quietRecovery))) {
     const during = quietRecovery[name]!;
@@ -121,27 +115,26 @@ export async function planStrict(
         'Take it off the command line, or use --level hard.',
       );
     }
-    settings.push({ kind: 'setting', name, before: autoSettings.get(name) ?? null, during });
+    settings.push({ kind: 'setting', name, before: files.auto.get(name) ?? null, during });
   }
   return {
     settings,
     unlogged: await findUnlogged(control, local.dataDirectory),
-    warnings: await warningsOf(control),
+    warnings: await warningsOf(control, files),
   };
 }
 
-async function refuseUnfit({ client }: ControlSession, facts: WriteFacts): Promise<void> {
+function refuseUnfit({ facts }: ControlSession, files: FileSettings): void {
   if (facts.walLevel === 'minimal') {
     throw refused('wal_level is minimal, and a standby needs replica', 'Use --level hard.');
   }
-  const { errors } = await readConfigurationTroubles(client);
-  if (errors.length > 0) {
+  if (files.errors.length > 0) {
     throw refused(
-      `the server could not be restarted: ${errors[0]}`,
+      `the server could not be restarted: ${files.errors[0]}`,
       'Correct its configuration, or use --level hard.',
     );
   }
-  const pending = await readPendingRestart(client, neverLess);
+  const pending = files.pending.filter(name => neverLess.includes(name));
   if (pending.length > 0) {
     throw refused(
       `${pending.join(', ')} would change with a restart, and a server in recovery may refuse to start then`,
@@ -150,11 +143,10 @@ async function refuseUnfit({ client }: ControlSession, facts: WriteFacts): Promi
   }
 }
 
-async function warningsOf({ client }: ControlSession): Promise<string[]> {
+async function warningsOf({ client }: ControlSession, { pending }: FileSettings): Promise<string[]> {
   const warnings: string[] = [];
-  const { pending } = await readConfigurationTroubles(client);
   if (pending.length > 0)
-    warnings.push(`the restart will also apply what waits for one: ${[...new Set(pending)].join(', ')}`);
+    warnings.push(`the restart will also apply what waits for one: ${pending.join(', ')}`);
   for (const { application, ours } of await readWatchers(client)) {
     warnings.push(
       ours

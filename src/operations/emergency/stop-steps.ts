@@ -14,7 +14,7 @@ import { type SessionFacts, terminateSessions } from '../../engines/postgres/wri
 import { putStopRecord } from '../../repository/emergency-archive.ts';
 import { switchMaintenanceOn } from './maintenance-page.ts';
 import { within } from './open-stops.ts';
-import { READ_ONLY } from './plan-stop.ts';
+import { AUTOVACUUM, READ_ONLY } from './plan-stop.ts';
 import { writeRecord } from './stop-journal.ts';
 import type { EmergencyRun, StopRun } from './stop-run.ts';
 import { runEmergencyStep } from './stop-run.ts';
@@ -32,24 +32,31 @@ export async function recordStop(run: StopRun): Promise<void> {
   const { context, record } = run;
   const step = { id: 'record', title: 'What will be changed is on record', detail: () => record.id };
   await runEmergencyStep(run, step, async () => {
-    await writeRecord(context.settings.stateDirectory, record);
-    const { instance, id: stop, sequence } = record;
-    try {
-      const stored = await within(REPOSITORY_LIMIT_MS, async () => {
-        const { repository } = await context.open();
-        return await putStopRecord(repository, { instance, stop, sequence }, record);
-      });
-      if (stored === 'created') return;
-    } catch (error) {
-      run.problems.push(
-        `the record is on this machine alone, the repository does not take it: ${messageOf(error)}`,
-      );
-      return;
-    }
+    const [stored] = await Promise.all([
+      storeRecord(run),
+      writeRecord(context.settings.stateDirectory, record),
+    ]);
+    if (stored !== 'exists') return;
     throw new AppError('LOCKED', 'unable to go on: another machine is stopping the writes of this instance', {
       hint: 'Wait until it is done, then see `aishell emergency status`.',
     });
   });
+}
+
+/** Null: the repository does not take it. */
+async function storeRecord({ context, record, problems }: StopRun): Promise<'created' | 'exists' | null> {
+  const { instance, id: stop, sequence } = record;
+  try {
+    return await within(REPOSITORY_LIMIT_MS, async () => {
+      const { repository } = await context.open();
+      return await putStopRecord(repository, { instance, stop, sequence }, record);
+    });
+  } catch (error) {
+    problems.push(
+      `the record is on this machine alone, the repository does not take it: ${messageOf(error)}`,
+    );
+    return null;
+  }
 }
 
 /** A page that cannot be switched keeps nobody from stopping writes. */
@@ -77,16 +84,13 @@ export async function makeReadOnly(run: StopRun): Promise<void> {
   await runEmergencyStep(run, step, async () => {
     const { client } = run.control;
     for (const change of run.record.changes) {
-      if (change.kind === 'role-setting' || (change.kind === 'setting' && isUrgent(change.name)))
+      if (change.kind === 'role-setting' || (change.kind === 'setting' && change.name === READ_ONLY))
         await setTo(client, change, 'during');
     }
     await reloadConfiguration(client);
     await waitUntilReadOnly(run);
   });
 }
-
-/** The others are those of recovery mode, which have time. */
-const isUrgent = (name: string): boolean => name === READ_ONLY || name === 'autovacuum';
 
 /**
  * The server's main process takes up its configuration, then tells all sessions, and only then lets in the next: when a
@@ -135,6 +139,20 @@ export async function closeDatabases(run: StopRun): Promise<void> {
   });
 }
 
+/** Autovacuum would remove rows that were just deleted, and that can still be found. */
+export async function stopAutovacuum(run: StopRun): Promise<void> {
+  const change = run.record.changes.find(each => each.kind === 'setting' && each.name === AUTOVACUUM);
+  if (change?.kind !== 'setting') return;
+  await runEmergencyStep(
+    run,
+    { id: 'autovacuum', title: 'Autovacuum stopped: deleted rows stay where they are' },
+    async () => {
+      await setTo(run.control.client, change, 'during');
+      await reloadConfiguration(run.control.client);
+    },
+  );
+}
+
 /** Subscriptions write whatever a session may do. They can be disabled only from inside their databases. */
 export async function disableSubscriptions(run: StopRun): Promise<void> {
   const subscriptions = run.record.changes.filter(change => change.kind === 'subscription');
@@ -173,9 +191,10 @@ export async function setSubscription(
  * Ends the sessions that could still write, until two looks in a row find none: one that was just being let in is seen by
  * the second.
  */
-export async function endWriters(run: StopRun): Promise<readonly SessionFacts[]> {
+export async function endWriters(run: StopRun): Promise<EndedSessions> {
   const everybody = run.record.level === 'hard' || run.plan.endsAllSessions;
   const ended = new Map<number, SessionFacts>();
+  let readOnlySince = '';
   const step = {
     id: 'terminate',
     title: 'Sessions that could write were ended',
@@ -183,7 +202,8 @@ export async function endWriters(run: StopRun): Promise<readonly SessionFacts[]>
   };
   await runEmergencyStep(run, step, async () => {
     const { client, facts } = run.control;
-    const { time } = await readNewSession(client);
+    const { time, iso } = await readNewSession(client);
+    readOnlySince = iso;
     const scope = {
       which: everybody ? ('databases' as const) : ('transactions' as const),
       before: time,
@@ -209,7 +229,17 @@ export async function endWriters(run: StopRun): Promise<readonly SessionFacts[]>
       await delay(TERMINATE_POLL_MS);
     }
   });
-  return [...ended.values()];
+  const sessions = [...ended.values()];
+  return {
+    sessions,
+    overriding: sessions.filter(each => each.wrote && (each.transactionStart ?? '') > readOnlySince),
+  };
+}
+
+export interface EndedSessions {
+  readonly sessions: readonly SessionFacts[];
+  /** Those that had begun to write when new transactions were read-only: they say so themselves, and will again. */
+  readonly overriding: readonly SessionFacts[];
 }
 
 function describeEnded(ended: ReadonlyMap<number, SessionFacts>): string {

@@ -18,11 +18,13 @@ import type { StopRun } from './stop-run.ts';
 import {
   closeDatabases,
   disableSubscriptions,
+  type EndedSessions,
   endWriters,
   makeReadOnly,
   REPOSITORY_LIMIT_MS,
   recordStop,
   showMaintenance,
+  stopAutovacuum,
 } from './stop-steps.ts';
 import { restartInRecovery } from './strict-steps.ts';
 
@@ -70,7 +72,9 @@ export async function stopWrites(
     const already = known !== null && first.facts.inRecovery;
     if (first.facts.inRecovery && known === null) throw isStandby();
     if (level === 'hard') control = await asideFor(context, first, known);
-    const planned = already ? null : await planStop(context, control, { level, known });
+    const planned = already
+      ? null
+      : await planStop(context, control, { level, known, dryRun: request.dryRun });
     const plan = planned?.plan ?? (await planOfRecovery(control, known!));
     if (!request.dryRun && !already) {
       const waited = performance.now();
@@ -125,7 +129,7 @@ async function execute(
     readOnlyMs: null as number | null,
     terminatedMs: null as number | null,
   };
-  let ended: StopReport['ended'] = [];
+  let ended: EndedSessions = { sessions: [], overriding: [] };
   try {
     if (!already) {
       await recordStop(run);
@@ -137,11 +141,12 @@ async function execute(
       await closeDatabases(run);
       ended = await endWriters(run);
       times.terminatedMs = since();
+      await stopAutovacuum(run);
       if (run.record.level === 'strict') await restartInRecovery(run);
     }
     const stoppedMs = since();
     const prepared = already ? [] : await preparedOf(run);
-    const proof = await proveStop(run);
+    const proof = await proveStop(run, ended.overriding);
     const lastWriteAt = run.watch?.lastWriteAt() ?? null;
     const { log, backupId } = await afterStop(run, request);
     return {
@@ -150,7 +155,7 @@ async function execute(
       id: run.record.id,
       stoppedAt: run.record.stoppedAt,
       already: known !== null,
-      ended,
+      ended: ended.sessions,
       prepared,
       times: {
         ...times,
@@ -232,7 +237,7 @@ async function planOfRecovery(control: ControlSession, known: StopRecord): Promi
     controlDatabase: known.controlDatabase,
     changes: known.changes,
     endsAllSessions: false,
-    sessions: { total: 0, inTransaction: [] },
+    sessions: null,
     prepared: [],
     unlogged: [],
     service: null,
