@@ -17,7 +17,8 @@ import {
   type TestCluster,
   tableFingerprints,
 } from '../support/postgres.ts';
-import { RandomChanges, randomChangesSettings, seeded } from '../support/random-changes.ts';
+import { RandomChanges, randomChangesSettings } from '../support/random-changes.ts';
+import { seeded } from '../support/seeded.ts';
 import { loadTraffic } from '../support/traffic.ts';
 
 const BLOCK = 8192;

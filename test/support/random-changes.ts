@@ -2,23 +2,13 @@ import { chown, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type pg from 'pg';
 import type { TestCluster } from './postgres.ts';
+import { seeded } from './seeded.ts';
 
 /** What the server needs for {@link RandomChanges}. */
 export const randomChangesSettings = { max_prepared_transactions: 5, autovacuum: 'off' };
 
 const DATABASES = ['postgres', 'second'] as const;
 const ROWS = 4000;
-
-/** A stream of numbers that is the same for the same seed. */
-export function seeded(seed: number): (below: number) => number {
-  let state = seed >>> 0;
-  return below => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return Math.floor((((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32) * below);
-  };
-}
 
 /**
  * Changes a cluster in every way that reaches its files: rows, tables, indexes of all kinds, tablespaces, databases copied

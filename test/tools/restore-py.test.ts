@@ -9,6 +9,7 @@ import { putLogFile, putLogPart } from '../../src/repository/log-archive.ts';
 import { createRepository } from '../../src/repository/repository.ts';
 import { openStorage } from '../../src/storage/registry.ts';
 import { goldenRepository } from '../golden/golden-repository.ts';
+import { incrementalRepository } from '../repository/incremental-repository.ts';
 import { writeBackup } from '../repository/write-backup.ts';
 import { temporaryDirectory } from '../support/temp.ts';
 
@@ -224,6 +225,17 @@ describe.skipIf(problem !== null)(title, { timeout: 60_000 }, () => {
       }
     });
   }
+
+  it('the newest of many incremental backups - every file as it was last, from frames of all of them', async () => {
+    await using directory = await temporaryDirectory();
+    const target = join(directory.path, 'restored');
+    const made = await incrementalRepository(join(directory.path, 'repository'));
+    const { instance, id } = made.newest;
+    const args = [join(directory.path, 'repository'), instance, id, target, '--key-file', made.keyFile];
+    expect(await decode(args)).toMatchObject({ exitCode: 0, stderr: '' });
+    for (const [name, bytes] of made.files)
+      expect(readFileSync(join(target, name)).equals(bytes), name).toBe(true);
+  });
 
   it('its size - under 200 lines, so that it can be read in one sitting', () => {
     expect(readFileSync(script, 'utf8').trimEnd().split('\n').length).toBeLessThan(200);

@@ -10,6 +10,7 @@ import {
 import { joinRanges, type Ranges, rangeBytes, splitRanges } from '../../../src/operations/backup/ranges.ts';
 import { rangesToRead } from '../../../src/operations/backup/ranges-to-read.ts';
 import type { StoredFrame } from '../../../src/repository/pack-writer.ts';
+import { seeded } from '../../support/seeded.ts';
 
 const MIB = 1024 * 1024;
 const BLOCK = 8192;
@@ -71,11 +72,7 @@ test('three hundred incremental backups in a row - a restore opens a bounded num
     fc.property(hot, ({ seed, hotPages }) => {
       const sizeBytes = 4 * MIB;
       const count = sizeBytes / BLOCK;
-      let random = seed >>> 0;
-      const next = (below: number): number => {
-        random = (Math.imul(random, 1_664_525) + 1_013_904_223) >>> 0;
-        return Math.floor((random / 2 ** 32) * below);
-      };
+      const next = seeded(seed);
       let pieces = full(sizeBytes);
       let storedBytes = 0;
       let changedBytes = 0;
