@@ -28,25 +28,29 @@ export function drawTimeline(page: Page, report: TimelineReport, width: number):
   page.line(`Log:  ${log.from} to ${log.to}, ${segments}, timeline ${report.timeline}`);
   if (report.table !== null) page.line(`Only: ${printable(report.table)}`);
   drawBars(page, report);
-  drawGaps(page, report);
+  drawGaps(page, report, width);
   drawTables(page, report, width);
   drawTransactions(page, report, width);
   for (const { xid, gid, time } of report.prepared) {
-    const name = gid === null ? '' : ` '${printable(gid)}'`;
+    const name = gid === null ? '' : ` '${gid}'`;
     const since = time === null ? '' : ` since ${readable(time)}`;
     page.line();
-    page.line(`${page.style.warn('⚠️ ')} Transaction ${xid} is prepared${name}${since}, and not ended.`);
+    put(page, `⚠️  Transaction ${xid} is prepared${name}${since}, and not ended.`, {
+      width,
+      paint: page.style.warn,
+    });
   }
-  page.section(
-    'Restore points',
-    report.restorePoints.flatMap(({ name, time, restore }) => [
-      `${readable(time)}  ${printable(name)}`,
-      `  ${page.style.dim('to go back there:')} ${page.style.title(restore)}`,
-    ]),
-  );
+  if (report.restorePoints.length > 0) {
+    page.line();
+    page.line(page.style.title('Restore points:'));
+  }
+  for (const { name, time, restore } of report.restorePoints) {
+    put(page, `${readable(time)}  ${name}`, { width, indent: '  ' });
+    putCommand(page, 'to go back there:', restore, { width, indent: '    ' });
+  }
   for (const problem of report.problems) {
     page.line();
-    page.line(`${page.style.warn('⚠️ ')} ${printable(problem)}`);
+    put(page, `⚠️  ${problem}`, { width, paint: page.style.warn });
   }
 }
 
@@ -86,14 +90,15 @@ function describeSpan(seconds: number): string {
   return count === 1 ? `one ${unit}` : `${count} ${unit}s`;
 }
 
-function drawGaps(page: Page, { log }: TimelineReport): void {
+function drawGaps(page: Page, { log }: TimelineReport, width: number): void {
   if (log.gaps.length === 0 && log.switches.length === 0) return;
   page.line();
   for (const { missing, from, to } of log.gaps) {
-    page.line(`${page.style.warn('⚠️ ')} A gap in the log, ${from} to ${to}: ${missing} is missing.`);
+    const text = `⚠️  There is a gap in the log, ${from} to ${to}: ${missing} is missing.`;
+    put(page, text, { width, paint: page.style.warn });
   }
   for (const { timeline, lsn } of log.switches)
-    page.line(`  At ${lsn} a recovery was ended: timeline ${timeline} begins.`);
+    put(page, `At ${lsn} a recovery was ended: timeline ${timeline} begins.`, { width, indent: '  ' });
 }
 
 function drawTables(page: Page, report: TimelineReport, width: number): void {
@@ -119,23 +124,23 @@ function drawTables(page: Page, report: TimelineReport, width: number): void {
 }
 
 function drawTransactions(page: Page, report: TimelineReport, width: number): void {
-  const { transactions } = report;
+  const { transactions, otherTransactions, usualTransactions } = report;
   page.line();
   if (transactions.length === 0) {
-    page.line('Nothing stands out: no table was dropped or truncated, and no large change was committed.');
+    const text = 'Nothing stands out: no table was dropped or truncated, and no large change was committed.';
+    put(page, text, { width });
   } else {
     page.line(page.style.title('Transactions that stand out:'));
     for (const each of transactions) drawTransaction(page, each, width);
   }
-  if (report.otherTransactions > 0)
-    page.line(page.style.dim(`  and ${formatCount(report.otherTransactions)} more; --limit shows more`));
-  if (report.usualTransactions > 0) {
-    page.line(
-      page.style.dim(
-        `  ${formatCount(report.usualTransactions)} large ones are usual for their tables, and left out`,
-      ),
-    );
-  }
+  const notes = [
+    ...(otherTransactions > 0 ? [`and ${formatCount(otherTransactions)} more; --limit shows more`] : []),
+    ...(usualTransactions > 0
+      ? [`${formatCount(usualTransactions)} large ones are usual for their tables, and left out`]
+      : []),
+  ];
+  if (notes.length > 0) page.line();
+  for (const note of notes) put(page, note, { width, indent: '  ', paint: page.style.dim });
 }
 
 /** The worst first, then what else it did: so many lines at most. */
@@ -143,29 +148,21 @@ const MOST_DETAILS = 4;
 
 function drawTransaction(page: Page, transaction: TimelineTransaction, width: number): void {
   const { style } = page;
-  const mark = {
-    drop: style.bad,
-    truncate: style.bad,
-    delete: style.bad,
-    update: style.warn,
-    insert: style.dim,
-  };
-  const put = (text: string, indent: string, paint = (plain: string): string => plain): void => {
-    for (const line of wrap(printable(text), width - indent.length)) page.line(`${indent}${paint(line)}`);
-  };
+  const { bad, warn, dim } = style;
+  const mark = { drop: bad, truncate: bad, delete: bad, update: warn, insert: dim }[transaction.kind];
+  const inner = { width, indent: '    ' };
   page.line();
   const gid = transaction.gid === null ? '' : `, prepared as '${transaction.gid}'`;
   const time = transaction.time === null ? 'at an unknown time' : readable(transaction.time);
-  put(`${time}  transaction ${transaction.xid}${gid}`, '  ', style.title);
-  put(transaction.summary, '    ', mark[transaction.kind]);
+  put(page, `${time}  transaction ${transaction.xid}${gid}`, { width, indent: '  ', paint: style.title });
+  put(page, transaction.summary, { ...inner, paint: mark });
   const others = detailsOf(transaction).filter(text => !transaction.summary.startsWith(text));
-  for (const text of others.slice(0, MOST_DETAILS)) put(text, '    ');
-  if (others.length > MOST_DETAILS) put(`and ${others.length - MOST_DETAILS} more`, '    ');
-  put(`log ${transaction.firstLsn} to ${transaction.commitLsn ?? 'an unknown position'}`, '    ', style.dim);
-  if (transaction.restore === null)
-    put('before the oldest backup: it cannot be gone back to', '    ', style.dim);
-  // A command is to be copied: it is never cut into lines.
-  else page.line(`    ${style.dim('to just before it:')} ${style.title(transaction.restore)}`);
+  for (const text of others.slice(0, MOST_DETAILS)) put(page, text, inner);
+  if (others.length > MOST_DETAILS) put(page, `and ${others.length - MOST_DETAILS} more`, inner);
+  const end = transaction.commitLsn ?? 'an unknown position';
+  put(page, `log ${transaction.firstLsn} to ${end}`, { ...inner, paint: dim });
+  if (transaction.restore !== null) putCommand(page, 'to just before it:', transaction.restore, inner);
+  else put(page, 'no backup is old enough to go back to just before it', { ...inner, paint: dim });
 }
 
 function detailsOf({ tables, acts }: TimelineTransaction): string[] {
@@ -193,6 +190,30 @@ function readable(iso: string): string {
 
 function pad(text: string, width: number): string {
   return `${text}${' '.repeat(Math.max(0, width - [...text].length))}`;
+}
+
+/** A text in lines that fit, without what could steer the terminal. */
+function put(
+  page: Page,
+  text: string,
+  look: { readonly width: number; readonly indent?: string; readonly paint?: (plain: string) => string },
+): void {
+  const { width, indent = '', paint = (plain: string) => plain } = look;
+  for (const line of wrap(printable(text), width - indent.length)) page.line(`${indent}${paint(line)}`);
+}
+
+/** A command is to be copied: it is never cut into lines. */
+function putCommand(
+  page: Page,
+  label: string,
+  command: string,
+  { width, indent }: { readonly width: number; readonly indent: string },
+): void {
+  const { dim, title } = page.style;
+  const fits = indent.length + label.length + 1 + command.length <= width;
+  if (fits) return page.line(`${indent}${dim(label)} ${title(command)}`);
+  page.line(`${indent}${dim(label)}`);
+  page.line(`${indent}${title(command)}`);
 }
 
 /** Cut at spaces into lines; a word that is longer stays whole. */
