@@ -211,9 +211,8 @@ function putCommand(
 ): void {
   const { dim, title } = page.style;
   const fits = indent.length + label.length + 1 + command.length <= width;
-  if (fits) return page.line(`${indent}${dim(label)} ${title(command)}`);
-  page.line(`${indent}${dim(label)}`);
-  page.line(`${indent}${title(command)}`);
+  const [first, second] = [`${indent}${dim(label)}`, title(command)];
+  for (const line of fits ? [`${first} ${second}`] : [first, `${indent}${second}`]) page.line(line);
 }
 
 /** Cut at spaces into lines; a word that is longer stays whole. */

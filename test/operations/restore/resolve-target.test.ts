@@ -1,0 +1,260 @@
+import { describe, expect, test } from 'vitest';
+import { POSTGRES_EPOCH_US } from '../../../src/engines/postgres/wal-transactions.ts';
+import { logTransactions } from '../../../src/operations/log/log-transactions.ts';
+import { openLogView } from '../../../src/operations/log/log-view.ts';
+import { type ResolveOptions, resolveTarget } from '../../../src/operations/restore/resolve-target.ts';
+import { putLogFile } from '../../../src/repository/log-archive.ts';
+import { type BuiltRecord, buildWal, type RecordToBuild } from '../../engines/postgres/wal-builder.ts';
+import { memoryRepository } from '../../repository/memory-repository.ts';
+
+const MIB = 1024 * 1024;
+const START = BigInt(2 * MIB);
+const owner = { instance: 'production', systemIdentifier: '7566129433051829306' };
+const BEGIN = 1_761_573_600_000_000n;
+const none: ResolveOptions = { securedUs: null, floor: START };
+
+/** Little-endian fields, one behind the other. */
+function fields(...parts: readonly (readonly [bits: 16 | 32 | 64, value: number | bigint])[]): Uint8Array {
+  const bytes = new Uint8Array(parts.reduce((sum, [bits]) => sum + bits / 8, 0));
+  const view = new DataView(bytes.buffer);
+  let at = 0;
+  for (const [bits, value] of parts) {
+    if (bits === 16) view.setUint16(at, Number(value), true);
+    else if (bits === 32) view.setUint32(at, Number(value), true);
+    else view.setBigUint64(at, BigInt.asUintN(64, BigInt(value)), true);
+    at += bits / 8;
+  }
+  return bytes;
+}
+
+const at = (us: bigint): readonly [64, bigint] => [64, us - POSTGRES_EPOCH_US];
+const commit = (xid: number, us: bigint): RecordToBuild => ({
+  rmgr: 1,
+  info: 0x00,
+  xid,
+  main: fields(at(us)),
+});
+const abort = (xid: number, us: bigint): RecordToBuild => ({
+  rmgr: 1,
+  info: 0x20,
+  xid,
+  main: fields(at(us)),
+});
+/** One that leaves a file to be removed. */
+const abortWithFile = (xid: number, us: bigint): RecordToBuild => ({
+  rmgr: 1,
+  info: 0xa0,
+  xid,
+  main: fields(at(us), [32, 4], [32, 1], [32, 1663], [32, 16400], [32, 20001]),
+});
+const endPrepared = (xid: number, us: bigint, outcome: 'commit' | 'abort'): RecordToBuild => ({
+  rmgr: 1,
+  info: outcome === 'commit' ? 0xb0 : 0xc0,
+  main: fields(at(us), [32, 16], [32, xid]),
+});
+/** @source access/xact.h, xl_xact_prepare, of release 18 */
+const prepare = (xid: number, us: bigint): RecordToBuild => ({
+  rmgr: 1,
+  info: 0x10,
+  xid,
+  main: fields(
+    ...([[32, 0], [32, 0], [32, xid], [32, 16400], at(us), [32, 10], [32, 0]] as const),
+    ...([
+      [32, 0],
+      [32, 0],
+      [32, 0],
+      [32, 0],
+      [32, 0],
+      [16, 0],
+      [16, 3],
+      [64, 0],
+      [64, 0],
+    ] as const),
+    // The name, with the zero at its end, filled up to eight bytes.
+    [64, 0x007867n],
+  ),
+});
+const restorePoint = (name: string, us: bigint): RecordToBuild => {
+  const main = new Uint8Array(72);
+  main.set(fields(at(us)));
+  main.set(Buffer.from(name), 8);
+  return { rmgr: 0, info: 0x70, main };
+};
+/** Work of a transaction: nothing that ends one. */
+const work = (xid: number): RecordToBuild => ({ rmgr: 10, info: 0x10, xid, main: new Uint8Array(2000) });
+
+async function logOf(records: readonly RecordToBuild[]) {
+  const repository = memoryRepository();
+  const wal = buildWal({
+    segmentSize: MIB,
+    startLsn: START,
+    records,
+    systemIdentifier: BigInt(owner.systemIdentifier),
+  });
+  const bytes = new Uint8Array(MIB);
+  bytes.set(wal.bytes);
+  await putLogFile(repository, { ...owner, name: '000000010000000000000002', bytes, level: 1 });
+  const { signal } = new AbortController();
+  const source = { owner, segmentSize: MIB, timeline: 1, backupTimelines: [1] };
+  const view = await openLogView(repository, source, signal);
+  const log = logTransactions(view, { from: START, to: START + BigInt(MIB) }, signal);
+  return { log, records: wal.records };
+}
+
+/** Where the recovery for a request stops, as the record it stops in front of; `end` for all of the log. */
+async function stopsBefore(
+  records: readonly RecordToBuild[],
+  request: Parameters<typeof resolveTarget>[1],
+  options: ResolveOptions = none,
+): Promise<number | 'end' | null> {
+  const made = await logOf(records);
+  const resolved = await resolveTarget(made.log, request, options);
+  if (resolved === null) return null;
+  const { lsn } = resolved;
+  return lsn === null ? 'end' : made.records.findIndex((record: BuiltRecord) => record.lsn >= lsn);
+}
+
+const xid = (number: number, after = false) => ({ kind: 'xid', xid: number, after }) as const;
+const tick = (count: number): bigint => BEGIN + BigInt(count);
+
+describe('the work of a transaction that is dropped', () => {
+  test('nothing else ended in between - is not replayed first', async () => {
+    const records = [commit(700, tick(1)), work(701), work(701), commit(701, tick(2)), commit(702, tick(3))];
+    expect(await stopsBefore(records, xid(701))).toBe(1);
+    expect(await stopsBefore(records, { kind: 'time', timeUs: tick(1) })).toBe(1);
+  });
+
+  test('another commit in between - that is kept', async () => {
+    const records = [work(701), commit(702, tick(1)), work(701), commit(701, tick(2)), work(703)];
+    expect(await stopsBefore(records, xid(701))).toBe(2);
+  });
+
+  test('a rollback in between - only one that leaves files is kept', async () => {
+    const tail = [work(701), commit(701, tick(3)), work(705)];
+    expect(await stopsBefore([commit(700, tick(1)), work(701), abort(702, tick(2)), ...tail], xid(701))).toBe(
+      1,
+    );
+    expect(
+      await stopsBefore([commit(700, tick(1)), work(701), abortWithFile(702, tick(2)), ...tail], xid(701)),
+    ).toBe(3);
+  });
+
+  test('one prepared in between, and the end of one - both are kept', async () => {
+    const tail = [work(701), commit(701, tick(9)), work(705)];
+    expect(
+      await stopsBefore([commit(700, tick(1)), work(701), prepare(702, tick(2)), ...tail], xid(701)),
+    ).toBe(3);
+    for (const outcome of ['commit', 'abort'] as const) {
+      const records = [prepare(702, tick(1)), work(701), endPrepared(702, tick(2), outcome), ...tail];
+      expect(await stopsBefore(records, xid(701)), outcome).toBe(3);
+    }
+  });
+
+  test('one prepared behind the time that is asked for - is dropped', async () => {
+    const records = [commit(700, tick(1)), prepare(702, tick(5)), commit(701, tick(9)), work(703)];
+    expect(await stopsBefore(records, { kind: 'time', timeUs: tick(3) })).toBe(1);
+    expect(await stopsBefore(records, { kind: 'time', timeUs: tick(6) })).toBe(2);
+  });
+});
+
+describe('what a target is beside', () => {
+  test('commits a microsecond apart - each time its own', async () => {
+    const records = [commit(700, tick(1)), commit(701, tick(2)), commit(702, tick(3)), work(703)];
+    const { log } = await logOf(records);
+    for (const [time, kept, dropped] of [
+      [1, 700, 701],
+      [2, 701, 702],
+    ] as const) {
+      const resolved = await resolveTarget(log, { kind: 'time', timeUs: tick(time) }, none);
+      expect([resolved?.lastKept?.xid, resolved?.firstDropped?.xid]).toEqual([kept, dropped]);
+    }
+  });
+
+  test('rollbacks - are neither the last kept nor the first dropped', async () => {
+    const records = [
+      commit(700, tick(1)),
+      abort(701, tick(2)),
+      abort(702, tick(4)),
+      commit(703, tick(5)),
+      work(704),
+    ];
+    const { log } = await logOf(records);
+    const resolved = await resolveTarget(log, { kind: 'time', timeUs: tick(3) }, none);
+    expect([resolved?.lastKept?.xid, resolved?.firstDropped?.xid]).toEqual([700, 703]);
+  });
+});
+
+describe('a transaction', () => {
+  test('rolled back, only prepared, not there - refused, each for its reason', async () => {
+    const { log } = await logOf([
+      abort(701, tick(1)),
+      prepare(702, tick(2)),
+      commit(703, tick(3)),
+      work(704),
+    ]);
+    const refused = (number: number) => expect(resolveTarget(log, xid(number), none)).rejects;
+    await refused(701).toMatchObject({
+      code: 'TARGET_UNREACHABLE',
+      message: expect.stringContaining('rolled back'),
+    });
+    await refused(702).toMatchObject({
+      code: 'TARGET_UNREACHABLE',
+      message: expect.stringMatching(/prepared as 'gx'.*neither/),
+    });
+    await refused(999).toMatchObject({ code: 'LOG_NOT_FOUND' });
+  });
+
+  test('before the end of the backup - an older backup is needed', async () => {
+    const records = [commit(700, tick(1)), commit(701, tick(2)), work(702)];
+    const { records: built } = await logOf(records);
+    expect(await stopsBefore(records, xid(700), { ...none, floor: built[1]!.lsn })).toBeNull();
+    expect(await stopsBefore(records, xid(701), { ...none, floor: built[1]!.lsn })).toBe(1);
+  });
+});
+
+describe('the end of the log', () => {
+  const records = [commit(700, tick(1)), work(701), commit(701, tick(2))];
+
+  test('after the last transaction, where no record follows - all of the log', async () => {
+    expect(await stopsBefore(records, xid(701, true))).toBe('end');
+    expect(await stopsBefore([...records, work(702)], xid(701, true))).toBe(3);
+  });
+
+  test('a position - taken as it is; at the very end all of the log, behind it refused', async () => {
+    const { log, records: built } = await logOf(records);
+    const position = (lsn: bigint) => resolveTarget(log, { kind: 'lsn', lsn }, none);
+    expect((await position(built[1]!.lsn + 8n))?.lsn).toBe(built[1]!.lsn + 8n);
+    expect((await position(built[2]!.endLsn))?.lsn).toBeNull();
+    await expect(position(built[2]!.endLsn + 8n)).rejects.toMatchObject({ code: 'TARGET_UNREACHABLE' });
+    expect((await position(START + BigInt(MIB)))?.lsn).toBe(START + BigInt(MIB));
+  });
+});
+
+describe('a restore point', () => {
+  test('the last one of its name - what was committed before it is kept', async () => {
+    const records = [
+      restorePoint('evening', tick(1)),
+      commit(700, tick(2)),
+      work(701),
+      restorePoint('evening', tick(3)),
+      commit(701, tick(4)),
+      work(702),
+    ];
+    const { log, records: built } = await logOf(records);
+    const resolved = await resolveTarget(log, { kind: 'restore point', name: 'evening' }, none);
+    expect(resolved).toMatchObject({
+      lsn: built[1]!.endLsn,
+      lastKept: { xid: 700 },
+      firstDropped: { xid: 701 },
+    });
+    expect(resolved?.found).toContain('UTC');
+  });
+
+  test('none of that name - refused with those there are', async () => {
+    const { log } = await logOf([restorePoint('morning', tick(1)), commit(700, tick(2)), work(701)]);
+    await expect(resolveTarget(log, { kind: 'restore point', name: 'evening' }, none)).rejects.toMatchObject({
+      code: 'LOG_NOT_FOUND',
+      hint: expect.stringContaining('morning'),
+    });
+  });
+});
