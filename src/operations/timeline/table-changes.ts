@@ -100,21 +100,33 @@ async function actsOf(
   // What was made and dropped within the transaction was never there for others.
   const dropped = transaction.dropped.filter(each => !createdKeys.has(fileKey(each)));
   const created = transaction.created.filter(each => !droppedKeys.has(fileKey(each)));
-  const successors = new Map<string, RelationFile>();
-  for (const each of created) {
-    const name = await names.nameOf(each, transaction.recordEndLsn ?? lsn);
-    if (isTable(name)) successors.set(describeRelation(name), each);
+  const successors = new Map<string, { readonly file: RelationFile; readonly name: RelationName }>();
+  for (const file of created) {
+    const name = await names.nameOf(file, transaction.recordEndLsn ?? lsn);
+    if (isTable(name)) successors.set(describeRelation(name), { file, name });
   }
   const catalog = await catalogRows(transaction.rows, lsn, names);
   const acts = new Map<string, TableAct>();
   for (const each of dropped) {
     const name = await names.nameOf(each, lsn);
     if (!isTable(name)) continue;
-    const successor = successors.get(describeRelation(name));
+    const successor = successors.get(describeRelation(name))?.file;
     const act = actOf({ dropped: each, droppedFiles: dropped.length, successor, created, catalog });
     acts.set(describeRelation(name), { act, ...labelOf(name) });
   }
-  return withoutUnnamedParts([...acts.values()]);
+  const found = [...acts.values()];
+  // Where no relation was created or dropped, each new file of a table takes the place of one that no catalog may know.
+  const replaced = [...successors.values()].filter(
+    ({ name }) => name.kind === 'table' && !acts.has(describeRelation(name)),
+  );
+  if (catalog.inserted > 0 || catalog.deleted > 0 || replaced.length === 0) return withoutUnnamedParts(found);
+  return [
+    ...found.filter(each => each.schema !== null),
+    ...replaced.map(({ file, name }): TableAct => {
+      const isMoved = dropped.every(each => each.tablespace !== file.tablespace);
+      return { act: isMoved ? 'move' : 'truncate', ...labelOf(name) };
+    }),
+  ];
 }
 
 /**

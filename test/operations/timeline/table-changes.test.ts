@@ -87,6 +87,16 @@ test('a table truncated and then dropped before anyone recorded names - has its 
   expect(changes.tables).toMatchObject([{ table: 'users', inserted: 7 }]);
 });
 
+test('tables truncated whose old files no catalog has - have the names of their new ones', async () => {
+  const dropped = [30001, 30002, 30003, 30004].map(file => fileOf(file));
+  const created = [20011, 20012, 20021, 20022].map(file => fileOf(file));
+  const summary = transaction({ xid: 1, rows: [rows(PG_CLASS, 0, 4, 0)], dropped, created });
+  expect((await changesOf(summary, names())).acts).toMatchObject([
+    { act: 'truncate', table: 'users' },
+    { act: 'truncate', table: 'orders' },
+  ]);
+});
+
 test('two tables truncated at once - what no catalog has stays without a name', async () => {
   const known = names();
   const created = [30001, 30002].map(file => fileOf(file));
