@@ -74,6 +74,11 @@ test('a patch that reaches behind the end, or lies there - is cut', () => {
   ]);
 });
 
+test('parts of one frame that follow each other in the file and not in the frame - stay two pieces', () => {
+  const patches = patchesOf(frame('b', 0, 4), [2, 2, 0, 2]);
+  expect(bytesOf(patchPieces([], patches, 4))).toEqual(['b/0@2', 'b/0@3', 'b/0@0', 'b/0@1']);
+});
+
 test('a byte that nobody has, patches that overlap, ranges that are not the body - are bugs', () => {
   const before: Piece[] = [{ frame: frame('a', 0, 10), start: 0, length: 10 }];
   expect(() => patchPieces(before, [], 11)).toThrow('nothing is known of byte 10');

@@ -66,6 +66,14 @@ test('a frame of which little is used any more - its rest is copied anew', () =>
   expect(read(kept, pages([]), 2 * MIB)).toEqual([]);
 });
 
+test('1 MiB of a file that lies in too many frames - is copied anew, its neighbours are not', () => {
+  let pieces = full(3 * MIB);
+  for (let page = 128; page < 128 + 63; page += 1) pieces = store(pieces, pages([page]), 3 * MIB);
+  expect(read(pieces, pages([250]), 3 * MIB)).toEqual([250 * BLOCK, BLOCK]);
+  pieces = store(pieces, pages([250]), 3 * MIB);
+  expect(read(pieces, pages([1]), 3 * MIB)).toEqual([BLOCK, BLOCK, MIB, MIB]);
+});
+
 test('three hundred incremental backups in a row - a restore opens a bounded number of bytes and frames', () => {
   const hot = fc.record({ seed: fc.integer(), hotPages: fc.integer({ min: 1, max: 60 }) });
   fc.assert(
