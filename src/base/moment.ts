@@ -25,6 +25,7 @@ const dateTime = new RegExp(`^${datePattern}(?:T|\\s+)${timePattern}${zonePatter
 const dayPattern = String.raw`(?:(?:(?<named>today|yesterday)|(?<days>\d{1,4})\s+days?\s+ago)(?:\s+at)?\s+|at\s+)?`;
 const halfDayPattern = String.raw`(?<hour>\d{1,2})(?::(?<minute>\d{2})(?::(?<second>\d{2}))?)?\s*(?<half>am|pm)`;
 const dayTime = new RegExp(`^${dayPattern}${timePattern}${zonePattern}$`, 'i');
+const dateHalfDayTime = new RegExp(`^${datePattern}\\s+${halfDayPattern}${zonePattern}$`, 'i');
 const halfDayTime = new RegExp(`^${dayPattern}${halfDayPattern}${zonePattern}$`, 'i');
 
 type Fields = Readonly<Record<string, string | undefined>>;
@@ -49,9 +50,10 @@ export function parseMoment(text: string, now: Date, zone = 'UTC'): bigint {
   if (/^now$/i.test(trimmed)) return BigInt(now.getTime()) * US_PER_MS;
   const relative = parseAgo(trimmed, now);
   if (relative !== null) return relative;
-  const full = dateTime.exec(trimmed)?.groups;
+  // First, as `pm` would pass for a zone.
+  const full = of24Hours(text, dateHalfDayTime.exec(trimmed)?.groups) ?? dateTime.exec(trimmed)?.groups;
   if (full) return readMoment(text, full, { day: dayOf(text, full), zone });
-  const short = dayTime.exec(trimmed)?.groups ?? of24Hours(text, halfDayTime.exec(trimmed)?.groups);
+  const short = of24Hours(text, halfDayTime.exec(trimmed)?.groups) ?? dayTime.exec(trimmed)?.groups;
   if (short) return parseDayTime(text, short, { now, zone });
   throw notUnderstood(text, trimmed);
 }

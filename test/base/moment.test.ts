@@ -38,6 +38,15 @@ describe('parseMoment', () => {
     ['90s ago', us('2025-10-27T14:28:30Z')],
     ['2 weeks ago', us('2025-10-13T14:30:00Z')],
     ['now', us('2025-10-27T14:30:00Z')],
+    ['2025-10-26 2:00:01 pm', us('2025-10-26T14:00:01Z')],
+    ['2 PM', us('2025-10-27T14:00:00Z')],
+    ['2:05pm', us('2025-10-27T14:05:00Z')],
+    ['at 12 am', us('2025-10-27T00:00:00Z')],
+    ['12:30:15 pm', us('2025-10-27T12:30:15Z')],
+    ['yesterday at 2 pm', us('2025-10-26T14:00:00Z')],
+    ['1 day ago at 15:00', us('2025-10-26T15:00:00Z')],
+    ['3 days ago 2:30 pm +02:00', us('2025-10-24T12:30:00Z')],
+    ['2 days ago', us('2025-10-25T14:30:00Z')],
   ])('%s - understood', (text, expected) => {
     expect(parseMoment(text, now)).toBe(expected);
   });
@@ -64,6 +73,11 @@ describe('parseMoment', () => {
     ['2025-10-27 13:59:59 Mars/Olympus', /no time zone 'Mars\/Olympus'/],
     ['2025-10-27 13:59:59+99', /no offset/],
     ['15:00', /still to come/],
+    ['3 pm', /still to come/],
+    ['13 pm', /no time of day 13 pm/],
+    ['0 am', /no time of day 0 am/],
+    ['2:60 pm', /no time of day/],
+    ['1 day ago at 02:30 Europe/Berlin', /comes twice in Europe.Berlin/],
     ['3 months ago', /'months' is not a unit/],
     ['before the delete on users', /not understood/],
     ['', /not understood/],

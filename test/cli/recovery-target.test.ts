@@ -15,6 +15,21 @@ describe('parseRecoveryTarget', () => {
       { xid: '4711', after: true },
       { kind: 'xid', xid: 4711, after: true },
     ],
+    [{ restorePoint: 'before release 2.4' }, { kind: 'restore point', name: 'before release 2.4' }],
+    [
+      { pointInTime: 'before the last delete on users' },
+      {
+        kind: 'change',
+        change: {
+          text: 'before the last delete on users',
+          change: 'delete',
+          table: 'users',
+          which: 'last',
+          large: false,
+          after: false,
+        },
+      },
+    ],
     [{ xid: '4294972007' }, { kind: 'xid', xid: 4711, after: false }],
   ])('%j - understood', (options, expected) => {
     expect(parseRecoveryTarget(options, now)).toEqual(expected);
@@ -24,6 +39,8 @@ describe('parseRecoveryTarget', () => {
     [{}, 'USAGE', /no target was given/],
     [{ latest: true, xid: '5' }, 'USAGE', /--latest and --xid cannot go together/],
     [{ latest: true, after: true }, 'USAGE', /--after goes with --xid only/],
+    [{ xid: '5', restorePoint: 'x' }, 'USAGE', /--xid and --restore-point cannot go together/],
+    [{ pointInTime: 'before the storm' }, 'TIME_AMBIGUOUS', /before the storm/],
     [{ xid: '-1' }, 'USAGE', /transaction '-1'/],
     [{ xid: '2' }, 'USAGE', /transaction '2'/],
     [{ xid: 'x' }, 'USAGE', /transaction 'x'/],
