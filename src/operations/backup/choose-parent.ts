@@ -1,8 +1,8 @@
 import { formatLsn, parseLsn } from '../../engines/postgres/lsn.ts';
 import type { ServerFacts } from '../../engines/postgres/server-facts.ts';
-import { packPath, packsPrefix } from '../../repository/layout.ts';
 import type { BackupFacts, BackupType } from '../../repository/manifest.ts';
-import { listBackupIds, type Manifest, openManifest, packPathOf } from '../../repository/manifest-reader.ts';
+import { listBackupIds, type Manifest, openManifest } from '../../repository/manifest-reader.ts';
+import { findAbsentPack } from '../../repository/pack-presence.ts';
 import type { Repository } from '../../repository/repository.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { type LogView, openLogView } from '../log/log-view.ts';
@@ -145,21 +145,12 @@ async function whyNotWhole(
   const { backup } = manifest;
   if (backup.damagedPages.length > 0)
     return `backup ${backup.id} has pages that were damaged on the server's disk`;
-  const sizes = new Map<string, number>();
-  for (const id of new Set(manifest.packs.map(pack => pack.backup))) {
-    for await (const { key, sizeBytes } of repository.storage.list(packsPrefix(backup.instance, id), {
-      signal,
-    }))
-      sizes.set(key, sizeBytes);
-  }
-  for (const pack of manifest.packs) {
-    const path = packPath(backup.instance, pack.backup, pack.id);
-    if (sizes.get(packPathOf(manifest, pack)) !== pack.sizeBytes)
-      return `backup ${backup.id} is damaged: object '${path}' is missing or has another size`;
-    if (!hasKey(repository, pack.generation))
-      return `backup ${backup.id} needs key generation ${pack.generation}, which does not open here`;
-  }
-  return null;
+  const absent = await findAbsentPack(repository, manifest, { signal });
+  if (absent !== null) return `backup ${backup.id} is damaged: object '${absent.path}' ${absent.what}`;
+  const sealed = manifest.packs.find(pack => !hasKey(repository, pack.generation));
+  return sealed === undefined
+    ? null
+    : `backup ${backup.id} needs key generation ${sealed.generation}, which does not open here`;
 }
 
 function hasKey(repository: Repository, generation: number): boolean {

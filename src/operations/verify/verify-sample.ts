@@ -1,7 +1,8 @@
 import { hash } from 'node:crypto';
 import { AppError } from '../../base/errors.ts';
 import type { Chunk } from '../../repository/manifest.ts';
-import { type Manifest, manifestLines, openManifest, packPathOf } from '../../repository/manifest-reader.ts';
+import { type Manifest, manifestLines, openManifest } from '../../repository/manifest-reader.ts';
+import { findAbsentPack } from '../../repository/pack-presence.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import { batchTasks, progressTeller, startRestorePool } from '../restore/restore-files.ts';
 import type { ObjectProblem } from '../restore/restore-protocol.ts';
@@ -94,20 +95,17 @@ export async function checkPacksPresent(
   manifest: Manifest,
   signal: AbortSignal,
 ): Promise<void> {
-  for (const pack of manifest.packs) {
-    const path = packPathOf(manifest, pack);
-    const facts = await context.repository.storage.head(path, { signal });
-    if (facts?.sizeBytes === pack.sizeBytes) continue;
-    const what = facts === null ? 'is missing' : `is ${facts.sizeBytes} bytes long, not ${pack.sizeBytes}`;
-    throw new AppError(
-      'CORRUPT',
-      `object '${path}' ${what}: backup '${manifest.backup.id}' cannot be restored whole`,
-      {
-        hint: 'Run `aishell backup verify --all` to see what is affected, and restore from another backup.',
-        details: { object: path },
-      },
-    );
-  }
+  const absent = await findAbsentPack(context.repository, manifest, { signal });
+  if (absent === null) return;
+  const { path, what } = absent;
+  throw new AppError(
+    'CORRUPT',
+    `object '${path}' ${what}: backup '${manifest.backup.id}' cannot be restored whole`,
+    {
+      hint: 'Run `aishell backup verify --all` to see what is affected, and restore from another backup.',
+      details: { object: path },
+    },
+  );
 }
 
 async function checkManifestHash(

@@ -113,7 +113,7 @@ test('a backup with damaged pages, a missing or a short pack, an unknown key - a
   const path = packPath(instance, good.id, packs[0]!.id);
   const bytes = (await repository.storage.get(path))!;
   for (const [wrong, words] of [
-    [bytes.subarray(1), 'another size'],
+    [bytes.subarray(1), `is ${bytes.length - 1} bytes long, not ${bytes.length}`],
     [null, 'missing'],
   ] as const) {
     if (wrong === null) await repository.storage.delete(path);
