@@ -1,0 +1,132 @@
+import { mkdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { openInstance } from '../../src/app/open-instance.ts';
+import { readConfig } from '../../src/config/read-config.ts';
+import { readControlFile } from '../../src/engines/postgres/control-file.ts';
+import { detectService } from '../../src/engines/postgres/service.ts';
+import { findBinaries } from '../../src/engines/postgres/service-binaries.ts';
+import { relationOf } from '../../src/engines/postgres/data-files-names.ts';
+import type { InstanceContext } from '../../src/operations/instance-context.ts';
+import { makeOwned, placeOf, prepareRecovery } from '../../src/operations/restore/assemble-directory.ts';
+import { locateInstance } from '../../src/operations/restore/live-instance.ts';
+import { startLogFeeder } from '../../src/operations/restore/log-feeder.ts';
+import type { RecoveryPlan } from '../../src/operations/restore/plan-restore.ts';
+import { planWithLog } from '../../src/operations/restore/plan-with-log.ts';
+import { restoreFiles } from '../../src/operations/restore/restore-files.ts';
+import { restoreStamp } from '../../src/operations/restore/restore-report.ts';
+import type { RestoreRequest } from '../../src/operations/restore/restore-request.ts';
+import { ownerOfFiles, type Places } from '../../src/operations/rewind/places.ts';
+import { replayUnseen } from '../../src/operations/rewind/replay-unseen.ts';
+import type { Rewinding } from '../../src/operations/rewind/rewind.ts';
+import { listServerFiles } from '../../src/operations/rewind/server-files.ts';
+import { livePlace } from '../../src/operations/rewind/places.ts';
+import type { TestInstance } from './instance.ts';
+
+const options = { signal: new AbortController().signal, onEvent: () => undefined };
+
+/** What the program's own operations work with, in this process. */
+export async function contextOf(instance: TestInstance): Promise<InstanceContext> {
+  const config = readConfig({ file: instance.configFile, env: {}, cwd: '/' });
+  return await openInstance(config, { ...options, env: {}, workers: 2, toolVersion: 'test' });
+}
+
+/** A plan to a position, and all that a rewind to it needs; the server is still as it was. */
+export async function planRewind(context: InstanceContext, lsn: bigint): Promise<Rewinding> {
+  const live = await locateInstance(context, options.signal);
+  const request: RestoreRequest = {
+    target: { kind: 'lsn', lsn },
+    ...{ directory: null, timeline: null, dryRun: false, way: 'rewind', verifyBeforeOpen: false },
+  };
+  const plan = await planWithLog(context, request, { ...options, live });
+  const service = await detectService(live.dataDirectory, {
+    setting: context.service,
+    binaries: context.binaries,
+    serverAnswers: live.answers,
+  });
+  const major = Math.trunc(plan.backup.serverVersion / 10_000);
+  const binaries = await findBinaries(major, { configured: context.binaries, dataDirectory: live.dataDirectory });
+  return { plan, live, service, binaries, stamp: restoreStamp(new Date()), requested: 'a test' };
+}
+
+/** A full restore of the plan's backup to its target: recovered, stopped, and never seen by any session. */
+export async function restoreTruth(
+  context: InstanceContext,
+  { plan, binaries, live }: Rewinding,
+  directory: string,
+): Promise<Places> {
+  const owner = await ownerOfFiles(live.dataDirectory);
+  const tablespaces = plan.backup.tablespaces.map(
+    ({ oid }) => [oid, join(`${directory}-tablespaces`, String(oid))] as const,
+  );
+  const layout = { dataDirectory: directory, tablespaces: new Map(tablespaces) };
+  await makeOwned(`${directory}-tablespaces`, owner);
+  for (const place of [directory, ...layout.tablespaces.values()]) await makeOwned(place, owner);
+  const to = { manifest: plan.manifest, owner, workers: 2 };
+  await restoreFiles(
+    context,
+    { ...to, placeOf: line => (line.t === 'config' ? null : placeOf(layout, line.p)) },
+    options,
+  );
+  await prepareRecovery(layout, plan.backup, owner);
+  await using feeder = startLogFeeder(
+    context,
+    {
+      files: plan.logFiles,
+      log: { instance: context.instance, systemIdentifier: plan.backup.systemIdentifier },
+      ...{ directory: join(directory, 'pg_wal'), owner, workers: 2 },
+    },
+    options.signal,
+  );
+  await mkdir(`${directory}-log`);
+  await replayUnseen(
+    {
+      ...{ dataDirectory: directory, backup: plan.backup, binaries, owner, feeder },
+      ...{ timeline: plan.timeline, targetLsn: plan.resolved.lsn! },
+      ...{ logFile: join(`${directory}-log`, 'recovery.log'), atLeast: await readControlFile(live.dataDirectory) },
+    },
+    options,
+  );
+  return { dataDirectory: directory, tablespaces, log: join(directory, 'pg_wal'), safety: '', stamp: '' };
+}
+
+export interface Comparison {
+  readonly files: number;
+  readonly pages: number;
+  /** `path: …` for every file or page that is not the same. */
+  readonly differences: readonly string[];
+}
+
+/** The state of transactions, beside the pages themselves. */
+const COMPARED = /^pg_(xact|multixact|twophase|commit_ts)\/|pg_filenode\.map$|PG_VERSION$/;
+
+/** Compares the main forks of all relations, page by page, and the state of transactions, byte by byte. Nothing is masked. */
+export async function compareDirectories(
+  one: Places,
+  other: Places,
+  backup: RecoveryPlan['backup'],
+): Promise<Comparison> {
+  const { blockSize, relationSegmentBlocks, tablespaceVersionDirectory } = backup;
+  const wanted = (path: string): boolean => {
+    const relation = relationOf(path, relationSegmentBlocks);
+    return relation?.fork === 'main' || relation?.fork === 'init' || COMPARED.test(path);
+  };
+  const [a, b] = [one, other].map(places => listServerFiles(places, tablespaceVersionDirectory).files);
+  const paths = new Set([...a!.keys(), ...b!.keys()].filter(wanted));
+  const differences: string[] = [];
+  let pages = 0;
+  for (const path of [...paths].sort()) {
+    const [x, y] = [a!.get(path), b!.get(path)];
+    if (x === undefined || y === undefined) {
+      differences.push(`${path}: only in the ${x === undefined ? 'second' : 'first'}`);
+      continue;
+    }
+    const [first, second] = [await readFile(livePlace(one, path)), await readFile(livePlace(other, path))];
+    if (first.length !== second.length) differences.push(`${path}: ${first.length} and ${second.length} bytes`);
+    for (let at = 0; at < Math.min(first.length, second.length); at += blockSize) {
+      pages += 1;
+      if (!first.subarray(at, at + blockSize).equals(second.subarray(at, at + blockSize)))
+        differences.push(`${path}: block ${at / blockSize}`);
+    }
+  }
+  return { files: paths.size, pages, differences };
+}
