@@ -50,6 +50,8 @@ export const exitCodes = {
   SERVICE_UNKNOWN: 4,
   /** Writes cannot be stopped at this level here. Nothing was changed; the message says why, and which level can be used. */
   STOP_REFUSED: 4,
+  /** A notification would go to an address it must not go to. It is unencrypted, of a private network, or of a cloud's metadata service; docs/notifications.md says how to allow the first two. */
+  ADDRESS_REFUSED: 4,
 
   /** There is no repository at this location. Check the location, or create one with `aishell backup init`. */
   REPOSITORY_NOT_FOUND: 6,
@@ -61,6 +63,8 @@ export const exitCodes = {
   INSTANCE_NOT_FOUND: 6,
   /** No agent answers for this instance. Start it with `aishell agent run`, as the same user and with the same configuration. */
   AGENT_NOT_RUNNING: 6,
+  /** There is no such channel for notifications. `aishell backup alert list` shows which there are. */
+  CHANNEL_NOT_FOUND: 6,
   /** A program that is needed is not installed. The message names it and where it was looked for. */
   PROGRAM_NOT_FOUND: 6,
 
@@ -81,6 +85,8 @@ export const exitCodes = {
   DATABASE_UNREACHABLE: 8,
   /** The database refused the connection or a statement for want of rights. The message names the right that is missing. */
   DATABASE_DENIED: 8,
+  /** A notification could not be delivered. The channel could not be reached, or refused it; the message carries its own words. */
+  CHANNEL_FAILED: 8,
 
   /** The passphrase or key does not open this repository. */
   KEY_WRONG: 9,

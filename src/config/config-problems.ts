@@ -39,6 +39,8 @@ function describeIssue(issue: Issue, place: Place): readonly ConfigProblem[] {
     return issue.keys.map(key => at([...issue.path, key], describeUnknownKey(key, issue.path)));
   }
   if (issue.code === 'invalid_key') {
+    const wrongKey = at(issue.path, issue.issues[0]?.message ?? issue.message);
+    if (issue.path[0] !== 'instances') return [wrongKey];
     // A record's value is not looked at when its key is wrong; every mistake is to be told at once, so look at it here.
     const node = place.document.getIn(issue.path, true);
     const inside = instanceSchema.safeParse(isNode(node) ? node.toJS(place.document) : node, {
@@ -48,7 +50,7 @@ function describeIssue(issue: Issue, place: Place): readonly ConfigProblem[] {
       ...inner,
       path: [...issue.path, ...inner.path],
     }));
-    return [at(issue.path, issue.issues[0]?.message ?? issue.message), ...describeIssues(found, place)];
+    return [wrongKey, ...describeIssues(found, place)];
   }
   if (issue.code === 'invalid_union') return [at(issue.path, describeUnion(issue))];
   if (isMissing(issue)) return [at(issue.path, 'is missing')];

@@ -1,3 +1,5 @@
+import type { AlertPolicy } from '../notify/alert-policy.ts';
+import type { ChannelSettings } from '../notify/channel.ts';
 import type { CompressionLevel } from '../repository/compression.ts';
 import type { BackupType } from '../repository/manifest.ts';
 
@@ -10,6 +12,7 @@ export interface Config {
   readonly backup: BackupConfig;
   readonly emergency: EmergencyConfig;
   readonly agent: AgentConfig;
+  readonly notifications: NotificationsConfig;
 }
 
 export interface InstanceConfig {
@@ -81,4 +84,12 @@ export interface EmergencyConfig {
     readonly step: string | null;
     readonly timeoutMs: number;
   }[];
+}
+
+/** How people are told, and who is told what; docs/notifications.md. */
+export interface NotificationsConfig {
+  readonly channels: readonly ChannelSettings[];
+  readonly policy: AlertPolicy;
+  /** Where undelivered notifications are kept; null: below the state directory of the user. */
+  readonly directory: string | null;
 }

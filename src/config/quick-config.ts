@@ -54,7 +54,7 @@ function keep(path: string, raw: RawConfig): void {
 }
 
 const keys = {
-  file: ['version', 'instances', 'repository', 'backup', 'agent', 'emergency'],
+  file: ['version', 'instances', 'repository', 'backup', 'agent', 'emergency', 'notifications', 'alerts'],
   instance: [
     'engine',
     'connection',

@@ -2,6 +2,8 @@ import { z } from 'zod';
 import { DURATION, parseDuration } from '../base/duration.ts';
 import { parseSize, SIZE } from '../base/sizes.ts';
 import { emergencySchema } from './emergency-schema.ts';
+import { alertsSchema, notificationsSchema } from './notifications-schema.ts';
+import { secretSchema } from './secret-schema.ts';
 
 /** Room for a few segments. */
 const LEAST_SPOOL_BYTES = 100e6;
@@ -15,14 +17,6 @@ const instanceName = z
   .describe('The name of this instance, as used in commands and in the repository.');
 
 const absolutePath = z.string().regex(/^\/[^\0]*$/, 'must be an absolute path');
-
-const secret = z
-  .string()
-  .regex(
-    /^(env:[A-Za-z_][A-Za-z0-9_]*|file:\/.+|command:.+)$/s,
-    'a secret is given as env:NAME, file:/PATH or command:…, never as itself',
-  )
-  .describe('Where a secret is kept: env:NAME, file:/PATH or command:…');
 
 const connection = z
   .string()
@@ -47,7 +41,7 @@ const service = z
 export const instanceSchema = z.strictObject({
   engine: z.literal('postgresql').describe('The kind of database server.'),
   connection,
-  password: secret.optional(),
+  password: secretSchema.optional(),
   data_directory: absolutePath.optional().describe('Asked from the server when left out.'),
   binaries: absolutePath
     .optional()
@@ -70,7 +64,7 @@ export const instanceSchema = z.strictObject({
 const key = z
   .strictObject({
     file: absolutePath.optional().describe('A key file, written by `aishell backup init`.'),
-    passphrase: secret.optional(),
+    passphrase: secretSchema.optional(),
   })
   .refine(value => (value.file === undefined) !== (value.passphrase === undefined), {
     message: "needs either 'file' or 'passphrase'",
@@ -145,6 +139,8 @@ export const configSchema = z
     backup: backup.optional(),
     emergency: emergencySchema.optional(),
     agent: agent.optional(),
+    notifications: notificationsSchema.optional(),
+    alerts: alertsSchema.optional(),
   })
   .describe('The configuration of aishell.');
 
