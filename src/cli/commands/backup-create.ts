@@ -52,14 +52,20 @@ export function addBackupCreate(cli: Cli, group: Command): void {
         };
         return await createBackup(context, request, run);
       },
-      drawFacts: { analysis: (page, facts) => drawAnalysis(page, facts as unknown as AnalysisSummary) },
+      drawFacts: {
+        analysis: (page, facts) => drawAnalysis(page, facts as unknown as Parameters<typeof drawAnalysis>[1]),
+      },
       draw: drawCreated,
       exitCode: ({ problems }) => (problems.length === 0 ? 0 : exitCodes.FINISHED_WITH_PROBLEMS),
     }),
   );
 }
 
-function drawAnalysis(page: Page, facts: AnalysisSummary): void {
+function drawAnalysis(
+  page: Page,
+  facts: AnalysisSummary & { readonly type: CreateBackupRequest['type'] },
+): void {
+  const what = facts.type === 'full' ? 'backup' : 'full backup';
   page.line(`    Server: PostgreSQL ${printable(facts.serverVersion)}`);
   page.line(`    Database size: ${formatBytes(facts.databaseBytes)}`);
   page.line(`    Tables: ${formatCount(facts.tables)}`);
@@ -67,10 +73,10 @@ function drawAnalysis(page: Page, facts: AnalysisSummary): void {
   page.line(`    Rows: about ${formatCount(facts.estimatedRows)}`);
   page.line();
   page.line(
-    `Estimated backup time: ${formatSecondsRange(facts.estimate.secondsLow, facts.estimate.secondsHigh)}`,
+    `Estimated ${what} time: ${formatSecondsRange(facts.estimate.secondsLow, facts.estimate.secondsHigh)}`,
   );
   page.line(
-    `Estimated backup size: ${formatBytes(facts.estimate.storedBytes)} (compressed from ${formatBytes(facts.fileBytes)})`,
+    `Estimated ${what} size: ${formatBytes(facts.estimate.storedBytes)} (compressed from ${formatBytes(facts.fileBytes)})`,
   );
   page.line();
 }

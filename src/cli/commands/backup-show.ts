@@ -70,7 +70,7 @@ function drawBackup(page: Page, shown: ShownBackup): void {
       : [
           [
             'Of these',
-            `${formatCount(shown.sharedPacks)} packs are those of ${formatCount(shown.sharedBackups)} earlier backups, which must stay`,
+            `${formatCount(shown.sharedPacks)} packs are those of ${formatCount(shown.sharedBackups)} earlier backup${shown.sharedBackups === 1 ? '' : 's'}, and must stay`,
           ] as const,
         ]),
     ...backup.tablespaces.map(
@@ -81,7 +81,12 @@ function drawBackup(page: Page, shown: ShownBackup): void {
     ['PostgreSQL', formatVersion(backup.serverVersion)],
     ['System identifier', backup.systemIdentifier],
     ['Data directory', printable(backup.dataDirectory)],
-    ['Page checksums', backup.pageChecksums ? 'on, every page was checked' : 'off'],
+    [
+      'Page checksums',
+      backup.pageChecksums
+        ? `on, every page${backup.parent === undefined ? '' : ' copied anew'} was checked`
+        : 'off',
+    ],
   ]);
   page.section('Recovery', [
     ['From', `${formatTime(backup.stopTime)} (position ${backup.stopLsn}, timeline ${backup.timeline})`],

@@ -66,7 +66,7 @@ export async function createBackup(
   const analysis = await runStep(onEvent, { id: 'analyze', title: 'Analyzing database' }, () =>
     analyzeInstance(context, options.signal),
   );
-  onEvent({ type: 'facts', topic: 'analysis', facts: { ...analysis.summary } });
+  onEvent({ type: 'facts', topic: 'analysis', facts: { ...analysis.summary, type: request.type } });
   await checkIdentity(
     repository,
     { instance, systemIdentifier: analysis.facts.systemIdentifier },
