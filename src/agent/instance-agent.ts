@@ -11,7 +11,7 @@ import { listen } from './agent-server.ts';
 import type { AgentStatus } from './agent-status.ts';
 import { takeOver } from './handover.ts';
 import { LogReceiver } from './log-receiver.ts';
-import { knownSystems, type LogSystem, openLogSystem } from './log-system.ts';
+import { type LogSystem, openLogSystem, waitingSystems } from './log-system.ts';
 import { type SlotWatch, startSlotWatch } from './slot-watch.ts';
 import type { SpoolFile } from './spool-directory.ts';
 import { readGaps } from './stream-gaps.ts';
@@ -75,7 +75,7 @@ export async function runInstanceAgent(
   const guard = guardOf(options, receiver, error => refused.abort(error));
   try {
     // What an earlier run left is archived even if the server never answers again.
-    for (const known of knownSystems(paths)) await systems.open(known);
+    for (const known of await waitingSystems(paths)) await systems.open(known);
     const watch = startSlotWatch({ connection, slot, note, signal: over.signal });
     await using _server = await listen(paths.socket, {
       status: () => statusOf({ options, started, receiver, guard, slot: watch.current() }),

@@ -1,6 +1,5 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { systemCode } from '../base/errors.ts';
 import { nextSegment, segmentName, segmentStart } from '../engines/postgres/lsn.ts';
 import type { InstanceContext } from '../operations/instance-context.ts';
 import { openLogView, type TimelineStart } from '../operations/log/log-view.ts';
@@ -86,18 +85,18 @@ export async function openLogSystem(
   return system;
 }
 
-/** The systems of which something lies in the spool: it is archived even when no server answers. */
-export function knownSystems(paths: AgentPaths): { systemIdentifier: string; segmentSize: number }[] {
-  try {
-    return readdirSync(paths.directory).flatMap(name => {
-      if (!/^\d{1,20}$/.test(name)) return [];
-      const facts = readJsonFile<SystemFacts>(join(paths.spool(name), FACTS_FILE));
-      return facts === null ? [] : [{ systemIdentifier: name, segmentSize: facts.segmentSize }];
-    });
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return [];
-    throw error;
+/** The systems of which something waits in the spool: it is archived even when no server answers. */
+export async function waitingSystems(
+  paths: AgentPaths,
+): Promise<{ systemIdentifier: string; segmentSize: number }[]> {
+  const waiting: { systemIdentifier: string; segmentSize: number }[] = [];
+  for (const systemIdentifier of readdirSync(paths.directory).filter(name => /^\d{1,20}$/.test(name))) {
+    const facts = readJsonFile<SystemFacts>(join(paths.spool(systemIdentifier), FACTS_FILE));
+    if (facts === null) continue;
+    const directory = await openSpoolDirectory(paths.spool(systemIdentifier), facts.segmentSize);
+    if (directory.unarchivedBytes() > 0) waiting.push({ systemIdentifier, segmentSize: facts.segmentSize });
   }
+  return waiting;
 }
 
 /** The segment that is received, and how many first bytes of it are on the disk. */

@@ -49,6 +49,10 @@ export class SynchronousGuard {
     const ended = new Promise<void>(resolve => child.once('exit', () => resolve()));
     this.#tell({ end: true });
     await Promise.race([ended, sleep(END_MS, undefined, { ref: false })]);
+    // One that cannot reach the server goes on trying, alone.
+    child.stdin?.destroy();
+    child.stdout?.destroy();
+    child.unref();
   }
 
   #spawn(): void {

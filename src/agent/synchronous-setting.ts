@@ -63,12 +63,16 @@ export async function takeOut(client: Session, place: SynchronousPlace): Promise
   rmSync(place.recordFile, { force: true });
 }
 
-/** False when somebody took the name out of the setting. */
-export async function isPutIn(client: Session, place: SynchronousPlace): Promise<boolean> {
+/**
+ * Whether the name is in the setting. When it is not: `out` where the watchdog of an agent before this one took it out and
+ * removed the record, `overruled` where somebody else did.
+ */
+export async function whereIs(client: Session, place: SynchronousPlace): Promise<'in' | 'out' | 'overruled'> {
   const { value } = await readSetting(client);
-  if (withoutStandby(value, place.name) !== value) return true;
+  if (withoutStandby(value, place.name) !== value) return 'in';
+  if (!existsSync(place.recordFile)) return 'out';
   rmSync(place.recordFile, { force: true });
-  return false;
+  return 'overruled';
 }
 
 async function readSetting(

@@ -4,7 +4,7 @@ import { delay } from '../base/abort.ts';
 import { AppError, toErrorRecord } from '../base/errors.ts';
 import { connect, type Session } from '../engines/postgres/connection.ts';
 import type { ConnectionSettings } from '../engines/postgres/connection-target.ts';
-import { isPutIn, putIn, type SynchronousPlace, takeOut, wasLeftIn } from './synchronous-setting.ts';
+import { putIn, type SynchronousPlace, takeOut, wasLeftIn, whereIs } from './synchronous-setting.ts';
 import type { WatchdogOrder, WatchdogReport } from './watchdog-protocol.ts';
 
 export interface WatchdogOptions extends SynchronousPlace {
@@ -53,9 +53,10 @@ export async function runWatchdog(options: WatchdogOptions): Promise<void> {
         options.report({ state: 'on' });
       } else if (isIn && now - verifiedMs > VERIFY_MS) {
         verifiedMs = now;
-        isOverruled = !(await isPutIn(await server.client(), options));
-        isIn = !isOverruled;
-        if (isOverruled) options.report({ state: 'off', overruled: true });
+        const where = await whereIs(await server.client(), options);
+        isIn = where === 'in';
+        isOverruled = where === 'overruled';
+        if (!isIn) options.report({ state: 'off', ...(isOverruled ? { overruled: true } : {}) });
       }
       if (agent.left !== null && !isIn) break;
     } catch {
@@ -65,6 +66,8 @@ export async function runWatchdog(options: WatchdogOptions): Promise<void> {
     await delay(LOOK_MS);
   }
   server.drop();
+  // An open input would keep the process alive.
+  options.orders.destroy();
 }
 
 /** What another attempt does not cure; everything else is thrown. */

@@ -23,10 +23,19 @@ export async function pictureServer(
   return { facts, totals };
 }
 
-/** Whether the server's log comes to this program: `elsewhere` when archive_command is not ours. */
+/** Whether an agent of ours streams the log: what it is called on the server begins like this. */
+export function isStreamed({ logReceivers }: Pick<ServerFacts, 'logReceivers'>): boolean {
+  return logReceivers.some(name => name.startsWith('aishell_'));
+}
+
+/**
+ * Whether the server's log comes to this program, by archive_command or by the agent: `elsewhere` when archive_command is
+ * not ours.
+ */
 export function archivingOf(
-  facts: Pick<ServerFacts, 'archiveMode' | 'archiveCommand' | 'archiveLibrary'>,
+  facts: Pick<ServerFacts, 'archiveMode' | 'archiveCommand' | 'archiveLibrary' | 'logReceivers'>,
 ): 'on' | 'off' | 'elsewhere' {
+  if (isStreamed(facts)) return 'on';
   if (facts.archiveMode === 'off') return 'off';
   return facts.archiveLibrary === '' && /\bwal-archive\b/.test(facts.archiveCommand) ? 'on' : 'elsewhere';
 }

@@ -1,7 +1,15 @@
+import { appendFile, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { AgentStatus } from '../../src/agent/agent-status.ts';
+import { openConfiguredRepository } from '../../src/app/open-repository.ts';
+import { parseConfig } from '../../src/config/parse-config.ts';
+import { nextSegment, parseLsn, segmentName, segmentStart } from '../../src/engines/postgres/lsn.ts';
+import { getLogFile } from '../../src/repository/log-archive.ts';
+import type { Repository } from '../../src/repository/repository.ts';
 import type { CliResult, JsonLine, RunningCli } from './cli.ts';
-import { resultOf, type TestInstance } from './instance.ts';
+import { protect, resultOf, type TestInstance } from './instance.ts';
+import type { TestCluster } from './postgres.ts';
 
 /** `aishell agent run` of a test's instance. */
 export interface TestAgent extends AsyncDisposable {
@@ -87,4 +95,72 @@ export async function startAgent(
     }
   }
   return agent;
+}
+
+/** Settings under which everything the server wrote stays in its pg_wal, to be compared with. */
+export const keepsLog = { wal_keep_size: '4GB', max_wal_size: '4GB', min_wal_size: '64MB' };
+
+/** Protects a server for which an agent will run, with a spool of its own beside its data directory. */
+export async function protectWithAgent(
+  cluster: TestCluster,
+  options: {
+    readonly archiving?: boolean;
+    readonly agent?: Readonly<Record<string, string | number | boolean>>;
+  } = {},
+): Promise<TestInstance> {
+  const instance = await protect(cluster, { archiving: options.archiving ?? false });
+  const agent = { spool: instance.path('spool'), ...options.agent };
+  await appendFile(instance.configFile, `\nagent: ${JSON.stringify(agent)}\n`);
+  return instance;
+}
+
+/** The repository of an instance, opened by the test itself. */
+export async function openRepositoryOf(instance: TestInstance): Promise<Repository> {
+  const config = parseConfig(await readFile(instance.configFile, 'utf8'), instance.configFile);
+  return await openConfiguredRepository(config, { env: {} });
+}
+
+/**
+ * Compares every archived segment of a timeline, from `from` on without a hole, with the server's own pg_wal. Returns how
+ * many there were.
+ *
+ * @throws Error for a hole, or the first difference
+ */
+export async function compareWithServer(
+  instance: TestInstance,
+  range: { readonly timeline: number; readonly from: bigint; readonly segmentSize: number },
+): Promise<number> {
+  const repository = await openRepositoryOf(instance);
+  const { cluster } = instance;
+  const { system_identifier: systemIdentifier } = (
+    await cluster.query<{ system_identifier: string }>(
+      'select system_identifier::text from pg_control_system()',
+    )
+  )[0]!;
+  const owner = { instance: instance.name, systemIdentifier };
+  const [row] = await cluster.query<{ lsn: string }>('select pg_current_wal_flush_lsn()::text as lsn');
+  const end = segmentStart(parseLsn(row!.lsn), range.segmentSize);
+  let count = 0;
+  for (let lsn = range.from; lsn < end; lsn = nextSegment(lsn, range.segmentSize)) {
+    const name = segmentName(range.timeline, lsn, range.segmentSize);
+    const archived = await getLogFile(repository, owner, name);
+    if (archived === null) throw new Error(`segment ${name} is not archived, ${count} before it are`);
+    const own = await readFile(join(cluster.dataDirectory, 'pg_wal', name));
+    if (Buffer.compare(own, archived) !== 0) throw new Error(`segment ${name} differs from the server's`);
+    count += 1;
+  }
+  return count;
+}
+
+/** Ends the server's segment and waits until everything up to there is archived. */
+export async function untilAllArchived(instance: TestInstance, timeoutMs = 30_000): Promise<string> {
+  const [row] = await instance.cluster.query<{ name: string }>(
+    "select pg_walfile_name(pg_switch_wal() - 1) as name from (select pg_create_restore_point('x')) x",
+  );
+  const giveUpMs = performance.now() + timeoutMs;
+  while (!(await instance.archivedLog()).includes(row!.name)) {
+    if (performance.now() > giveUpMs) throw new Error(`${row!.name} is not archived`);
+    await sleep(50);
+  }
+  return row!.name;
 }

@@ -60,6 +60,8 @@ export interface ServerFacts extends ServerSettings {
   /** The superuser that initdb made: it always exists, also in a restored copy. */
   readonly bootstrapSuperuser: string;
   readonly archiver: ArchiverFacts;
+  /** Who receives its log by streaming: names of standbys, and `aishell_…` for our agent. */
+  readonly logReceivers: readonly string[];
   /** Every configuration file that the server reads settings from, main, automatic and included ones. */
   readonly configurationFiles: readonly string[];
 }
@@ -124,6 +126,7 @@ export async function readServerFacts(client: pg.Client, signal?: AbortSignal): 
     userMayBackUp: basics.may_back_up,
     bootstrapSuperuser: basics.bootstrap_superuser,
     archiver,
+    logReceivers: await readLogReceivers(client, signal),
     configurationFiles: await readConfigurationFiles(client, basics.superuser, signal),
   };
 }
@@ -232,6 +235,14 @@ export async function readArchiverFacts(client: pg.Client, signal?: AbortSignal)
            from pg_stat_archiver`,
     ...(signal === undefined ? {} : { signal }),
   });
+}
+
+async function readLogReceivers(client: pg.Client, signal: AbortSignal | undefined): Promise<string[]> {
+  const rows = await queryRows<{ name: string }>(client, 'list who receives the log', {
+    text: 'select distinct application_name as name from pg_stat_replication order by 1',
+    ...(signal === undefined ? {} : { signal }),
+  });
+  return rows.map(row => row.name);
 }
 
 /** Only a superuser sees files whose every setting is overruled by another file. */

@@ -11,7 +11,7 @@ import { probeStorage } from '../../repository/probe.ts';
 import { readSlots } from '../../repository/repository.ts';
 import { listBackups } from '../backup/list-backups.ts';
 import type { InstanceContext } from '../instance-context.ts';
-import { archivingOf } from '../server-picture.ts';
+import { archivingOf, isStreamed } from '../server-picture.ts';
 
 /** One thing that was looked at. */
 export interface Finding {
@@ -166,6 +166,7 @@ const checkArchiving = (archiveSql: (facts: ServerFacts) => readonly string[]): 
         'wal_level is minimal: neither backups nor points in time are possible',
         "ALTER SYSTEM SET wal_level = 'replica'; then restart the server.",
       );
+    if (isStreamed(facts)) return ok('the agent streams the log');
     if (state === 'off')
       return failed('archive_mode is off: only whole backups can be restored, no point in time', remedy);
     if (state === 'elsewhere')
