@@ -19,6 +19,13 @@ export async function readStandbySignal(dataDirectory: string, mark: string): Pr
   }
 }
 
+/** The file that will make the server recover when it is started next, if there is one that this mark is not in. */
+export async function foreignSignal(dataDirectory: string, mark: string): Promise<string | null> {
+  if ((await readStandbySignal(dataDirectory, mark)) === 'other') return join(dataDirectory, NAME);
+  const recovery = join(dataDirectory, 'recovery.signal');
+  return (await stat(recovery).catch(() => null)) === null ? null : recovery;
+}
+
 /**
  * Makes the server start in recovery mode from now on, also after a power failure. The file gets its name when it is
  * whole, so that one that is cut off half way is never taken for somebody else's.

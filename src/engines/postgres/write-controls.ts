@@ -89,10 +89,11 @@ export async function readFileSettings(client: pg.Client): Promise<FileSettings>
     restart: boolean;
     error: string | null;
   }>(client, "read the server's configuration files", {
-    // A setting that counts only after a restart has an error too, in words that depend on the language.
-    text: `select coalesce(lower(f.name), '') as name, coalesce(f.setting, '') as setting,
-                  f.sourcefile ~ '(^|/)postgresql\\.auto\\.conf$' as auto,
-                  coalesce(s.context = 'postmaster', false) as restart,
+    // A setting that counts only after a restart has an error too, in words that depend on the language; one that was
+    // taken out of the files is named in those words alone.
+    text: `select coalesce(lower(f.name), substring(f.error from '[a-z]+(?:_[a-z]+)+'), '') as name, coalesce(f.setting, '') as setting,
+                  coalesce(f.sourcefile ~ '(^|/)postgresql\\.auto\\.conf$', false) as auto,
+                  coalesce(s.context = 'postmaster', f.sourcefile is null) as restart,
                   case when f.error is not null
                        then concat(f.sourcefile, ':', f.sourceline, ': ', f.name, ': ', f.error) end as error
            from pg_file_settings f left join pg_settings s on f.error is not null and s.name = lower(f.name)

@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { queryRows } from './connection.ts';
+import { queryRow, queryRows } from './connection.ts';
 import { isoTime } from './server-facts.ts';
 
 /** A session of somebody else's. Nothing of its query is kept: that may hold values of rows. */
@@ -82,11 +82,35 @@ export async function terminateSessions(client: pg.Client, scope: SessionScope):
   });
 }
 
-/** Sessions that have written in the transaction they are in. */
-export async function readWriters(client: pg.Client): Promise<SessionFacts[]> {
-  return await queryRows<SessionFacts>(client, 'list the sessions that write', {
-    text: `select ${columns} ${others} and a.backend_xid is not null`,
+/**
+ * Looks for `forMs` at who writes, and gives the sessions that were seen. A transaction of one statement has its number
+ * for less than a millisecond: only the server itself can look so often.
+ */
+export async function watchWriters(client: pg.Client, forMs: number): Promise<SessionFacts[]> {
+  await queryRows(client, 'watch who writes', {
+    text: `
+      do language plpgsql $$
+      declare
+        over constant timestamptz := clock_timestamp() + interval '${Math.round(forMs)} ms';
+        seen jsonb := '{}';
+        writing int;
+      begin
+        while clock_timestamp() < over loop
+          perform pg_stat_clear_snapshot();
+          for writing in select a.pid from pg_stat_get_activity(null) a where a.backend_xid is not null loop
+            if not seen ? writing::text then
+              seen := seen || coalesce((select jsonb_build_object(f.pid, to_jsonb(f)) from (select ${columns} ${others}) f
+                                        where f.pid = writing), '{}');
+            end if;
+          end loop;
+        end loop;
+        perform set_config('aishell.writers', seen::text, false);
+      end $$`,
   });
+  const { seen } = await queryRow<{ seen: Record<string, SessionFacts> }>(client, 'watch who writes', {
+    text: `select current_setting('aishell.writers')::jsonb as seen`,
+  });
+  return Object.values(seen).map(session => ({ ...session, wrote: true }));
 }
 
 /** On a standby none are shown; they are still there when it is a primary again. */

@@ -69,7 +69,7 @@ export async function planStop(
   let unlogged: readonly string[] = [];
   if (level === 'strict') {
     local = await findLocalServer(context, facts);
-    const strict = await planStrict(control, local, files);
+    const strict = await planStrict(control, local, { files, known });
     changes.push(...strict.settings, { kind: 'standby-signal', dataDirectory: local.dataDirectory });
     unlogged = strict.unlogged;
     warnings.push(...strict.warnings);

@@ -4,12 +4,14 @@ import { inspectDataDirectory } from '../../engines/postgres/data-directory.ts';
 import { detectService } from '../../engines/postgres/service.ts';
 import type { Service } from '../../engines/postgres/service-contract.ts';
 import { actAs, ownerOf } from '../../engines/postgres/service-process.ts';
+import { foreignSignal } from '../../engines/postgres/standby-signal.ts';
 import { databasesWithUnlogged, readUnloggedTables } from '../../engines/postgres/unlogged-tables.ts';
 import type { FileSettings, SettingChange } from '../../engines/postgres/write-controls.ts';
 import { readDatabaseEntries, readNextSettings } from '../../engines/postgres/write-facts.ts';
 import { readWatchers } from '../../engines/postgres/write-sessions.ts';
 import type { ControlSession } from './control-session.ts';
 import type { EmergencyContext } from './emergency-context.ts';
+import { type StopRecord, stopMark } from './stop-record.ts';
 
 /** A server whose files and service are in reach. */
 export interface LocalServer {
@@ -96,10 +98,17 @@ export interface StrictPlan {
 export async function planStrict(
   control: ControlSession,
   local: LocalServer,
-  files: FileSettings,
+  { files, known }: { readonly files: FileSettings; readonly known: StopRecord | null },
 ): Promise<StrictPlan> {
   const { client } = control;
   refuseUnfit(control, files);
+  const signal = await foreignSignal(local.dataDirectory, known === null ? '' : stopMark(known));
+  if (signal !== null) {
+    throw refused(
+      `there is a '${signal}' that is not of this stop`,
+      'Find out who wants this server to recover when it is restarted; remove the file if nobody does.',
+    );
+  }
   const settings: SettingChange[] = [];
   for (const { name, next, fixed } of await readNextSettings(client, Object.keys(quietRecovery))) {
     const during = quietRecovery[name]!;
