@@ -1,11 +1,6 @@
 import { PageSet } from './change-map-pages.ts';
-import type {
-  KeptRecord,
-  RelationLock,
-  Second,
-  SummaryContent,
-  SummaryFacts,
-} from './segment-summary-content.ts';
+import type { KeptRecord, Second, SummaryContent, SummaryFacts } from './segment-summary-content.ts';
+import { RelationOwners } from './segment-summary-owners.ts';
 import {
   OUTCOME_ABORTED,
   OUTCOME_COMMITTED,
@@ -68,15 +63,14 @@ export class SummaryBuilder {
   readonly #options: BuilderOptions;
   readonly #headers = new RecordHeaders();
   readonly #ended: TransactionPart[] = [];
-  /** Relations created by a transaction that had no xid yet, main forks alone. */
-  #orphans: number[] = [];
-  #locks: RelationLock[] = [];
+  readonly #owners: RelationOwners;
   #lastPart: TransactionPart | null = null;
   readonly #withPages: boolean;
   readonly #targetAt: number;
 
   constructor(options: BuilderOptions) {
     this.#options = options;
+    this.#owners = new RelationOwners(this.relations, { keepsLocks: !(options.isFirst ?? false) });
     this.#withPages = options.pages ?? true;
     this.#targetAt =
       options.target === undefined ? Infinity : options.target === null ? -1 : this.#at(options.target);
@@ -88,8 +82,8 @@ export class SummaryBuilder {
       facts,
       relations: this.relations,
       kept: this.kept,
-      orphans: this.#orphans,
-      locks: this.#locks,
+      orphans: this.#owners.orphans,
+      locks: this.#owners.locks,
       open: [...this.open.values()],
       ended: this.#ended,
       seconds: this.seconds,
@@ -148,21 +142,18 @@ export class SummaryBuilder {
   ): void {
     const { shift, numbers } = place;
     const { orphans, locks } = summary.loose();
-    const found = this.#adopt(locks);
-    this.#orphans.push(...orphans.map(number => numbers[number]!));
+    const found = this.#owners.adopt(locks);
+    for (const number of orphans) this.#owners.addOrphan(numbers[number]!);
     this.#addSeconds(summary, numbers);
     const take = (part: TransactionPart): TransactionPart => {
-      const moved = movePart(part, shift, numbers);
+      const moved = part.moved(shift, numbers);
       for (const xid of [part.xid, ...part.subxids]) moved.created.push(...(found.get(xid) ?? []));
       return moved;
     };
-    this.#addEnded(summary, take, found);
     const { resetAt } = summary.facts;
-    if (resetAt >= 0) {
-      if (this.resetAt < 0) this.resetAt = resetAt + shift;
-      this.#crash(resetAt + shift);
-    }
-    for (const part of summary.openParts()) this.#addOpen(take(part));
+    if (resetAt >= 0) this.#addAroundReset(summary, { resetAt: resetAt + shift, take });
+    else this.#addEnded(summary, { take, isEach: found.size > 0 });
+    if (resetAt < 0) for (const part of summary.openParts()) this.#addOpen(take(part));
   }
 
   #addPages(record: WalRecord): void {
@@ -298,14 +289,11 @@ export class SummaryBuilder {
     this.#keep(record);
     if (event.kind !== 'relation created' || event.fork !== 0) return;
     const number = this.relations.of(event.relation);
-    if (record.xid === 0) this.#orphans.push(number);
+    if (record.xid === 0) this.#owners.addOrphan(number);
     else this.#partOf(record).created.push(number);
   }
 
-  /**
-   * The first command of a transaction can create a relation before it has an xid; the lock on the relation that follows
-   * has one. @source storage/standbydefs.h, xl_standby_locks
-   */
+  /** @source storage/standbydefs.h, xl_standby_locks */
   #addLocks(record: WalRecord): void {
     // One without an xid lists the locks of all transactions, again.
     if ((record.info & XLOG_OPERATION_MASK) !== STANDBY_LOCK || record.xid === 0) return;
@@ -315,27 +303,10 @@ export class SummaryBuilder {
       database: data.u32(),
       file: data.u32(),
     }));
-    for (const [xid, created] of this.#adopt(locks)) {
+    for (const [xid, created] of this.#owners.adopt(locks)) {
       const part = this.open.get(xid);
       part?.created.push(...created);
     }
-  }
-
-  /** Which of the created relations without an owner these locks give to whom. */
-  #adopt(locks: readonly RelationLock[]): Map<number, number[]> {
-    const found = new Map<number, number[]>();
-    for (const lock of locks) {
-      const index = this.#orphans.findIndex(number => {
-        const relation = this.relations.relations[number]!;
-        return relation.file === lock.file && relation.database === lock.database;
-      });
-      if (index < 0) {
-        if (!this.#options.isFirst) this.#locks.push(lock);
-        continue;
-      }
-      found.set(lock.xid, [...(found.get(lock.xid) ?? []), ...this.#orphans.splice(index, 1)]);
-    }
-    return found;
   }
 
   #keep(record: WalRecord): void {
@@ -354,17 +325,38 @@ export class SummaryBuilder {
 
   #addEnded(
     summary: StoredSummary,
-    take: (part: TransactionPart) => TransactionPart,
-    found: ReadonlyMap<number, unknown>,
+    options: { readonly take: (part: TransactionPart) => TransactionPart; readonly isEach: boolean },
   ): void {
     const { minimumRows = 0 } = this.#options;
     for (const entry of summary.endedEntries()) {
       const isJoined = this.open.has(entry.xid) || (entry.hasSubtransactions && this.open.size > 0);
       const isListed = entry.rows >= minimumRows || entry.isRemarkable;
-      if (!isJoined && !isListed && found.size === 0) continue;
-      const part = take(entry.part());
+      if (!isJoined && !isListed && !options.isEach) continue;
+      const part = options.take(entry.part());
       this.#joinEarlier(part);
       this.#finish(part);
+    }
+  }
+
+  /** The same where the server started anew in between: what was open then and did nothing more is gone. */
+  #addAroundReset(
+    summary: StoredSummary,
+    reset: { readonly resetAt: number; readonly take: (part: TransactionPart) => TransactionPart },
+  ): void {
+    const { resetAt, take } = reset;
+    if (this.resetAt < 0) this.resetAt = resetAt;
+    const ended = [...summary.endedEntries()].map(entry => take(entry.part()));
+    const open = summary.openParts().map(take);
+    for (const part of [...ended, ...open]) if (part.firstAt < resetAt) this.#joinEarlier(part);
+    for (const part of ended) if (part.endAt < resetAt) this.#finish(part);
+    this.#crash(resetAt);
+    for (const part of ended) {
+      if (part.firstAt >= resetAt) this.#joinEarlier(part);
+      if (part.endAt >= resetAt) this.#finish(part);
+    }
+    for (const part of open) {
+      if (part.firstAt >= resetAt) this.#joinEarlier(part);
+      this.open.set(part.xid, part);
     }
   }
 
@@ -394,22 +386,6 @@ const XACT_ASSIGNMENT = 0x50;
 const XLOG_OPERATION_MASK = 0xf0;
 /** @source storage/standbydefs.h, XLOG_STANDBY_LOCK */
 const STANDBY_LOCK = 0x00;
-
-/** A copy of a part of another summary, with its positions and relations as they are here. */
-function movePart(part: TransactionPart, shift: number, numbers: Uint32Array): TransactionPart {
-  const moved = new TransactionPart(part.xid, part.firstAt + shift);
-  moved.topXid = part.topXid;
-  moved.outcome = part.outcome;
-  moved.endAt = part.endAt + shift;
-  moved.recordEndAt = part.recordEndAt + shift;
-  moved.timeUs = part.timeUs;
-  moved.gid = part.gid;
-  moved.subxids = part.subxids;
-  moved.rows.addAll(part.rows, numbers);
-  moved.dropped = part.dropped.map(number => numbers[number]!);
-  moved.created = part.created.map(number => numbers[number]!);
-  return moved;
-}
 
 /** Microseconds fit a number for 285 years from 1970; what lies outside is no time of a server. */
 function safeTime(timeUs: bigint): number {

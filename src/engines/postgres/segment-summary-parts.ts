@@ -145,6 +145,22 @@ export class TransactionPart {
     this.firstAt = firstAt;
   }
 
+  /** A copy with its positions and relations as they are in another summary. */
+  moved(shift: number, numbers: Uint32Array): TransactionPart {
+    const moved = new TransactionPart(this.xid, this.firstAt + shift);
+    moved.topXid = this.topXid;
+    moved.outcome = this.outcome;
+    moved.endAt = this.endAt + shift;
+    moved.recordEndAt = this.recordEndAt + shift;
+    moved.timeUs = this.timeUs;
+    moved.gid = this.gid;
+    moved.subxids = this.subxids;
+    moved.rows.addAll(this.rows, numbers);
+    moved.dropped = this.dropped.map(number => numbers[number]!);
+    moved.created = this.created.map(number => numbers[number]!);
+    return moved;
+  }
+
   /** Takes what another part did: one of its subtransactions, or an earlier part of itself. */
   absorb(other: TransactionPart): void {
     this.rows.addAll(other.rows);
