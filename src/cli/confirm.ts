@@ -17,7 +17,7 @@ export async function confirmPhrase(
   if (given === phrase) return;
   if (given !== null)
     throw refusal(phrase, `unable to go on: --confirm says '${given}', and it must say '${phrase}'`);
-  const answer = await ask(run, question);
+  const answer = await askLine(run, question);
   if (answer === null)
     throw refusal(phrase, 'unable to go on without a confirmation: there is no terminal to ask on');
   if (answer.trim() !== phrase) throw refusal(phrase, `unable to go on: the answer was not '${phrase}'`);
@@ -31,7 +31,10 @@ function refusal(phrase: string, message: string): AppError {
 }
 
 /** The line typed in answer to a question; null when there is no terminal, or its input ended. */
-async function ask({ terminal, flags, signal, pause }: CommandRun, question: string): Promise<string | null> {
+export async function askLine(
+  { terminal, flags, signal, pause }: CommandRun,
+  question: string,
+): Promise<string | null> {
   if (terminal.stdin.isTTY !== true || terminal.stdout.isTTY !== true || flags.json === true) return null;
   pause();
   signal.throwIfAborted();

@@ -3,6 +3,7 @@ import { AppError, toErrorRecord } from '../base/errors.ts';
 import { createCli } from './cli.ts';
 import { addAgentRun } from './commands/agent-run.ts';
 import { addAgentStatus } from './commands/agent-status.ts';
+import { addBackupAlert } from './commands/backup-alert.ts';
 import { addBackupCreate } from './commands/backup-create.ts';
 import { addBackupHealth } from './commands/backup-health.ts';
 import { addBackupInit } from './commands/backup-init.ts';
@@ -61,6 +62,7 @@ export function createProgram(terminal: Terminal, onExitCode: (exitCode: number)
   addBackupVerify(cli, backup);
   addBackupTimeline(cli, backup);
   addBackupRestore(cli, backup);
+  addBackupAlert(cli, backup);
   addBackupWal(cli, backup);
   const agent = program
     .command('agent')

@@ -45,7 +45,7 @@ export async function readAlertingStatus(alerting: Alerting, nowMs = Date.now())
       dropped: delivery.dropped,
     });
   }
-  return { channels: statuses, problems: findProblems(alerting) };
+  return { channels: statuses, problems: findAlertingProblems(alerting) };
 }
 
 function isoOf(ms: number | null): string | null {
@@ -53,7 +53,7 @@ function isoOf(ms: number | null): string | null {
 }
 
 /** Names without a channel, and alerts that nobody would hear. */
-function findProblems({ channels, policy }: Alerting): readonly string[] {
+export function findAlertingProblems({ channels, policy }: Alerting): readonly string[] {
   if (channels.length === 0) return ['no channel is configured: nobody is told anything'];
   const unknown = new Set<string>();
   const unheard: string[] = [];
