@@ -122,8 +122,8 @@ test('archive_command beside the agent - handed over, stored once; without the a
   );
   const last = await untilAllArchived(instance);
   await untilServerArchived(cluster, last);
-  const { archive } = await agent.status();
-  expect(archive.segments).toBeGreaterThan(5);
+  // On a busy machine some are archived by the command: for the agent they are the same, and count.
+  while ((await agent.status()).archive.segments < 6) await sleep(100);
   await agent.kill();
   await cluster.query('update bulk set n = -n');
   const alone = await untilAllArchived(instance);

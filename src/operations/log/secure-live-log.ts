@@ -71,6 +71,10 @@ export async function secureStoppedLog(
   const directory = join(source.dataDirectory, 'pg_wal');
   const segmentSize = control.walSegmentSize;
   const names = await segmentsIn(directory, { segmentSize, timeline: control.checkpoint.timeline });
+  if (names === null) {
+    const problem = `'${directory}' is missing: what was committed after the end of the archived log is lost`;
+    return { detail: 'pg_wal is missing', archived: [], problem };
+  }
   const first = await firstUnarchived(context.repository, owner, names, signal);
   const archived: string[] = [];
   // The one before is read too: a record may begin in it and end in the first that is taken.
@@ -112,13 +116,16 @@ export async function secureStoppedLog(
   return { detail, archived, problem: null };
 }
 
+/** Null when the directory is lost, with a disk of its own perhaps: then the archive is all there is. */
 async function segmentsIn(
   directory: string,
   of: { readonly segmentSize: number; readonly timeline: number },
-): Promise<string[]> {
+): Promise<string[] | null> {
   const files = await readdir(directory).catch((error: unknown) => {
+    if (systemCode(error) === 'ENOENT') return null;
     throw fileError('read', directory, error);
   });
+  if (files === null) return null;
   const isSegment = (name: string): boolean => {
     const kind = classifyLogFileName(name, of.segmentSize);
     return kind?.kind === 'segment' && kind.timeline === of.timeline;
