@@ -4,7 +4,7 @@ import { createPage } from '../../src/cli/render/page.ts';
 import { sparkline } from '../../src/cli/render/sparkline.ts';
 import { styleFor } from '../../src/cli/render/style.ts';
 import { barsWithin, drawTimeline } from '../../src/cli/render/timeline-page.ts';
-import type { TimelineReport } from '../../src/operations/timeline/read-timeline.ts';
+import type { TimelineReport } from '../../src/operations/timeline/timeline-report.ts';
 
 const LONG = 'a_table_whose_name_is_as_long_as_postgresql_lets_it_be_63_letters';
 const rows = { partitionOf: null, estimatedRows: null, inserted: 3_200_000, updated: 0, deleted: 3_214_567 };
@@ -49,6 +49,7 @@ function report(bars: number, more: Partial<TimelineReport> = {}): TimelineRepor
         firstLsn: '1F/B374D848',
         commitLsn: '1F/C374D848',
         gid: null,
+        atMostSeconds: 8.3,
         restore: 'aishell backup restore --xid 730',
       },
     ],
@@ -91,6 +92,7 @@ test('the page - bars with totals, tables, transactions with the command, nothin
   expect(text).toMatch(/updated\s+·+ {2}0\n/);
   expect(text).toContain('2025-10-27 14:00:23.145678 UTC  transaction 730');
   expect(text).toContain('\n    to just before it: aishell backup restore --xid 730\n');
+  expect(text).toContain('took at most 8.3s, log 1F/B374D848 to 1F/C374D848');
   expect(text).toContain('24 large ones are usual for their tables');
   expect(text).toContain('000000020000001F00000035 is missing');
   expect(text).toContain('users�[2J�');

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type pg from 'pg';
 import { expect, test } from 'vitest';
 import type { RestoreReport } from '../../src/operations/restore/restore-report.ts';
-import type { TimelineReport, TimelineTransaction } from '../../src/operations/timeline/read-timeline.ts';
+import type { TimelineReport, TimelineTransaction } from '../../src/operations/timeline/timeline-report.ts';
 import { failureOf, openCopy, protect, resultOf, type TestInstance } from '../support/instance.ts';
 import { startTestCluster, type TableFingerprint, tableFingerprints } from '../support/postgres.ts';
 
@@ -186,5 +186,38 @@ test.each([15, 18] as const)(
     expect(await readdir(kept)).toContain('summaries');
     await rm(join(kept, 'summaries'), { recursive: true });
     expect(briefly(await timelineOf(instance, ['--from', '10 minutes ago']))).toEqual(briefly(report));
+  },
+);
+
+test.each([14, 16, 17] as const)(
+  'PostgreSQL %i, a whole database dropped - named, and back with its files, as the recovery stops before they are removed',
+  async version => {
+    await using cluster = await startTestCluster({ version });
+    const instance = await protect(cluster);
+    await cluster.query('create database shop');
+    const client = await cluster.connect('shop');
+    await client.query('create table users as select n as id from generate_series(1, 3000) n');
+    await instance.backup();
+    await client.query('insert into users values (0)');
+    const state = await tableFingerprints(client);
+    await client.end();
+    await cluster.query('drop database shop');
+    const { transactions } = await timelineOf(instance);
+    const dropped = transactions.at(-1)!;
+    expect(dropped.summary).toBe('dropped database shop');
+    const planned = resultOf<RestoreReport>(
+      await instance.run([
+        'backup',
+        'restore',
+        '--point-in-time',
+        'before the drop of database shop',
+        '--dry-run',
+      ]),
+    );
+    expect(planned.target.firstDropped?.xid).toBe(dropped.xid);
+    expect(planned.loss).toMatchObject({ transactions: 1, acts: [{ act: 'drop database', table: 'shop' }] });
+    if (version !== 16) return;
+    const back = await restored(instance, ['--xid', String(dropped.xid)]);
+    expect(back.state).toEqual(state);
   },
 );

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { AppError } from '../../base/errors.ts';
 import { formatMoment, parseMoment } from '../../base/moment.ts';
 import { shellCommand } from '../../engines/postgres/service-process.ts';
-import type { TimelineReport } from '../../operations/timeline/read-timeline.ts';
+import type { TimelineReport } from '../../operations/timeline/timeline-report.ts';
 import { addExamples, type Cli, wholeNumber } from '../cli.ts';
 import { openCommandInstance } from '../open-instance.ts';
 import { barsWithin, drawTimeline } from '../render/timeline-page.ts';

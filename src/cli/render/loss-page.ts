@@ -15,7 +15,13 @@ export function drawLoss(page: Page, { loss, mode, target, instance }: RestoreRe
     return;
   }
   const acts = loss.acts.map(each => {
-    const verb = { drop: 'dropped', truncate: 'truncated', rewrite: 'rewritten', move: 'moved' }[each.act];
+    const verb = {
+      drop: 'dropped',
+      'drop database': 'dropped',
+      truncate: 'truncated',
+      rewrite: 'rewritten',
+      move: 'moved',
+    }[each.act];
     return `${printable(describeTable(each))}: ${verb}, that is undone`;
   });
   const tables = loss.tables.map(table => {

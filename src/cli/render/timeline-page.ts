@@ -1,6 +1,6 @@
-import { formatCount } from '../../base/sizes.ts';
-import type { TimelineReport, TimelineTransaction } from '../../operations/timeline/read-timeline.ts';
+import { formatCount, formatSeconds } from '../../base/sizes.ts';
 import { describeTable, type TableRows } from '../../operations/timeline/table-changes.ts';
+import type { TimelineReport, TimelineTransaction } from '../../operations/timeline/timeline-report.ts';
 import { type Page, printable, truncate } from './page.ts';
 import { sparkline } from './sparkline.ts';
 
@@ -145,6 +145,7 @@ function drawTransactions(page: Page, report: TimelineReport, width: number): vo
 
 /** The worst first, then what else it did: so many lines at most. */
 const MOST_DETAILS = 4;
+const LONG_SECONDS = 600;
 
 function drawTransaction(page: Page, transaction: TimelineTransaction, width: number): void {
   const { style } = page;
@@ -160,13 +161,25 @@ function drawTransaction(page: Page, transaction: TimelineTransaction, width: nu
   for (const text of others.slice(0, MOST_DETAILS)) put(page, text, inner);
   if (others.length > MOST_DETAILS) put(page, `and ${others.length - MOST_DETAILS} more`, inner);
   const end = transaction.commitLsn ?? 'an unknown position';
-  put(page, `log ${transaction.firstLsn} to ${end}`, { ...inner, paint: dim });
+  const { atMostSeconds } = transaction;
+  // Where nothing else goes on, what ended before it says little.
+  const took =
+    atMostSeconds === null || atMostSeconds > LONG_SECONDS
+      ? ''
+      : `took at most ${formatSeconds(atMostSeconds)}, `;
+  put(page, `${took}log ${transaction.firstLsn} to ${end}`, { ...inner, paint: dim });
   if (transaction.restore !== null) putCommand(page, 'to just before it:', transaction.restore, inner);
   else put(page, 'no backup is old enough to go back to just before it', { ...inner, paint: dim });
 }
 
 function detailsOf({ tables, acts }: TimelineTransaction): string[] {
-  const verbs = { drop: 'dropped', truncate: 'truncated', rewrite: 'rewrote', move: 'moved' } as const;
+  const verbs = {
+    drop: 'dropped',
+    'drop database': 'dropped database',
+    truncate: 'truncated',
+    rewrite: 'rewrote',
+    move: 'moved',
+  } as const;
   const rowsOf = (table: TableRows): string[] =>
     (
       [

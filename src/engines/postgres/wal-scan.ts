@@ -3,7 +3,8 @@ import { formatLsn } from './lsn.ts';
 import { decodeEvent, type WalEvent } from './wal-events.ts';
 import type { PostgresMajorVersion } from './wal-pages.ts';
 import { createWalReader, type WalEnd, type WalReader } from './wal-reader.ts';
-import type { WalRecord } from './wal-record.ts';
+import { RMGR_DATABASE, type WalRecord } from './wal-record.ts';
+import { decodeStorage, type StorageEvent } from './wal-storage.ts';
 import { decodeTransaction, type WalTransaction } from './wal-transactions.ts';
 
 /** What one segment of the log, or a first part of one, holds. */
@@ -28,6 +29,8 @@ export interface SegmentScan {
   readonly restorePoints: readonly Extract<WalEvent, { kind: 'restore point' }>[];
   /** What else the log says of itself; restore points included. */
   readonly events: readonly WalEvent[];
+  /** Where files of databases are removed: at once, and not with the end of the transaction. */
+  readonly databasesDropped: readonly Extract<StorageEvent, { kind: 'database dropped' }>[];
 }
 
 export interface ScanOptions {
@@ -86,6 +89,7 @@ function createScanner(
 ): { readonly reader: WalReader; scan(lsn: bigint, bytes: Uint8Array): SegmentScan } {
   let transactions: WalTransaction[] = [];
   let events: WalEvent[] = [];
+  let databasesDropped: SegmentScan['databasesDropped'][number][] = [];
   let segmentLsn = startLsn;
   let firstRecordLsn: bigint | null = null;
   const onRecord = (record: WalRecord): void => {
@@ -95,6 +99,8 @@ function createScanner(
     if (transaction !== null) transactions.push(transaction);
     const event = decodeEvent(record);
     if (event !== null) events.push(event);
+    const change = record.rmgr === RMGR_DATABASE ? decodeStorage(record) : null;
+    if (change?.kind === 'database dropped') databasesDropped.push(change);
   };
   const reader = createWalReader({ ...options, startLsn, onRecord });
   return {
@@ -102,6 +108,7 @@ function createScanner(
     scan(lsn, bytes) {
       transactions = [];
       events = [];
+      databasesDropped = [];
       segmentLsn = lsn;
       firstRecordLsn = null;
       const countBefore = reader.recordCount;
@@ -123,6 +130,7 @@ function createScanner(
         transactions,
         restorePoints: events.filter(event => event.kind === 'restore point'),
         events,
+        databasesDropped,
       };
     },
   };

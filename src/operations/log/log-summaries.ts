@@ -17,6 +17,7 @@ import {
 import { RowCounts, type TransactionPart } from '../../engines/postgres/segment-summary-parts.ts';
 import type { WalEvent } from '../../engines/postgres/wal-events.ts';
 import { LONG_HEADER_BYTES } from '../../engines/postgres/wal-pages.ts';
+import type { StorageEvent } from '../../engines/postgres/wal-storage.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { summariesOf } from './log-summaries-read.ts';
 import type { LogView } from './log-view.ts';
@@ -47,6 +48,7 @@ export interface LogActivity {
   readonly restorePoints: readonly Extract<WalEvent, { kind: 'restore point' }>[];
   /** Restore points included. */
   readonly events: readonly WalEvent[];
+  readonly databasesDropped: readonly Extract<StorageEvent, { kind: 'database dropped' }>[];
 }
 
 /**
@@ -172,7 +174,8 @@ function totalsOf(joiner: SummaryJoiner, origin: bigint): Omit<LogActivity, 'fro
       rows: relationRows(totals.rows, relations),
     });
   }
-  const events = logEvents(builder.kept, { lsn: origin, majorVersion: joiner.majorVersion });
+  const place = { lsn: origin, majorVersion: joiner.majorVersion };
+  const events = logEvents(builder.kept, place);
   return {
     seconds,
     commits,
@@ -181,6 +184,7 @@ function totalsOf(joiner: SummaryJoiner, origin: bigint): Omit<LogActivity, 'fro
     open: openTransactions(joiner).map(part => transactionSummary(part, origin, relations)),
     restorePoints: events.filter(event => event.kind === 'restore point'),
     events,
+    databasesDropped: storageEvents(builder.kept, place).filter(event => event.kind === 'database dropped'),
   };
 }
 

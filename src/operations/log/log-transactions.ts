@@ -17,6 +17,8 @@ export interface LogTransactions {
   inSegment(lsn: bigint): Promise<readonly WalTransaction[]>;
   /** The restore points in the segment at `lsn`, in the order of the log. */
   restorePointsIn(lsn: bigint): Promise<readonly RestorePoint[]>;
+  /** Where files of databases are removed, in the segment at `lsn`, and by which transactions. */
+  databasesDroppedIn(lsn: bigint): Promise<readonly { readonly lsn: bigint; readonly xid: number }[]>;
   /** The end of the last record that is complete; `from` when there is none. */
   recordsEnd(): Promise<bigint>;
 }
@@ -26,6 +28,7 @@ export type RestorePoint = Extract<WalEvent, { kind: 'restore point' }>;
 interface DecodedSegment {
   readonly transactions: readonly WalTransaction[];
   readonly restorePoints: readonly RestorePoint[];
+  readonly databasesDropped: readonly { readonly lsn: bigint; readonly xid: number }[];
   readonly lastRecordEndLsn: bigint | null;
 }
 
@@ -58,6 +61,7 @@ export function logTransactions(
     }
     const transactions: WalTransaction[] = [];
     const restorePoints: RestorePoint[] = [];
+    const databasesDropped: { lsn: bigint; xid: number }[] = [];
     let lastRecordEndLsn: bigint | null = null;
     let unfinished: bigint | null = null;
     const options = {
@@ -68,12 +72,13 @@ export function logTransactions(
     for await (const scan of scanSegments(pieces(), options)) {
       transactions.push(...scan.transactions.filter(each => each.lsn < next));
       restorePoints.push(...scan.restorePoints.filter(each => each.lsn < next));
+      databasesDropped.push(...scan.databasesDropped.filter(each => each.lsn < next));
       lastRecordEndLsn = scan.lastRecordEndLsn ?? lastRecordEndLsn;
       unfinished = scan.incompleteRecordLsn;
     }
     if (unfinished !== null && unfinished < next && headBytes < view.segmentSize && next < range.to)
       return decode(lsn, view.segmentSize);
-    return { transactions, restorePoints, lastRecordEndLsn };
+    return { transactions, restorePoints, databasesDropped, lastRecordEndLsn };
   };
   const decodedAt = async (lsn: bigint): Promise<DecodedSegment> => {
     signal.throwIfAborted();
@@ -90,6 +95,7 @@ export function logTransactions(
     to: range.to,
     first,
     inSegment: async lsn => (await decodedAt(lsn)).transactions,
+    databasesDroppedIn: async lsn => (await decodedAt(lsn)).databasesDropped,
     restorePointsIn: async lsn => (await decodedAt(lsn)).restorePoints,
     async recordsEnd() {
       for (let lsn = range.to - size; lsn >= first; lsn -= size) {

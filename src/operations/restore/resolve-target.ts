@@ -204,12 +204,32 @@ async function around(
 ): Promise<ResolvedTarget | null> {
   // Before the backup, or behind a hole: then it was found with the log of another backup.
   if (lsn < options.floor || lsn > log.to) return null;
+  const dropped = await databaseDropBefore(log, lsn);
+  if (dropped !== null) return around(log, dropped, options);
   const end = await log.recordsEnd();
   const lastKept = edge(await lastBefore(log, lsn));
   // No record follows that the server could stop before: all of the log is what was asked for.
   if (lsn >= end) return { lsn: null, lastKept, firstDropped: null, found: null };
   const front = await frontOf(log, lsn, options);
   return { lsn: front, lastKept, firstDropped: edge(await firstFrom(log, lsn)), found: null };
+}
+
+/**
+ * DROP DATABASE removes the files a moment before it commits. What stops between the two has a database without files, so
+ * the recovery stops before both, and whatever was committed in that moment is dropped with it.
+ */
+async function databaseDropBefore(log: LogTransactions, lsn: bigint): Promise<bigint | null> {
+  const at = segmentStart(lsn, log.view.segmentSize);
+  for (const segment of [at - BigInt(log.view.segmentSize), at]) {
+    if (segment < log.first || segment >= log.to) continue;
+    for (const drop of await log.databasesDroppedIn(segment)) {
+      if (drop.lsn < log.from || drop.lsn >= lsn) continue;
+      const ends = [...(await log.inSegment(segment)), ...(segment < at ? await log.inSegment(at) : [])];
+      const isEnded = ends.some(each => each.xid === drop.xid && each.lsn > drop.lsn && each.lsn < lsn);
+      if (!isEnded) return drop.lsn;
+    }
+  }
+  return null;
 }
 
 /** Where the last record before `lsn` ends whose replay makes a difference. */

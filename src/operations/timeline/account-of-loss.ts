@@ -5,8 +5,9 @@ import { fileKey, nameRelations } from '../catalog/relation-names.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { type LogActivity, type LogSpan, readActivity } from '../log/log-summaries.ts';
 import type { LogView } from '../log/log-view.ts';
+import { droppedDatabases } from './dropped-databases.ts';
 import { learnNames } from './learn-names.ts';
-import { nameTransactions } from './notable-transactions.ts';
+import { inOrder, nameTransactions } from './notable-transactions.ts';
 import { type TableAct, type TableRows, tableRows } from './table-changes.ts';
 
 /** What was committed behind a target, and will not be in what is recovered. */
@@ -52,11 +53,14 @@ export async function accountOfLoss(
     ({ outcome, endLsn }) => outcome === 'commit' && endLsn !== null && endLsn >= span.from,
   );
   const lastSecond = all.seconds.findLast(each => each.commits > 0)?.second;
-  const acts = (await nameTransactions(dropped, names)).flatMap(each => each.acts);
+  const changing = inOrder([
+    ...(await droppedDatabases(context, { view, activity: all, names }, signal)),
+    ...(await nameTransactions(dropped, names)),
+  ]).filter(each => (each.transaction.endLsn ?? 0n) >= span.from);
   return {
     transactions: all.commits - kept.commits,
     tables: await tableRows(difference(all.rows, kept.rows), span.from, names),
-    acts,
+    acts: changing.flatMap(each => each.acts),
     lastTime: lastSecond === undefined ? null : isoMoment(BigInt(lastSecond) * 1_000_000n),
     countedTo: view.end !== null && span.to < view.end ? view.expectedName(span.to) : null,
     timeline: view.timeline,

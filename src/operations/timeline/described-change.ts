@@ -38,7 +38,7 @@ const pattern = new RegExp(
   String.raw`^(?:just\s+|right\s+)?(?<side>before|after)\s+` +
     String.raw`(?:the\s+)?(?:(?<which>last|latest|first)\s+)?(?:(?<large>mass|bulk|big|large)\s+)?` +
     `(?<word>${[...words.keys()].join('|')})` +
-    String.raw`(?:\s+(?:(?:on|of|from|in|into|to)\s+)?(?:the\s+)?(?:table\s+)?(?<table>\S(?:.*\S)?))?$`,
+    String.raw`(?:\s+(?:(?:on|of|from|in|into|to)\s+)?(?:the\s+)?(?:table\s+|database\s+)?(?<table>\S(?:.*\S)?))?$`,
   'i',
 );
 /** `users`, `"Odd name"`, each part of a qualified one. */

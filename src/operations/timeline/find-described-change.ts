@@ -9,9 +9,11 @@ import { type LogSpan, readActivity } from '../log/log-summaries.ts';
 import type { LogView } from '../log/log-view.ts';
 import type { FoundCommit } from '../restore/resolve-target.ts';
 import { type ChangeKind, type DescribedChange, nameParts } from './described-change.ts';
+import { droppedDatabases } from './dropped-databases.ts';
 import { learnNames } from './learn-names.ts';
 import {
   type ChangingTransaction,
+  inOrder,
   type NotableTransaction,
   nameTransactions,
   selectNotable,
@@ -40,7 +42,11 @@ export async function findDescribedChange(
   const names = await nameRelations(context, view, { signal });
   const activity = await readActivity(context, view, search, { signal, minimumRows: SEEN_ROWS });
   await learnNames(activity.transactions, names);
-  const fitting = fittingOf(await nameTransactions(activity.transactions, names), change);
+  const changing = inOrder([
+    ...(await droppedDatabases(context, { view, activity, names }, signal)),
+    ...(await nameTransactions(activity.transactions, names)),
+  ]);
+  const fitting = fittingOf(changing, change);
   const selected = selectNotable(fitting, { minimumRows: LARGE_ROWS });
   let candidates = selected.notable;
   if (candidates.length === 0) candidates = selected.usual;
@@ -51,7 +57,7 @@ export async function findDescribedChange(
   const chosen = change.which === 'first' ? candidates[0] : candidates.at(-1);
   if (chosen === undefined) {
     const tables = await tableRows(activity.rows, activity.to, names);
-    const acted = (await nameTransactions(activity.transactions, names)).flatMap(each => each.acts);
+    const acted = changing.flatMap(each => each.acts);
     throw notFound(change, { tables, acted });
   }
   if (change.which === 'only' && candidates.length > 1) throw ambiguous(change, candidates);
@@ -97,7 +103,8 @@ function fittingOf(
   change: DescribedChange,
 ): readonly ChangingTransaction[] {
   const fits = fitsTable(change.table);
-  const acts = (act: TableAct['act']): boolean => act === change.change;
+  const acts = (act: TableAct['act']): boolean =>
+    act === change.change || (act === 'drop database' && change.change === 'drop');
   return changing
     .map(each => ({
       ...each,
@@ -136,7 +143,8 @@ export function fitsTable(written: string | null): (table: TableLabel) => boolea
 /** `deleted 3,214,567 rows of shop: public.users`. */
 export function describeNotable({ kind, subject, rows, share }: NotableTransaction): string {
   const table = describeTable(subject);
-  if (kind === 'drop') return `dropped ${table}`;
+  if (kind === 'drop')
+    return `dropped ${'act' in subject && subject.act === 'drop database' ? 'database ' : ''}${table}`;
   if (kind === 'truncate') return `truncated ${table}`;
   const verb = kind === 'insert' ? 'inserted' : kind === 'update' ? 'updated' : 'deleted';
   const part = share !== null && share >= 0.01 ? ` (about ${Math.round(share * 100)} %)` : '';
@@ -183,7 +191,7 @@ function notFound(
   const large = change.large ? `${change.change} of ${formatCount(LARGE_ROWS)} rows or more` : change.change;
   const counts = change.change === 'drop' || change.change === 'truncate';
   const labels: readonly TableLabel[] = counts
-    ? known.acted.filter(each => each.act === change.change)
+    ? known.acted.filter(each => each.act.startsWith(change.change))
     : known.tables.filter(each => each[columnOf(change.change)] > 0);
   const near =
     table === null

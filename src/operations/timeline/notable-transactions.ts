@@ -78,6 +78,16 @@ export function selectNotable(
   };
 }
 
+/** In the order of the log; one that is listed twice counts once. */
+export function inOrder(changing: readonly ChangingTransaction[]): ChangingTransaction[] {
+  const byEnd = new Map<bigint | null, ChangingTransaction>();
+  for (const each of changing)
+    if (!byEnd.has(each.transaction.endLsn)) byEnd.set(each.transaction.endLsn, each);
+  return [...byEnd.values()].sort((a, b) =>
+    (a.transaction.endLsn ?? 0n) < (b.transaction.endLsn ?? 0n) ? -1 : 1,
+  );
+}
+
 /** The worst first: by what was done, then by rows. */
 export function bySeverity(a: NotableTransaction, b: NotableTransaction): number {
   return severity[b.kind] - severity[a.kind] || b.rows - a.rows;
@@ -93,8 +103,8 @@ function worstOf(changing: ChangingTransaction, minimumRows: number): NotableTra
   const found: NotableTransaction[] = [];
   for (const subject of acts) {
     const { act } = subject;
-    if (act !== 'drop' && act !== 'truncate') continue;
-    found.push({ ...changing, kind: act, subject, rows: 0, share: null });
+    if (act === 'rewrite' || act === 'move') continue;
+    found.push({ ...changing, kind: act === 'truncate' ? act : 'drop', subject, rows: 0, share: null });
   }
   for (const subject of tables) {
     for (const [kind, rows] of [

@@ -31,10 +31,10 @@ export interface TableRows extends TableLabel {
 
 /**
  * What was done to a table as a whole. `rewrite`: VACUUM FULL, CLUSTER or ALTER TABLE gave it new files with the same rows,
- * or it was dropped and created anew.
+ * or it was dropped and created anew. Of `drop database`, the table's name is the database's.
  */
 export interface TableAct extends TableLabel {
-  readonly act: 'drop' | 'truncate' | 'rewrite' | 'move';
+  readonly act: 'drop' | 'drop database' | 'truncate' | 'rewrite' | 'move';
 }
 
 /** What a transaction did, by tables of users: catalogs, indexes, sequences and TOAST relations are left out. */
