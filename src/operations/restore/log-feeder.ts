@@ -1,11 +1,13 @@
 import { link, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError, fileError, systemCode } from '../../base/errors.ts';
+import type { OnEvent } from '../../base/events.ts';
 import { GIB, MIB } from '../../base/sizes.ts';
 import { workerUrl } from '../../base/worker-url.ts';
 import type { LogOwner } from '../../repository/log-archive.ts';
 import type { Repository } from '../../repository/repository.ts';
 import type { StorageLocation } from '../../storage/storage.ts';
+import { LOG_FED } from '../recovery-time/watch-recovery.ts';
 import { startWorkerPool } from '../worker-pool.ts';
 import type { FedFile, FeedTask, LogFeederWorkerStart } from './log-feeder-protocol.ts';
 import { makeDirectory, type Owner } from './new-files.ts';
@@ -54,6 +56,8 @@ export interface FeedRequest {
   readonly directory: string;
   readonly owner: Owner;
   readonly workers: number;
+  /** Told in the end how the storage did. */
+  readonly onEvent?: OnEvent;
 }
 
 /** Two or three seconds of a fast replay, should the storage stall. */
@@ -86,6 +90,7 @@ export function startLogFeeder(
     [Symbol.asyncDispose]: async () => {
       stop.abort(new AppError('CANCELLED', 'the recovery has ended'));
       await allFed.catch(() => undefined);
+      request.onEvent?.({ type: 'facts', topic: LOG_FED, facts: { ...feeding.facts } });
     },
   };
 }

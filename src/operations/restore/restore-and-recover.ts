@@ -51,6 +51,7 @@ export async function restoreAndRecover(
       directory: join(layout.dataDirectory, 'pg_wal'),
       owner,
       workers: context.workers,
+      onEvent: options.onEvent,
     },
     options.signal,
   );

@@ -4,6 +4,7 @@ import { formatLsn } from '../../engines/postgres/lsn.ts';
 import { shellCommand } from '../../engines/postgres/service-process.ts';
 import type { BackupFacts, DamagedPage } from '../../repository/manifest.ts';
 import type { InstanceContext } from '../instance-context.ts';
+import type { RecoveryWork } from '../recovery-time/recovery-speed.ts';
 import type { RewindAmount } from '../rewind/rewind-work.ts';
 import type { LossAccount } from '../timeline/account-of-loss.ts';
 import type { LiveInstance } from './live-instance.ts';
@@ -45,6 +46,8 @@ export interface RestoreReport {
   readonly rewind: RewindFacts | null;
   readonly copy: { readonly path: string; readonly port: number; readonly startCommand: string } | null;
   readonly seconds: number;
+  /** How fast this machine did it, by the kind of work; null before, and for a rewind that was only finished. */
+  readonly work: RecoveryWork | null;
   /** From stopping the server until it was open again; null when it was not running, or for a copy. */
   readonly downtimeSeconds: number | null;
   readonly recovered: Recovered | null;
@@ -131,6 +134,7 @@ export function reportOf(made: {
             ]),
           },
     seconds: made.seconds,
+    work: null,
     downtimeSeconds: made.downtimeSeconds,
     recovered: made.recovered,
     problems: [

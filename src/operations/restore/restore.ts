@@ -3,9 +3,11 @@ import { runStep } from '../../base/events.ts';
 import { detectService } from '../../engines/postgres/service.ts';
 import { findBinaries } from '../../engines/postgres/service-binaries.ts';
 import type { InstanceContext } from '../instance-context.ts';
+import { recordSpeeds } from '../recovery-time/speed-file.ts';
+import { watchRecovery } from '../recovery-time/watch-recovery.ts';
 import { findUnfinished, removePointer } from '../rewind/journal.ts';
-import { resumeRewind } from '../rewind/resume-rewind.ts';
 import { heldControlFile } from '../rewind/places.ts';
+import { resumeRewind } from '../rewind/resume-rewind.ts';
 import { rewindInPlace } from '../rewind/rewind-in-place.ts';
 import { exists } from '../rewind/safety-copy.ts';
 import { chooseWay } from './choose-way.ts';
@@ -18,15 +20,33 @@ import { type RestoreReport, restoreStamp } from './restore-report.ts';
 import type { RestoreOptions, RestoreRequest } from './restore-request.ts';
 import { checkSpace } from './target-directory.ts';
 
-/** Restores an instance in place, or into another directory. The old state can be brought back whatever happens. */
+/**
+ * Restores an instance in place, or into another directory. The old state can be brought back whatever happens. How long
+ * it took is kept on this machine, for estimates of the next time.
+ */
 export async function restore(
   context: InstanceContext,
   request: RestoreRequest,
   options: RestoreOptions,
 ): Promise<RestoreReport> {
-  return request.directory === null
-    ? restoreInPlace(context, request, options)
-    : restoreIntoDirectory(context, request, { ...options, directory: request.directory });
+  const { directory } = request;
+  const watch = watchRecovery(options.onEvent);
+  const watched: RestoreOptions = {
+    ...options,
+    onEvent: watch.onEvent,
+    confirm: (question, plan) => watch.askPerson(() => options.confirm(question, plan)),
+  };
+  const report = await (directory === null
+    ? restoreInPlace(context, request, watched)
+    : restoreIntoDirectory(context, request, { ...watched, directory }));
+  if (report.dryRun) return report;
+  const work = watch.work({
+    logBytes: report.logBytes,
+    restoredBytes: report.rewind === null ? report.backupBytes : null,
+    rewrittenBytes: report.rewind?.done?.writtenBytes ?? null,
+  });
+  if (work !== null) await recordSpeeds(context.stateDirectory, context.instance, work);
+  return { ...report, work };
 }
 
 async function restoreInPlace(

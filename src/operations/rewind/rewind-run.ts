@@ -117,6 +117,7 @@ async function rewriteAndRecover(
           directory: places.log,
           owner,
           workers: context.workers,
+          onEvent: options.onEvent,
         },
         options.signal,
       );

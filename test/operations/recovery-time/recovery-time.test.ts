@@ -1,5 +1,6 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { OperationEvent } from '../../../src/base/events.ts';
@@ -21,6 +22,7 @@ import {
   speedOf,
 } from '../../../src/operations/recovery-time/recovery-speed.ts';
 import { readSpeeds, recordSpeeds } from '../../../src/operations/recovery-time/speed-file.ts';
+import { LOG_FED, watchRecovery } from '../../../src/operations/recovery-time/watch-recovery.ts';
 import { temporaryDirectory } from '../../support/temp.ts';
 
 /** A machine that replays 100 MB, restores 200 MB and writes back 50 MB in a second. */
@@ -189,4 +191,45 @@ test('kept by an agent - a backup each time the log has grown too long, through 
   const warnings = events.filter(event => event.type === 'note' && event.level === 'warning');
   expect(warnings).toHaveLength(1);
   expect(warnings[0]).toMatchObject({ message: expect.stringContaining('the storage is away') });
+});
+
+test('a recovery that is watched - its steps by what they grow with, without the time a person took to answer', async () => {
+  const told: OperationEvent[] = [];
+  const watch = watchRecovery(event => void told.push(event));
+  const step = (id: string, seconds: number): void =>
+    watch.onEvent({ type: 'step', step: id, title: id, state: 'done', seconds });
+  await watch.askPerson(() => sleep(200));
+  step('restore-files', 5);
+  step('pages', 2);
+  step('check-rows', 1);
+  step('replay', 10);
+  watch.onEvent({
+    type: 'facts',
+    topic: LOG_FED,
+    facts: { files: 3, bytes: 4e9, workMs: 1, waitedMs: 2000 },
+  });
+  await sleep(50);
+  step('start', 0.1);
+  const work = watch.work({ logBytes: 1e9, restoredBytes: 4e9, rewrittenBytes: null });
+  expect(work).toEqual({
+    replay: { bytes: 1e9, seconds: 10 },
+    fetch: { bytes: 4e9, seconds: 2 },
+    restore: { bytes: 4e9, seconds: 8 },
+    // The steps say more than has passed.
+    fixedSeconds: 0,
+  });
+  const rewound = watch.work({ logBytes: 1e9, restoredBytes: null, rewrittenBytes: 5e8 });
+  expect(rewound).toMatchObject({
+    rewrite: { bytes: 5e8, seconds: 8 },
+    rewriteShare: { rewrittenBytes: 5e8, logBytes: 1e9 },
+  });
+  expect(told.map(event => event.type)).toEqual(['step', 'step', 'step', 'step', 'step']);
+  const quick = watchRecovery(() => undefined);
+  await quick.askPerson(() => sleep(300));
+  await sleep(100);
+  const fixed = quick.work({ logBytes: 0, restoredBytes: 0, rewrittenBytes: null })?.fixedSeconds ?? 0;
+  expect(fixed).toBeGreaterThan(0.09);
+  expect(fixed).toBeLessThan(0.3);
+  quick.onEvent({ type: 'step', step: 'resume', title: '', state: 'done', seconds: 1 });
+  expect(quick.work({ logBytes: 0, restoredBytes: 0, rewrittenBytes: null })).toBeNull();
 });
