@@ -1,10 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import {
-  type Patch,
   type Piece,
-  patchesOf,
   patchPieces,
   piecesOf,
+  type SelectedFrame,
 } from '../../src/operations/backup/file-pieces.ts';
 import { newBackupId } from '../../src/repository/layout.ts';
 import type { BackupFacts, Chunk, PackFacts } from '../../src/repository/manifest.ts';
@@ -48,7 +47,7 @@ export async function writeIncrement(
       if (line.t === 'dir') await manifest.add(line);
       else {
         const size = change?.sizeBytes ?? line.s;
-        const pieces = patchPieces(piecesOf(line.c, before.packs), patches(writer, change), size);
+        const pieces = patchPieces(piecesOf(line.c, before.packs), stored(writer, change), size);
         await manifest.add({ ...line, s: size, c: pieces.map(chunkOf) });
       }
     }
@@ -66,9 +65,9 @@ export async function writeIncrement(
   }
 }
 
-function patches(writer: PackWriter, change: ChangeToWrite | undefined): Patch[] {
+function stored(writer: PackWriter, change: ChangeToWrite | undefined): SelectedFrame[] {
   if (change === undefined || change.changes.length === 0) return [];
   const ranges = change.changes.flatMap(([at, bytes]) => [at, bytes.length]);
   const body = Buffer.concat(change.changes.map(([, bytes]) => bytes));
-  return patchesOf(writer.add(change.path, ranges, body), ranges);
+  return [{ frame: writer.add(change.path, ranges, body), ranges }];
 }

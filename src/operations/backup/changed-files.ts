@@ -9,7 +9,7 @@ import type { FileChanges, SourceFile } from './file-assembler.ts';
 import { type Piece, piecesOf } from './file-pieces.ts';
 import type { PageSelection } from './page-selection.ts';
 import { lowerBound } from './parent-files.ts';
-import { joinRanges, type Ranges, splitRanges } from './ranges.ts';
+import { appendRange, type Ranges, splitRanges, uniteRanges } from './ranges.ts';
 import { rangesToRead } from './ranges-to-read.ts';
 
 /** How the pages that changed since the parent are found. */
@@ -93,21 +93,19 @@ function changedByLog(
     const blocks = map.forks.get(forkKey(relation, 0))?.blocks ?? new Uint32Array();
     const { firstBlock } = entry.relation;
     const lastBlock = firstBlock + relationSegmentBlocks;
-    const ranges: [number, number][] = [];
+    const changed: number[] = [];
+    // The metapage of an SP-GiST index changes along with its other pages, and is not logged.
+    if (blocks.length > 0 && firstBlock === 0) changed.push(0, blockSize);
     for (let index = lowerBound(blocks, firstBlock); index < blocks.length; index += 1) {
       const block = blocks[index]!;
       if (block >= lastBlock) break;
-      ranges.push([(block - firstBlock) * blockSize, blockSize]);
+      appendRange(changed, (block - firstBlock) * blockSize, blockSize);
     }
-    // The metapage of an SP-GiST index changes along with its other pages, and is not logged.
-    if (blocks.length > 0 && firstBlock === 0) ranges.push([0, blockSize]);
     // Behind where it was cut, pages may be there again that were never used and are not logged.
     const cut = storage.cuts.get(forkKey(relation, 0));
-    if (cut !== undefined && cut < lastBlock) {
-      const from = Math.max(0, cut - firstBlock) * blockSize;
-      ranges.push([from, Math.max(0, entry.sizeBytes - from)]);
-    }
-    return { ranges: joinRanges(ranges), scan: null };
+    const from = Math.max(0, (cut ?? lastBlock) - firstBlock) * blockSize;
+    const behind = from < entry.sizeBytes ? [from, entry.sizeBytes - from] : [];
+    return { ranges: uniteRanges(changed, behind), scan: null };
   };
 }
 

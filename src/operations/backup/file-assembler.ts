@@ -2,8 +2,9 @@ import { assert } from '../../base/errors.ts';
 import type { Chunk, DamagedPage, ManifestLine, PackFacts } from '../../repository/manifest.ts';
 import type { StoredFrame } from '../../repository/pack-writer.ts';
 import type { ReadResult, ReadTask } from './backup-protocol.ts';
-import { type Patch, type Piece, patchesOf, patchPieces } from './file-pieces.ts';
+import { type Piece, patchPieces } from './file-pieces.ts';
 import type { PageSelection } from './page-selection.ts';
+import type { Ranges } from './ranges.ts';
 
 /** A file to be copied, in one or several ranges. */
 export interface SourceFile {
@@ -39,8 +40,8 @@ interface OpenFile {
   readonly file: SourceFile;
   readonly ranges: (readonly StoredFrame[] | null | undefined)[];
   missing: number;
-  /** Of a file with changes: what was read of it, and where it ended. */
-  readonly patches: Patch[];
+  /** Of a file with changes: by task, the ranges of each frame, and where the file ended. */
+  readonly selected: (readonly Ranges[])[];
   endsAt: number;
 }
 
@@ -89,7 +90,7 @@ export class FileAssembler {
       file,
       ranges: new Array<undefined>(parts.length).fill(undefined),
       missing: parts.length,
-      patches: [],
+      selected: [],
       endsAt: file.sizeBytes,
     };
     return parts.map((part, range) => {
@@ -126,18 +127,18 @@ export class FileAssembler {
     const { file, range } = task;
     this.damaged.push(...result.damaged);
     file.ranges[range] = result.frames;
-    for (const [index, frame] of (result.frames ?? []).entries()) {
-      this.#newBytes += frame.raw;
-      const ranges = result.ranges?.[index];
-      if (ranges !== undefined) file.patches.push(...patchesOf(frame, ranges));
-    }
+    for (const frame of result.frames ?? []) this.#newBytes += frame.raw;
+    file.selected[range] = result.ranges ?? [];
     file.endsAt = Math.min(file.endsAt, result.endsAt ?? file.endsAt);
     file.missing -= 1;
     if (file.missing > 0) return null;
     if (file.file.changes !== undefined) {
       // Gone in between: its relation was dropped, and the log says so.
       if (file.ranges.includes(null)) return null;
-      const pieces = patchPieces(file.file.changes.parent, file.patches, file.endsAt);
+      const stored = file.ranges.flatMap((frames, part) =>
+        (frames ?? []).map((frame, index) => ({ frame, ranges: file.selected[part]?.[index] ?? [] })),
+      );
+      const pieces = patchPieces(file.file.changes.parent, stored, file.endsAt);
       return { line: this.#lineOf(file.file, pieces) };
     }
     if (file.ranges.every(frames => frames === null)) return null;

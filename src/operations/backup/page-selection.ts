@@ -1,7 +1,6 @@
 import { isNewPage, pageLsn } from '../../engines/postgres/page-header.ts';
 import { FRAME_BODY_BYTES } from '../../repository/compression.ts';
-import type { StoredFrame } from '../../repository/pack-writer.ts';
-import { eachRange, type Ranges } from './ranges.ts';
+import type { Ranges } from './ranges.ts';
 
 /** What of a file an incremental backup stores. What it does not store, the parent has. */
 export type PageSelection =
@@ -11,12 +10,6 @@ export type PageSelection =
   | { readonly kind: 'since'; readonly ranges: Ranges; readonly sinceLsn: bigint }
   /** Of each 1 MiB from the task's offset on: nothing, if it has this hash. Null: the parent has no hash of it. */
   | { readonly kind: 'content'; readonly hashes: readonly (string | null)[] };
-
-/** A frame with ranges of a file. */
-export interface SelectedFrame {
-  readonly frame: StoredFrame;
-  readonly ranges: Ranges;
-}
 
 /** Pages read from a file into the buffer. */
 export interface PageWindow {
@@ -44,14 +37,15 @@ export function* windowsOf(
   }
   let start = -1;
   let end = -1;
-  for (const [offset, length] of eachRange(selection.ranges)) {
-    for (let at = offset; at < offset + length; ) {
+  for (let index = 0; index < selection.ranges.length; index += 2) {
+    const rangeEnd = selection.ranges[index]! + selection.ranges[index + 1]!;
+    for (let at = selection.ranges[index]!; at < rangeEnd; ) {
       if (start >= 0 && (at - end > READ_THROUGH_BYTES || at - start >= windowBytes)) {
         yield { offset: start, length: end - start };
         start = -1;
       }
       if (start < 0) start = at;
-      end = Math.min(start + windowBytes, offset + length);
+      end = Math.min(start + windowBytes, rangeEnd);
       at = end;
     }
   }

@@ -1,6 +1,7 @@
 import { FRAME_BODY_BYTES } from '../../repository/compression.ts';
-import { frameKey, type Piece } from './file-pieces.ts';
-import { eachRange, gapsBetween, joinRanges, type Ranges, uniteRanges } from './ranges.ts';
+import type { StoredFrame } from '../../repository/pack-writer.ts';
+import type { Piece } from './file-pieces.ts';
+import { appendRange, clipRanges, gapsBetween, type Ranges, uniteRanges } from './ranges.ts';
 
 /**
  * A frame of which less than this share is still used is left behind: what is used of it is copied anew. So a restore
@@ -15,6 +16,7 @@ const FRAMES_PER_RANGE = 64;
 export interface ChangedFile {
   readonly sizeBytes: number;
   readonly blockSize: number;
+  /** Pieces of one frame have the same object for it. */
   readonly parent: readonly Piece[];
 }
 
@@ -28,69 +30,73 @@ export function rangesToRead(file: ChangedFile, changed: Ranges): Ranges {
   const parentBytes = parent.reduce((sum, piece) => sum + piece.length, 0);
   // A page that is there in part only, in the parent or now, was left by a crash.
   const known = Math.min(wholePages(parentBytes), wholePages(sizeBytes));
-  const needed = joinRanges(clip([...eachRange(changed), [known, sizeBytes - known]], sizeBytes));
+  const unknown = known < sizeBytes ? [known, sizeBytes - known] : [];
+  const needed = uniteRanges(clipRanges(changed, sizeBytes), unknown);
   const withWorn = uniteRanges(needed, wornRanges(file, needed));
   return uniteRanges(withWorn, scatteredRanges(file, withWorn));
 }
 
 /** Where the parent's frames are hardly used any more, once `needed` is read. */
 function wornRanges({ sizeBytes, parent }: ChangedFile, needed: Ranges): Ranges {
-  const used = new Map<string, number>();
-  for (const { piece, length } of keptPieces(parent, needed, sizeBytes)) {
-    const key = frameKey(piece.frame);
-    used.set(key, (used.get(key) ?? 0) + length);
-  }
-  const worn: [number, number][] = [];
-  for (const { piece, at, length } of keptPieces(parent, needed, sizeBytes)) {
-    if ((used.get(frameKey(piece.frame)) ?? 0) < piece.frame.raw * WORN_SHARE) worn.push([at, length]);
-  }
-  return joinRanges(worn);
+  const used = new Map<StoredFrame, number>();
+  forEachKept({ parent, needed, sizeBytes }, (frame, _, length) => {
+    used.set(frame, (used.get(frame) ?? 0) + length);
+  });
+  const isWorn = (frame: StoredFrame): boolean => used.get(frame)! < frame.raw * WORN_SHARE;
+  if (![...used.keys()].some(isWorn)) return [];
+  const worn: number[] = [];
+  forEachKept({ parent, needed, sizeBytes }, (frame, at, length) => {
+    if (isWorn(frame)) appendRange(worn, at, length);
+  });
+  return worn;
 }
 
 /** Where a file would lie in too many frames, once `needed` is read. */
 function scatteredRanges({ sizeBytes, parent }: ChangedFile, needed: Ranges): Ranges {
-  const frames = new Map<number, Set<string>>();
-  for (const { piece, at, length } of keptPieces(parent, needed, sizeBytes)) {
+  const scattered: number[] = [];
+  const frames = new Set<StoredFrame>();
+  let current = 0;
+  const close = (): void => {
+    const at = current * FRAME_BODY_BYTES;
+    if (frames.size > FRAMES_PER_RANGE)
+      appendRange(scattered, at, Math.min(FRAME_BODY_BYTES, sizeBytes - at));
+    frames.clear();
+  };
+  forEachKept({ parent, needed, sizeBytes }, (frame, at, length) => {
     const last = Math.floor((at + length - 1) / FRAME_BODY_BYTES);
     for (let range = Math.floor(at / FRAME_BODY_BYTES); range <= last; range += 1) {
-      const known = frames.get(range) ?? new Set();
-      frames.set(range, known.add(frameKey(piece.frame)));
+      if (range !== current) close();
+      current = range;
+      frames.add(frame);
     }
-  }
-  const scattered: [number, number][] = [];
-  for (const [range, { size }] of frames) {
-    const at = range * FRAME_BODY_BYTES;
-    if (size > FRAMES_PER_RANGE) scattered.push([at, Math.min(FRAME_BODY_BYTES, sizeBytes - at)]);
-  }
-  return joinRanges(scattered);
+  });
+  close();
+  return scattered;
 }
 
-/** The parts of the parent's pieces that stay, and where in the file they are. */
-function* keptPieces(
-  parent: readonly Piece[],
-  needed: Ranges,
-  sizeBytes: number,
-): Generator<{ readonly piece: Piece; readonly at: number; readonly length: number }> {
+/** Visits the parts of the parent's pieces that stay, in the order of the file. */
+function forEachKept(
+  file: { readonly parent: readonly Piece[]; readonly needed: Ranges; readonly sizeBytes: number },
+  visit: (frame: StoredFrame, at: number, length: number) => void,
+): void {
+  const { parent } = file;
+  const kept = gapsBetween(file.needed, file.sizeBytes);
   let index = 0;
   let pieceAt = 0;
-  for (const [offset, length] of eachRange(gapsBetween(needed, sizeBytes))) {
-    for (let at = offset; at < offset + length; ) {
+  for (let range = 0; range < kept.length; range += 2) {
+    const end = kept[range]! + kept[range + 1]!;
+    for (let at = kept[range]!; at < end; ) {
       const piece = parent[index];
       if (piece === undefined) return;
-      const end = pieceAt + piece.length;
-      if (end > at) {
-        const part = Math.min(end, offset + length) - at;
-        yield { piece, at, length: part };
-        at += part;
-      }
-      if (end <= at) {
-        pieceAt = end;
+      const pieceEnd = pieceAt + piece.length;
+      if (pieceEnd > at) {
+        const length = Math.min(pieceEnd, end) - at;
+        visit(piece.frame, at, length);
+        at += length;
+      } else {
+        pieceAt = pieceEnd;
         index += 1;
       }
     }
   }
-}
-
-function clip(ranges: readonly (readonly [number, number])[], size: number): [number, number][] {
-  return ranges.map(([offset, length]) => [offset, Math.min(length, size - offset)]);
 }

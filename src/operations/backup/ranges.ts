@@ -1,16 +1,19 @@
 /** Ranges of a file as offset, length, offset, length, …: ascending, apart from each other, none empty. */
 export type Ranges = readonly number[];
 
-/** Sorted ranges of any kind, overlapping or not, as {@link Ranges}. */
+/** Adds a range to some, of which none starts behind it. */
+export function appendRange(ranges: number[], offset: number, length: number): void {
+  if (length <= 0) return;
+  const last = ranges.length - 2;
+  const end = last < 0 ? -1 : ranges[last]! + ranges[last + 1]!;
+  if (offset <= end) ranges[last + 1] = Math.max(end, offset + length) - ranges[last]!;
+  else ranges.push(offset, length);
+}
+
+/** Ranges in any order, overlapping or not, as {@link Ranges}. */
 export function joinRanges(ranges: Iterable<readonly [offset: number, length: number]>): Ranges {
-  const sorted = [...ranges].filter(([, length]) => length > 0).sort(([a], [b]) => a - b);
   const joined: number[] = [];
-  for (const [offset, length] of sorted) {
-    const last = joined.length - 2;
-    const end = last < 0 ? -1 : joined[last]! + joined[last + 1]!;
-    if (offset <= end) joined[last + 1] = Math.max(end, offset + length) - joined[last]!;
-    else joined.push(offset, length);
-  }
+  for (const [offset, length] of [...ranges].sort(([a], [b]) => a - b)) appendRange(joined, offset, length);
   return joined;
 }
 
@@ -18,19 +21,36 @@ export function joinRanges(ranges: Iterable<readonly [offset: number, length: nu
 export function uniteRanges(a: Ranges, b: Ranges): Ranges {
   if (a.length === 0) return b;
   if (b.length === 0) return a;
-  return joinRanges([...eachRange(a), ...eachRange(b)]);
+  const united: number[] = [];
+  for (let i = 0, k = 0; i < a.length || k < b.length; ) {
+    const isFirst = k >= b.length || (i < a.length && a[i]! <= b[k]!);
+    if (isFirst) appendRange(united, a[i]!, a[i + 1]!);
+    else appendRange(united, b[k]!, b[k + 1]!);
+    if (isFirst) i += 2;
+    else k += 2;
+  }
+  return united;
+}
+
+/** What of them is before `size`. */
+export function clipRanges(ranges: Ranges, size: number): Ranges {
+  const last = ranges.length - 2;
+  if (last < 0 || ranges[last]! + ranges[last + 1]! <= size) return ranges;
+  const clipped: number[] = [];
+  for (let index = 0; index < ranges.length; index += 2)
+    appendRange(clipped, ranges[index]!, Math.min(ranges[index + 1]!, size - ranges[index]!));
+  return clipped;
 }
 
 /** What of [0, size) is not in `ranges`. */
 export function gapsBetween(ranges: Ranges, size: number): Ranges {
   const gaps: number[] = [];
   let at = 0;
-  for (const [offset, length] of eachRange(ranges)) {
-    if (offset > at) gaps.push(at, Math.min(offset, size) - at);
-    at = offset + length;
-    if (at >= size) return gaps;
+  for (let index = 0; index < ranges.length && at < size; index += 2) {
+    appendRange(gaps, at, Math.min(ranges[index]!, size) - at);
+    at = ranges[index]! + ranges[index + 1]!;
   }
-  if (at < size) gaps.push(at, size - at);
+  appendRange(gaps, at, size - at);
   return gaps;
 }
 
@@ -44,13 +64,14 @@ export function rangeBytes(ranges: Ranges): number {
 export function splitRanges(ranges: Ranges, bytes: number): Ranges[] {
   const lists: number[][] = [];
   let room = 0;
-  for (const [offset, length] of eachRange(ranges)) {
-    for (let at = offset; at < offset + length; ) {
+  for (let index = 0; index < ranges.length; index += 2) {
+    const end = ranges[index]! + ranges[index + 1]!;
+    for (let at = ranges[index]!; at < end; ) {
       if (room === 0) {
         lists.push([]);
         room = bytes;
       }
-      const taken = Math.min(room, offset + length - at);
+      const taken = Math.min(room, end - at);
       lists.at(-1)?.push(at, taken);
       at += taken;
       room -= taken;
@@ -59,7 +80,7 @@ export function splitRanges(ranges: Ranges, bytes: number): Ranges[] {
   return lists;
 }
 
-/** One after the other. */
+/** One after the other; in inner loops, step through the numbers instead. */
 export function* eachRange(ranges: Ranges): Generator<readonly [offset: number, length: number]> {
   for (let index = 0; index < ranges.length; index += 2) yield [ranges[index]!, ranges[index + 1]!];
 }

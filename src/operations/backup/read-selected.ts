@@ -2,13 +2,13 @@ import { FRAME_BODY_BYTES } from '../../repository/compression.ts';
 import type { DamagedPage } from '../../repository/manifest.ts';
 import { matchesHash, type StoredFrame } from '../../repository/pack-writer.ts';
 import type { ReadTask } from './backup-protocol.ts';
+import type { SelectedFrame } from './file-pieces.ts';
 import {
   chosenByPosition,
   chosenByRanges,
   collectPages,
   type PageSelection,
   type PageWindow,
-  type SelectedFrame,
   windowsOf,
 } from './page-selection.ts';
 import { eachRange, joinRanges, type Ranges } from './ranges.ts';
@@ -72,7 +72,7 @@ async function readPages(
       const position = { sinceLsn: selection.sinceLsn, blockSize: io.blockSize, firstBlock: block };
       // What a damaged page says of itself is worth nothing.
       const suspect = bad.map(at => [at, io.blockSize] as const);
-      chosen = [...eachRange(joinRanges([...chosen, ...suspect, ...chosenByPosition(window, position)]))];
+      chosen = joined([...chosen, ...suspect, ...chosenByPosition(window, position)]);
     }
     const isChosen = (at: number): boolean => chosen.some(([from, size]) => from <= at && at < from + size);
     damaged.push(...found.damaged.filter((_, index) => isChosen(bad[index]!)));
@@ -84,6 +84,12 @@ async function readPages(
   }
   await pages.flush();
   return { damaged, endsAt };
+}
+
+type Part = readonly [at: number, length: number];
+
+function joined(parts: readonly Part[]): Part[] {
+  return [...eachRange(joinRanges(parts))];
 }
 
 async function readByContent(task: ReadTask, hashes: readonly (string | null)[], io: Io): Promise<Found> {

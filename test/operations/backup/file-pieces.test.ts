@@ -1,12 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import {
-  type Patch,
-  type Piece,
-  patchesOf,
-  patchPieces,
-  piecesOf,
-} from '../../../src/operations/backup/file-pieces.ts';
+import { type Piece, patchPieces, piecesOf } from '../../../src/operations/backup/file-pieces.ts';
 import type { StoredFrame } from '../../../src/repository/pack-writer.ts';
 
 const frame = (packId: string, number: number, raw: number): StoredFrame => ({
@@ -45,8 +39,8 @@ test('any patches over any file, a hundred times - as byte by byte, no piece is 
           else ranges.push(at, 1);
         }
         const raw = written.filter(Boolean).length;
-        const patches: Patch[] = patchesOf(frame(`round${round}`, round, raw), ranges);
-        pieces = patchPieces(pieces, patches.reverse(), size);
+        const stored = raw === 0 ? [] : [{ frame: frame(`round${round}`, round, raw), ranges }];
+        pieces = patchPieces(pieces, stored, size);
         let start = 0;
         model = written.map((isWritten, at) =>
           isWritten ? `round${round}/${round}@${start++}` : model[at]!,
@@ -66,8 +60,8 @@ test('any patches over any file, a hundred times - as byte by byte, no piece is 
 
 test('a patch that reaches behind the end, or lies there - is cut', () => {
   const before: Piece[] = [{ frame: frame('a', 0, 10), start: 0, length: 10 }];
-  const patches = patchesOf(frame('b', 0, 8), [6, 4, 12, 4]);
-  expect(bytesOf(patchPieces(before, patches, 8))).toEqual([
+  const stored = [{ frame: frame('b', 0, 8), ranges: [6, 4, 12, 4] }];
+  expect(bytesOf(patchPieces(before, stored, 8))).toEqual([
     ...bytesOf([{ ...before[0]!, length: 6 }]),
     'b/0@0',
     'b/0@1',
@@ -75,21 +69,30 @@ test('a patch that reaches behind the end, or lies there - is cut', () => {
 });
 
 test('parts of one frame that follow each other in the file and not in the frame - stay two pieces', () => {
-  const patches = patchesOf(frame('b', 0, 4), [2, 2, 0, 2]);
-  expect(bytesOf(patchPieces([], patches, 4))).toEqual(['b/0@2', 'b/0@3', 'b/0@0', 'b/0@1']);
+  const before: Piece[] = [2, 0].map(start => ({ frame: frame('a', 0, 4), start, length: 2 }));
+  expect(bytesOf(patchPieces(before, [], 4))).toEqual(['a/0@2', 'a/0@3', 'a/0@0', 'a/0@1']);
 });
 
 test('a byte that nobody has, patches that overlap, ranges that are not the body - are bugs', () => {
   const before: Piece[] = [{ frame: frame('a', 0, 10), start: 0, length: 10 }];
   expect(() => patchPieces(before, [], 11)).toThrow('nothing is known of byte 10');
-  const patches = [...patchesOf(frame('b', 0, 4), [0, 4]), ...patchesOf(frame('b', 1, 4), [3, 4])];
-  expect(() => patchPieces(before, patches, 10)).toThrow('overlap');
-  expect(() => patchesOf(frame('b', 0, 4), [0, 3])).toThrow('have 3 bytes');
+  const twice = [
+    { frame: frame('b', 0, 4), ranges: [0, 4] },
+    { frame: frame('b', 1, 4), ranges: [3, 4] },
+  ];
+  expect(() => patchPieces(before, twice, 10)).toThrow('two frames have byte 3');
+  const short = [{ frame: frame('b', 0, 4), ranges: [0, 3] }];
+  expect(() => patchPieces(before, short, 10)).toThrow('have 3 bytes');
 });
 
-test('the chunks of a manifest - are pieces, with their packs by name', () => {
+test('the chunks of a manifest - are pieces, with their packs by name and one object for each frame', () => {
   const pack = { id: 'p1', backup: 'b', generation: 1, sizeBytes: 1, sha256: '' };
   expect(piecesOf([[5, 1, 7, 40, 30, 20, 3, 'h']], [{ ...pack, id: 'p0' }, pack])).toEqual([
     { frame: { packId: 'p1', number: 7, offset: 40, stored: 30, raw: 20, hash: 'h' }, start: 3, length: 5 },
   ]);
+  const [one, two, three] = piecesOf(
+    [0, 1, 0].map(number => [5, 0, number, 40, 30, 20, 3, 'h'] as const),
+    [pack],
+  );
+  expect([one!.frame === three!.frame, one!.frame === two!.frame]).toEqual([true, false]);
 });

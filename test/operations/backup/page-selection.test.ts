@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { ReadTask } from '../../../src/operations/backup/backup-protocol.ts';
 import { type PageSelection, windowsOf } from '../../../src/operations/backup/page-selection.ts';
-import { joinRanges, type Ranges } from '../../../src/operations/backup/ranges.ts';
+import { appendRange, type Ranges } from '../../../src/operations/backup/ranges.ts';
 import { readSelected, type SelectedPages } from '../../../src/operations/backup/read-selected.ts';
 import type { DamagedPage } from '../../../src/repository/manifest.ts';
 import { PackWriter, type StoredFrame } from '../../../src/repository/pack-writer.ts';
@@ -80,8 +80,11 @@ function pagesOf(done: Done, file: Uint8Array): number[] {
   return pages;
 }
 
-const pages = (numbers: readonly number[]): Ranges =>
-  joinRanges(numbers.map(page => [page * BLOCK, BLOCK] as const));
+function pages(numbers: readonly number[]): Ranges {
+  const ranges: number[] = [];
+  for (const page of numbers.toSorted((a, b) => a - b)) appendRange(ranges, page * BLOCK, BLOCK);
+  return ranges;
+}
 
 test('any pages of a file - exactly these are stored, in frames of at most 1 MiB, and little else is read', async () => {
   const file = fileOf(700);

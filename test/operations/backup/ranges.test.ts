@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import {
+  clipRanges,
   gapsBetween,
   joinRanges,
   type Ranges,
@@ -43,6 +44,7 @@ test('two lists of ranges - united and turned round as sets are', () => {
       );
       const missing = Array.from({ length: size }, (_, at) => at).filter(at => !bytesOf(one).has(at));
       expect(sorted(bytesOf(gapsBetween(one, size)))).toEqual(missing);
+      expect(sorted(bytesOf(clipRanges(one, size)))).toEqual(sorted(bytesOf(one)).filter(at => at < size));
     }),
   );
 });
