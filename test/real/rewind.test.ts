@@ -1,4 +1,3 @@
-import { readdir } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 import { parseLsn } from '../../src/engines/postgres/lsn.ts';
 import { completeRewind } from '../../src/operations/rewind/complete-rewind.ts';
@@ -6,7 +5,8 @@ import { beginRewind } from '../../src/operations/rewind/rewind.ts';
 import { finishRewind } from '../../src/operations/rewind/rewind-run.ts';
 import { protect, type TestInstance } from '../support/instance.ts';
 import { checkClean, startTestCluster, type TestCluster } from '../support/postgres.ts';
-import { compareDirectories, contextOf, planRewind, restoreTruth } from '../support/rewind-truth.ts';
+import { contextOf, planRewind } from '../support/rewind-plan.ts';
+import { compareDirectories, restoreTruth } from '../support/rewind-truth.ts';
 import {
   changeDatabases,
   changeWorld,
@@ -65,7 +65,6 @@ async function rewindAndCompare(
   await client.end();
 }
 
-
 /** Rounds of changes to both sides of a target, which is in the middle of transactions. */
 async function changeAround(cluster: TestCluster, round: number): Promise<bigint> {
   const traffic = await loadTraffic(cluster, { clients: 2 });
@@ -82,20 +81,24 @@ async function changeAround(cluster: TestCluster, round: number): Promise<bigint
   return target;
 }
 
-test.each(versions)('PostgreSQL %i, three rewinds in a row - each equal to a full restore', async version => {
-  await using cluster = await startTestCluster({ version, settings: worldSettings });
-  const instance = await protect(cluster);
-  await makeWorld(cluster);
-  const traffic = await loadTraffic(cluster, { clients: 2 });
-  await traffic.progress(20);
-  await instance.backup();
-  await traffic.stop();
-  const first = await changeAround(cluster, 1);
-  await rewindAndCompare(instance, first, { crash: false, name: 'clean' });
-  // On the new timeline, from a backup of the one before, after a crash.
-  const second = await changeAround(cluster, 3);
-  await rewindAndCompare(instance, second, { crash: true, name: 'crash' });
-  // Farther back than the first rewind went.
-  await changeWorld(cluster, 6);
-  await rewindAndCompare(instance, first - 5_000_000n, { crash: false, name: 'farther' });
-}, 600_000);
+test.each(versions)(
+  'PostgreSQL %i, three rewinds in a row - each equal to a full restore',
+  async version => {
+    await using cluster = await startTestCluster({ version, settings: worldSettings });
+    const instance = await protect(cluster);
+    await makeWorld(cluster);
+    const traffic = await loadTraffic(cluster, { clients: 2 });
+    await traffic.progress(20);
+    await instance.backup();
+    await traffic.stop();
+    const first = await changeAround(cluster, 1);
+    await rewindAndCompare(instance, first, { crash: false, name: 'clean' });
+    // On the new timeline, from a backup of the one before, after a crash.
+    const second = await changeAround(cluster, 3);
+    await rewindAndCompare(instance, second, { crash: true, name: 'crash' });
+    // Farther back than the first rewind went.
+    await changeWorld(cluster, 6);
+    await rewindAndCompare(instance, first - 5_000_000n, { crash: false, name: 'farther' });
+  },
+  600_000,
+);

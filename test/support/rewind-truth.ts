@@ -1,52 +1,19 @@
+import { hash } from 'node:crypto';
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { openInstance } from '../../src/app/open-instance.ts';
-import { readConfig } from '../../src/config/read-config.ts';
 import { readControlFile } from '../../src/engines/postgres/control-file.ts';
-import { detectService } from '../../src/engines/postgres/service.ts';
-import { findBinaries } from '../../src/engines/postgres/service-binaries.ts';
 import { relationOf } from '../../src/engines/postgres/data-files-names.ts';
 import type { InstanceContext } from '../../src/operations/instance-context.ts';
 import { makeOwned, placeOf, prepareRecovery } from '../../src/operations/restore/assemble-directory.ts';
-import { locateInstance } from '../../src/operations/restore/live-instance.ts';
 import { startLogFeeder } from '../../src/operations/restore/log-feeder.ts';
 import type { RecoveryPlan } from '../../src/operations/restore/plan-restore.ts';
-import { planWithLog } from '../../src/operations/restore/plan-with-log.ts';
 import { restoreFiles } from '../../src/operations/restore/restore-files.ts';
-import { restoreStamp } from '../../src/operations/restore/restore-report.ts';
-import type { RestoreRequest } from '../../src/operations/restore/restore-request.ts';
-import { ownerOfFiles, type Places } from '../../src/operations/rewind/places.ts';
+import { livePlace, ownerOfFiles, type Places } from '../../src/operations/rewind/places.ts';
 import { replayUnseen } from '../../src/operations/rewind/replay-unseen.ts';
 import type { Rewinding } from '../../src/operations/rewind/rewind.ts';
-import { listServerFiles } from '../../src/operations/rewind/server-files.ts';
-import { livePlace } from '../../src/operations/rewind/places.ts';
-import type { TestInstance } from './instance.ts';
+import { listLogDirectory, listServerFiles } from '../../src/operations/rewind/server-files.ts';
 
 const options = { signal: new AbortController().signal, onEvent: () => undefined };
-
-/** What the program's own operations work with, in this process. */
-export async function contextOf(instance: TestInstance): Promise<InstanceContext> {
-  const config = readConfig({ file: instance.configFile, env: {}, cwd: '/' });
-  return await openInstance(config, { ...options, env: {}, workers: 2, toolVersion: 'test' });
-}
-
-/** A plan to a position, and all that a rewind to it needs; the server is still as it was. */
-export async function planRewind(context: InstanceContext, lsn: bigint): Promise<Rewinding> {
-  const live = await locateInstance(context, options.signal);
-  const request: RestoreRequest = {
-    target: { kind: 'lsn', lsn },
-    ...{ directory: null, timeline: null, dryRun: false, way: 'rewind', verifyBeforeOpen: false },
-  };
-  const plan = await planWithLog(context, request, { ...options, live });
-  const service = await detectService(live.dataDirectory, {
-    setting: context.service,
-    binaries: context.binaries,
-    serverAnswers: live.answers,
-  });
-  const major = Math.trunc(plan.backup.serverVersion / 10_000);
-  const binaries = await findBinaries(major, { configured: context.binaries, dataDirectory: live.dataDirectory });
-  return { plan, live, service, binaries, stamp: restoreStamp(new Date()), requested: 'a test' };
-}
 
 /** A full restore of the plan's backup to its target: recovered, stopped, and never seen by any session. */
 export async function restoreTruth(
@@ -82,7 +49,10 @@ export async function restoreTruth(
     {
       ...{ dataDirectory: directory, backup: plan.backup, binaries, owner, feeder },
       ...{ timeline: plan.timeline, targetLsn: plan.resolved.lsn! },
-      ...{ logFile: join(`${directory}-log`, 'recovery.log'), atLeast: await readControlFile(live.dataDirectory) },
+      ...{
+        logFile: join(`${directory}-log`, 'recovery.log'),
+        atLeast: await readControlFile(live.dataDirectory),
+      },
     },
     options,
   );
@@ -121,7 +91,8 @@ export async function compareDirectories(
       continue;
     }
     const [first, second] = [await readFile(livePlace(one, path)), await readFile(livePlace(other, path))];
-    if (first.length !== second.length) differences.push(`${path}: ${first.length} and ${second.length} bytes`);
+    if (first.length !== second.length)
+      differences.push(`${path}: ${first.length} and ${second.length} bytes`);
     for (let at = 0; at < Math.min(first.length, second.length); at += blockSize) {
       pages += 1;
       if (!first.subarray(at, at + blockSize).equals(second.subarray(at, at + blockSize)))
@@ -129,4 +100,32 @@ export async function compareDirectories(
     }
   }
   return { files: paths.size, pages, differences };
+}
+
+/** Every file of the server with its size and content: what going back must give again. */
+export async function snapshotOf(
+  places: Places,
+  tablespaceVersionDirectory: string,
+): Promise<Map<string, string>> {
+  const found = new Map<string, string>();
+  const listings = [listServerFiles(places, tablespaceVersionDirectory), listLogDirectory(places)];
+  for (const { files, directories } of listings) {
+    for (const path of directories.keys()) found.set(path, 'directory');
+    for (const [path, { mode }] of files) {
+      const bytes = await readFile(livePlace(places, path));
+      found.set(path, `${mode} ${bytes.length} ${hash('sha256', bytes, 'hex')}`);
+    }
+  }
+  return found;
+}
+
+/** What is different in two snapshots. */
+export function snapshotDifferences(
+  one: ReadonlyMap<string, string>,
+  other: ReadonlyMap<string, string>,
+): string[] {
+  const paths = new Set([...one.keys(), ...other.keys()]);
+  return [...paths]
+    .filter(path => one.get(path) !== other.get(path))
+    .map(path => `${path}: ${one.get(path) ?? 'not there'}, then ${other.get(path) ?? 'not there'}`);
 }

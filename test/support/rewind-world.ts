@@ -87,7 +87,9 @@ export async function makeWorld(cluster: TestCluster): Promise<void> {
   await cluster.query('vacuum (freeze, analyze) calm');
   await cluster.query('vacuum (freeze, analyze) quiet');
   const client = await cluster.connect();
-  await client.query(`begin; insert into users values (-1, 'kept@prepared', 'x', 1); prepare transaction 'kept'`);
+  await client.query(
+    `begin; insert into users values (-1, 'kept@prepared', 'x', 1); prepare transaction 'kept'`,
+  );
   await client.end();
 }
 
@@ -107,7 +109,9 @@ export async function openTransactions(cluster: TestCluster, from: number): Prom
       [from + n * 1000],
     );
     await client.query('savepoint s');
-    await client.query('update bulk set filler = filler where id between $1::int and $1::int + 50', [1 + n * 100]);
+    await client.query('update bulk set filler = filler where id between $1::int and $1::int + 50', [
+      1 + n * 100,
+    ]);
     if (n === 1) await client.query('rollback to s');
     await client.query(`create table open_${from + n * 1000} as select i from generate_series(1, 500) i`);
   }
@@ -157,7 +161,12 @@ export async function changeWorld(cluster: TestCluster, round: number): Promise<
     'vacuum calm',
   );
   // Hints, without a change of any row.
-  await run('checkpoint', 'select count(*) from users', 'select count(*) from bulk', 'select sum(id) from quiet');
+  await run(
+    'checkpoint',
+    'select count(*) from users',
+    'select count(*) from bulk',
+    'select sum(id) from quiet',
+  );
   await run(
     `create table made_${round} (id int primary key, t text)`,
     `insert into made_${round} select n, repeat('z', 100) from generate_series(1, 2000) n`,
@@ -184,15 +193,31 @@ export async function changeWorld(cluster: TestCluster, round: number): Promise<
        exception when others then null; end; end $$`,
   );
   await run('begin', `insert into bulk select n, 'rolled back' from generate_series(1, 2000) n`, 'rollback');
-  await run('begin', `truncate shrinking`, `insert into shrinking select n, 'x' from generate_series(1, 50) n`, 'rollback');
-  await run('begin', `create table never (id int)`, 'insert into never select generate_series(1, 1000)', 'rollback');
+  await run(
+    'begin',
+    `truncate shrinking`,
+    `insert into shrinking select n, 'x' from generate_series(1, 50) n`,
+    'rollback',
+  );
+  await run(
+    'begin',
+    `create table never (id int)`,
+    'insert into never select generate_series(1, 1000)',
+    'rollback',
+  );
   for (const [name, end] of [
     [`commit_${round}`, 'commit prepared'],
     [`abort_${round}`, 'rollback prepared'],
     [`open_${round}`, null],
   ] as const) {
-    await run('begin', `insert into children select ${base} + n, 1 from generate_series(1, 50) n on conflict do nothing`);
-    await run(`update parents set id = id where id = ${round * 20 + name.length}`, `prepare transaction '${name}'`);
+    await run(
+      'begin',
+      `insert into children select ${base} + n, 1 from generate_series(1, 50) n on conflict do nothing`,
+    );
+    await run(
+      `update parents set id = id where id = ${round * 20 + name.length}`,
+      `prepare transaction '${name}'`,
+    );
     if (end !== null) await run(`${end} '${name}'`);
   }
   await run('checkpoint', 'vacuum bulk', 'vacuum (freeze) users', 'analyze');

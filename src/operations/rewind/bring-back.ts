@@ -8,10 +8,11 @@ import type { Manifest } from '../../repository/manifest-reader.ts';
 import { gapsBetween, type Ranges, rangeBytes, uniteRanges } from '../backup/ranges.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import { makeDirectory, type Owner } from '../restore/new-files.ts';
+import { cutRanges } from './byte-ranges.ts';
 import { moveFile } from './durable-files.ts';
 import type { RewindJournal } from './journal.ts';
 import { readKept } from './kept-pages.ts';
-import { changedRanges, clipRanges, type PageWork } from './page-rules.ts';
+import { changedRanges, type PageWork } from './page-rules.ts';
 import { keptPlace, livePlace, type Places } from './places.ts';
 import { rewindPool } from './rewind-pool.ts';
 import { findSpGist, rewindWork } from './rewind-work.ts';
@@ -151,7 +152,7 @@ function missingRanges(
   const missing: number[] = [];
   const gaps = gapsBetween(kept, end);
   for (let index = 0; index < gaps.length; index += 2)
-    missing.push(...clipRanges(ranges, gaps[index]!, gaps[index]! + gaps[index + 1]!));
+    missing.push(...cutRanges(ranges, gaps[index]!, gaps[index]! + gaps[index + 1]!));
   return missing;
 }
 

@@ -41,6 +41,8 @@ export interface RewindJournal {
   readonly lastKept: { readonly xid: number; readonly timeUs: string; readonly lsn: string } | null;
   readonly firstDropped: { readonly xid: number; readonly timeUs: string; readonly lsn: string } | null;
   readonly wasRunning: boolean;
+  /** The directory of the server's programs. */
+  readonly binaries: string;
   /** Files in which threads have kept pages. */
   readonly pageFiles: readonly string[];
   /** The timeline that the rewound database goes on with, and where it begins. */

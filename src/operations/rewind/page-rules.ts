@@ -1,6 +1,7 @@
 import { type ChangeMap, type ForkChanges, forkKey } from '../../engines/postgres/change-map.ts';
 import { relationFileOf, relationOf } from '../../engines/postgres/data-files-names.ts';
-import { joinRanges, type Ranges, rangeBytes, uniteRanges } from '../backup/ranges.ts';
+import { type Ranges, rangeBytes, uniteRanges } from '../backup/ranges.ts';
+import { cutRanges, oneRange, pushRange } from './byte-ranges.ts';
 
 /** What a rewind does with one file of a relation's main fork. Ranges are of bytes in the file. */
 export type PageWork =
@@ -88,13 +89,13 @@ export function changedRanges(
     if (own === null || relation === null) return [];
     const key = forkKey(relation, 0);
     if (storage.relations.has(key) || storage.databases.has(`${relation.tablespace}/${relation.database}`))
-      return clipRanges([0, sizeBytes], 0, sizeBytes);
+      return cutRanges([0, sizeBytes], 0, sizeBytes);
     const { firstBlock } = own;
     const named = namedPages(map.forks.get(key), { firstBlock, blockSize, relationSegmentBlocks });
     const cut = storage.truncated.get(key);
     const cutBytes = cut === undefined ? sizeBytes : Math.max(0, (cut - firstBlock) * blockSize);
-    const behind = clipRanges([cutBytes, Number.MAX_SAFE_INTEGER - cutBytes], 0, sizeBytes);
-    return clipRanges(uniteRanges(uniteRanges(named.needed, named.left), behind), 0, sizeBytes);
+    const behind = cutRanges([cutBytes, Number.MAX_SAFE_INTEGER - cutBytes], 0, sizeBytes);
+    return cutRanges(uniteRanges(uniteRanges(named.needed, named.left), behind), 0, sizeBytes);
   };
 }
 
@@ -130,8 +131,8 @@ function namedPages(
   changes: ForkChanges | undefined,
   file: { readonly firstBlock: number; readonly blockSize: number; readonly relationSegmentBlocks: number },
 ): { readonly needed: Ranges; readonly left: Ranges } {
-  const needed: [number, number][] = [];
-  const left: [number, number][] = [];
+  const needed: number[] = [];
+  const left: number[] = [];
   if (changes === undefined) return { needed: [], left: [] };
   const { blocks, overwrittenFirst } = changes;
   const end = file.firstBlock + file.relationSegmentBlocks;
@@ -139,9 +140,9 @@ function namedPages(
     const block = blocks[index]!;
     if (block >= end) break;
     const list = overwrittenFirst[index] === 1 ? left : needed;
-    list.push([(block - file.firstBlock) * file.blockSize, file.blockSize]);
+    pushRange(list, (block - file.firstBlock) * file.blockSize, file.blockSize);
   }
-  return { needed: joinRanges(needed), left: joinRanges(left) };
+  return { needed, left };
 }
 
 interface Decision {
@@ -160,44 +161,20 @@ function decide(file: Decision): PageWork {
   const { baseBytes, liveBytes, needed } = file;
   /** Behind it nothing of the live file is used. */
   const soundBytes = Math.min(file.liveWholeBytes, file.cutBytes, baseBytes);
-  const left = clipRanges(clipRanges(file.left, file.alwaysBytes, soundBytes), 0, baseBytes);
-  const fromBase = clipRanges(
-    joinRanges([[0, file.alwaysBytes], [soundBytes, baseBytes - soundBytes], ...pairs(needed)]),
-    0,
-    baseBytes,
-  );
-  const changed = clipRanges(
-    uniteRanges(
-      uniteRanges(needed, file.left),
-      joinRanges([
-        [0, file.alwaysBytes],
-        [soundBytes, liveBytes - soundBytes],
-      ]),
-    ),
-    0,
-    liveBytes,
-  );
+  const left = cutRanges(cutRanges(file.left, file.alwaysBytes, soundBytes), 0, baseBytes);
+  /** The start, whatever is named, and everything behind what is sound. */
+  const alwaysAnd = (end: number, named: Ranges): Ranges => {
+    const around = uniteRanges(oneRange(0, file.alwaysBytes), oneRange(soundBytes, end - soundBytes));
+    return cutRanges(uniteRanges(named, around), 0, end);
+  };
+  const fromBase = alwaysAnd(baseBytes, needed);
+  const changed = alwaysAnd(liveBytes, uniteRanges(needed, file.left));
   const leftBytes = rangeBytes(left);
   // What is patched is first copied aside, read and written; what is replaced is renamed aside.
   const patchCost = 2 * rangeBytes(changed) + rangeBytes(fromBase);
   const replaceCost = baseBytes - leftBytes;
   if (patchCost > replaceCost) return { kind: 'replace', left };
   return { kind: 'patch', fromBase, changed, leftBytes };
-}
-
-function* pairs(ranges: Ranges): Generator<readonly [number, number]> {
-  for (let index = 0; index < ranges.length; index += 2) yield [ranges[index]!, ranges[index + 1]!];
-}
-
-/** What of them lies in `[from, to)`. */
-export function clipRanges(ranges: Ranges, from: number, to: number): Ranges {
-  const clipped: number[] = [];
-  for (const [offset, length] of pairs(ranges)) {
-    const start = Math.max(offset, from);
-    const end = Math.min(offset + length, to);
-    if (end > start) clipped.push(start, end - start);
-  }
-  return clipped;
 }
 
 /** The index of the first item that is at least `value`. */

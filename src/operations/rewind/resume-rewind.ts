@@ -3,7 +3,7 @@ import { runStep } from '../../base/events.ts';
 import { stopLeftOver } from '../../engines/postgres/isolated-server-process.ts';
 import { parseLsn } from '../../engines/postgres/lsn.ts';
 import { detectService } from '../../engines/postgres/service.ts';
-import { findBinaries } from '../../engines/postgres/service-binaries.ts';
+import { type Binaries, findBinaries } from '../../engines/postgres/service-binaries.ts';
 import { type Manifest, openManifest } from '../../repository/manifest-reader.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { type LogView, openLogView } from '../log/log-view.ts';
@@ -52,10 +52,7 @@ export async function resumeRewind(
   );
   const { amount } = await countRewindWork(context, { manifest, state }, options.signal);
   const service = await serviceOf(context, found);
-  const binaries = await findBinaries(Math.trunc(manifest.backup.serverVersion / 10_000), {
-    configured: context.binaries,
-    dataDirectory: places.dataDirectory,
-  });
+  const binaries = await binariesOf(context, found, manifest);
   const report = {
     ...{ context, live: null, service: service.description, mode: 'in-place' as const },
     ...{ plan: planOf(found, manifest, view), way: resumedWay, safety: safetyOf(places) },
@@ -110,16 +107,26 @@ export async function openRewind(
   return { manifest, state, view: await openLogView(context.repository, source, signal) };
 }
 
+/** The programs that the server ran with. */
+export async function binariesOf(
+  context: Pick<InstanceContext, 'binaries'>,
+  journal: RewindJournal,
+  { backup }: Manifest,
+): Promise<Binaries> {
+  const configured = context.binaries ?? journal.binaries;
+  return await findBinaries(Math.trunc(backup.serverVersion / 10_000), { configured });
+}
+
 /** The service of an instance whose rewind was cut off: what it was started with is in the safety copy. */
 export async function serviceOf(
   context: Pick<InstanceContext, 'service' | 'binaries'>,
   journal: RewindJournal,
 ): ReturnType<typeof detectService> {
   const { places } = journal;
-  if (journal.phase !== 'placed' && journal.phase !== 'saving') await showOptions(places);
+  await showOptions(places);
   return await detectService(places.dataDirectory, {
     setting: context.service,
-    binaries: context.binaries,
+    binaries: context.binaries ?? journal.binaries,
   });
 }
 

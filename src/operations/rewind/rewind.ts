@@ -83,6 +83,7 @@ export async function beginRewind(
     lastKept: edge(plan.resolved.lastKept),
     firstDropped: edge(plan.resolved.firstDropped),
     wasRunning: live.running,
+    binaries: rewinding.binaries.directory,
     pageFiles: [],
     recovered: null,
     used: false,

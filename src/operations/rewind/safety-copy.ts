@@ -1,3 +1,4 @@
+import { lstatSync } from 'node:fs';
 import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileError, systemCode } from '../../base/errors.ts';
@@ -76,13 +77,17 @@ export async function keepLive(
 /** @returns whether it was there to be moved */
 async function moveAside(places: Places, path: string): Promise<boolean> {
   const [from, to] = [livePlace(places, path), keptPlace(places, path)];
-  const isKept = await exists(to);
-  const isLive = await exists(from);
+  const isKept = isThere(to);
+  const isLive = isThere(from);
   // Both are there when it was copied from another file system, whole, and the run ended before the first was removed.
   if (isKept && isLive) await rm(from);
   if (isKept || !isLive) return false;
   await moveFile(from, to);
   return true;
+}
+
+function isThere(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
 }
 
 /** Brings back what {@link keepLive} has renamed; of what it only copied nothing was changed yet. */
