@@ -1,4 +1,5 @@
-import { constants, copyFile, mkdir, open, rename, rm, unlink } from 'node:fs/promises';
+import { mkdirSync, renameSync } from 'node:fs';
+import { constants, copyFile, open, rename, rm, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { fileError, systemCode } from '../../base/errors.ts';
 
