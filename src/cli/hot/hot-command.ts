@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { archiveThroughAgent } from '../../agent/archive-through-agent.ts';
 import { openConfiguredRepository } from '../../app/open-repository.ts';
 import { exitCodes } from '../../base/codes.ts';
@@ -6,6 +7,7 @@ import { findConfigFile } from '../../config/find-config.ts';
 import { quickConfig } from '../../config/quick-config.ts';
 import { readConfigText } from '../../config/read-config-text.ts';
 import { selectInstance } from '../../config/to-config.ts';
+import { type ArchiveCall, archiveAhead } from '../../operations/log/archive-ahead.ts';
 import { archiveSegment } from '../../operations/log/archive-segment.ts';
 import { fetchSegment } from '../../operations/log/fetch-segment.ts';
 import { errorLines } from '../render/error-text.ts';
@@ -37,7 +39,12 @@ export async function runHotCommand(
     const repository = await openConfiguredRepository(config, { env: process.env });
     if (command.name === 'wal-archive') {
       const request = { instance: instance.name, path: command.path, level: config.backup.compression };
-      await archiveSegment(repository, request);
+      // What waits behind it is archived beside it, and may fail as it likes: this call is for this segment alone.
+      const ahead = callOf(args, { file, cacheDirectory, path: command.path });
+      await Promise.all([
+        archiveSegment(repository, request),
+        ahead === null ? undefined : archiveAhead(repository, request, ahead),
+      ]);
       return 0;
     }
     const request = { instance: instance.name, name: command.fileName, path: command.path };
@@ -47,4 +54,19 @@ export async function runHotCommand(
     process.stderr.write(`${errorLines(record, styleFor(false)).join('\n')}\n`);
     return exitCodes[record.code];
   }
+}
+
+/** How the notes for segments archived ahead look, which bin/aishell compares; null without a place for them. */
+function callOf(
+  args: readonly string[],
+  run: { readonly file: string; readonly cacheDirectory: string | null; readonly path: string },
+): ArchiveCall | null {
+  const { file, cacheDirectory, path } = run;
+  if (cacheDirectory === null) return null;
+  const environment = process.env['AISHELL_CONFIG'] ?? '';
+  return {
+    notes: join(cacheDirectory, 'archived'),
+    configFile: file,
+    commandFor: other => [environment, ...args.map(arg => (arg === path ? other : arg))].join(' '),
+  };
 }
