@@ -100,7 +100,8 @@ async function runProgram(place: ServerPlace, program: string, args: readonly st
   const { exitCode, stderr } = await runAs(join(place.binaries.binDirectory, program), args, {
     user: place.user,
     cwd: '/',
-    env: { PATH: '/usr/local/bin:/usr/bin:/bin', LC_ALL: 'C' },
+    // As systemd starts one: with a home, which archive_command finds too.
+    env: { PATH: '/usr/local/bin:/usr/bin:/bin', LC_ALL: 'C', HOME: place.runDirectory },
   });
   if (exitCode !== 0) throw new Error(`${program} exited with ${exitCode}: ${stderr}`);
 }

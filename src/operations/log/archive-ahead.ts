@@ -1,0 +1,111 @@
+import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import { mapBounded } from '../../base/bounded.ts';
+import { MIB } from '../../base/sizes.ts';
+import { classifyLogFileName } from '../../engines/postgres/lsn.ts';
+import type { Repository } from '../../repository/repository.ts';
+import { type ArchiveRequest, archiveSegment } from './archive-segment.ts';
+
+/**
+ * What archive_command was called with, and what it would be called with for another segment. A note is only for the very
+ * same call: with another configuration it would speak of another repository.
+ */
+export interface ArchiveCall {
+  /** The folder of the notes: nobody else may write to it. */
+  readonly notes: string;
+  /** As bin/aishell writes it down: the environment's configuration, and the arguments. */
+  readonly commandFor: (path: string) => string;
+  /** The configuration that was read. */
+  readonly configFile: string;
+}
+
+/** More than this is not taken on at once, so that no call takes longer than a few seconds. */
+const AHEAD_BYTES = 512 * MIB;
+/** With fewer segments waiting, the archiver is as quick alone. */
+const QUEUE = 3;
+/** While one is hashed and written, others are compressed. */
+const AT_ONCE = 3;
+const NOTE_SECONDS = 600;
+
+/**
+ * Archives what waits behind a segment in the server's queue, so that the calls for these find a note and end before they
+ * have begun: bin/aishell compares it, and starts no Node (which takes as long as compressing a segment). Nothing is
+ * promised to the server here: whatever fails is left to its own call, which has the words for it.
+ */
+export async function archiveAhead(
+  repository: Repository,
+  request: ArchiveRequest,
+  call: ArchiveCall,
+): Promise<void> {
+  try {
+    const queue = await waitingBehind(resolve(request.path));
+    if (queue.length < QUEUE) return;
+    await mkdir(call.notes, { recursive: true, mode: 0o700 });
+    await removeOldNotes(call.notes);
+    await mapBounded(queue, AT_ONCE, async name => {
+      const path = join(dirname(request.path), name);
+      const before = await factsOf(path, call);
+      if (before === null || (await isNoted(path, call, before))) return;
+      await archiveSegment(repository, { ...request, path });
+      // The bytes that were archived are those of the file as it still is.
+      if ((await factsOf(path, call)) === before) await leaveNote(path, call, before);
+    });
+  } catch {
+    // Its own call comes to the same end, and says what is wrong.
+  }
+}
+
+/** The names of the segments that wait behind this one, as the server's archiver takes them. @source pgarch.c */
+async function waitingBehind(path: string): Promise<string[]> {
+  const status = join(dirname(path), 'archive_status');
+  const current = basename(path);
+  const { size } = await stat(path);
+  return (await readdir(status))
+    .filter(file => file.endsWith('.ready'))
+    .map(file => file.slice(0, -'.ready'.length))
+    .filter(name => name > current && classifyLogFileName(name)?.kind === 'segment')
+    .sort()
+    .slice(0, Math.floor(AHEAD_BYTES / size));
+}
+
+/** What tells that neither the segment nor the configuration has changed, as `stat` prints it in bin/aishell. */
+async function factsOf(path: string, call: ArchiveCall): Promise<string | null> {
+  const facts: string[] = [];
+  for (const each of [path, call.configFile]) {
+    const found = await stat(each, { bigint: true }).catch(() => null);
+    if (found === null) return null;
+    facts.push(
+      `${found.dev} ${found.ino} ${found.size} ${seconds(found.mtimeNs)} ${seconds(found.ctimeNs)} `,
+    );
+  }
+  return facts.join('');
+}
+
+function seconds(nanoseconds: bigint): string {
+  return `${nanoseconds / 1_000_000_000n}.${String(nanoseconds % 1_000_000_000n).padStart(9, '0')}`;
+}
+
+async function isNoted(path: string, call: ArchiveCall, facts: string): Promise<boolean> {
+  const note = await readFile(join(call.notes, basename(path)), 'utf8').catch(() => '');
+  return note.startsWith(`${facts}\n${call.commandFor(path)}\n`);
+}
+
+/** Four lines: the facts, the call, the configuration, until when it holds. */
+async function leaveNote(segmentPath: string, call: ArchiveCall, facts: string): Promise<void> {
+  const lines = [facts, call.commandFor(segmentPath), call.configFile];
+  // A line end within one of them would make it say something else.
+  if (lines.some(line => line.includes('\n'))) return;
+  const until = Math.floor(Date.now() / 1000) + NOTE_SECONDS;
+  const path = join(call.notes, basename(segmentPath));
+  await writeFile(`${path}.new`, `${lines.join('\n')}\n${until}\n`, { mode: 0o600 });
+  await rename(`${path}.new`, path);
+}
+
+async function removeOldNotes(notes: string): Promise<void> {
+  for (const name of await readdir(notes)) {
+    const path = join(notes, name);
+    const found = await stat(path).catch(() => null);
+    if (found !== null && Date.now() - found.mtimeMs > NOTE_SECONDS * 1000)
+      await rm(path, { force: true, recursive: true });
+  }
+}
