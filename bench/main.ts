@@ -9,6 +9,7 @@ import {
   stopProcessesUnder,
   temporaryParent,
 } from '../src/engines/postgres/embedded-process.ts';
+import { benchArchive } from './archive.ts';
 import { prepareDataSet } from './data-set.ts';
 import { removeTree } from './files.ts';
 import { benchIncremental } from './incremental.ts';
@@ -18,9 +19,9 @@ import { benchBackup, benchRestore, benchWalArchive } from './scenarios.ts';
 import { prepareShop } from './shop-data.ts';
 import type { Setting } from './stage.ts';
 
-const HELP = `usage: npm run bench -- backup|restore|wal-archive|pitr|incremental [options]
+const HELP = `usage: npm run bench -- backup|restore|wal-archive|archive|pitr|incremental [options]
 
-  --size 2GB          size of the databases; MB or GB (pitr, incremental: 5GB)
+  --size 2GB          size of the databases; MB or GB (archive: 1GB; pitr, incremental: 5GB)
   --rounds 3          how often each contender runs, in turns; medians count
   --work-dir DIR      where the data set is kept between runs (default: aishell-bench in the temporary directory)
   --pgbackrest FILE   the pgBackRest to compare with (default: bench/peers/install-pgbackrest.sh's, then Debian's)
@@ -42,6 +43,7 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
   backup: { ...mixed, run: benchBackup },
   restore: { ...mixed, run: benchRestore },
   'wal-archive': { ...mixed, run: benchWalArchive },
+  archive: { ...shop, size: '1GB', run: benchArchive },
   pitr: { ...shop, run: benchPitr },
   incremental: { ...shop, run: benchIncremental },
 };
