@@ -127,7 +127,10 @@ function drawTransactions(page: Page, report: TimelineReport, width: number): vo
   const { transactions, otherTransactions, usualTransactions } = report;
   page.line();
   if (transactions.length === 0) {
-    const text = 'Nothing stands out: no table was dropped or truncated, and no large change was committed.';
+    const text =
+      report.totals.commits === 0
+        ? 'Nothing was committed in this time, or its log is not archived.'
+        : 'Nothing stands out: no table was dropped or truncated, and no large change was committed.';
     put(page, text, { width });
   } else {
     page.line(page.style.title('Transactions that stand out:'));

@@ -18,7 +18,8 @@ export interface ActivityBuckets {
 
 /** Stretches that people think in, up to a day; longer ones are days. */
 const STEPS = [
-  1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1200, 1800, 3600, 7200, 10_800, 14_400, 21_600, 43_200, 86_400,
+  1, 2, 3, 5, 10, 15, 20, 30, 60, 120, 180, 300, 600, 900, 1200, 1800, 3600, 7200, 10_800, 14_400, 21_600,
+  43_200, 86_400,
 ];
 
 /** The shortest stretch of which at most `most` cover a time. */

@@ -68,7 +68,7 @@ export async function findDescribedChange(
     lsn: endLsn,
     endLsn: recordEndLsn,
     after: change.after,
-    found: describeFound(chosen),
+    found: describeNotable(chosen),
   };
 }
 
@@ -149,11 +149,6 @@ export function describeNotable({ kind, subject, rows, share }: NotableTransacti
   const verb = kind === 'insert' ? 'inserted' : kind === 'update' ? 'updated' : 'deleted';
   const part = share !== null && share >= 0.01 ? ` (about ${Math.round(share * 100)} %)` : '';
   return `${verb} ${formatCount(rows)} row${rows === 1 ? '' : 's'} ${kind === 'insert' ? 'into' : 'of'} ${table}${part}`;
-}
-
-function describeFound(found: NotableTransaction): string {
-  const { xid, timeUs } = found.transaction;
-  return `transaction ${xid}, ended ${timeUs === null ? 'at an unknown time' : formatMoment(timeUs)}: ${describeNotable(found)}`;
 }
 
 function ambiguous(change: DescribedChange, candidates: readonly NotableTransaction[]): AppError {

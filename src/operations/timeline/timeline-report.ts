@@ -1,3 +1,4 @@
+import { didYouMean } from '../../base/did-you-mean.ts';
 import { isoMoment } from '../../base/moment.ts';
 import { formatLsn, parseLsn } from '../../engines/postgres/lsn.ts';
 import type { RelationRows, SecondTotals } from '../../engines/postgres/segment-summary.ts';
@@ -9,6 +10,7 @@ import type { LogActivity } from '../log/log-summaries.ts';
 import type { LogView } from '../log/log-view.ts';
 import { isDamage } from '../verify/verify-problem.ts';
 import { type ActivityBucket, fillBuckets } from './activity-buckets.ts';
+import { nameParts } from './described-change.ts';
 import { droppedDatabases } from './dropped-databases.ts';
 import { describeNotable, fitsTable } from './find-described-change.ts';
 import { learnNames } from './learn-names.ts';
@@ -132,13 +134,13 @@ export async function reportOf(made: Made, signal: AbortSignal): Promise<Timelin
     .flatMap(each => each.seconds)
     .filter(each => isWithin(BigInt(each.second) * US + US - 1n) || isWithin(BigInt(each.second) * US));
   const end = read.runs.at(-1)?.to ?? 0n;
+  for (const { transactions } of activities) await learnNames(transactions, names);
   const tables = await tablesOf(seconds, { end, names, table: request.table });
   const range = shownRange(made, seconds);
   const { bucketSeconds, buckets } = fillBuckets(seconds, range, {
     most: request.mostBuckets,
     counts: relation => tables.files.has(fileKey(relation)),
   });
-  for (const { transactions } of activities) await learnNames(transactions, names);
   const changing: ChangingTransaction[] = [];
   for (const activity of activities) {
     changing.push(...(await droppedDatabases(context, { view, activity, names }, signal)));
@@ -182,7 +184,7 @@ export async function reportOf(made: Made, signal: AbortSignal): Promise<Timelin
         time: isoMoment(timeUs),
         restore: restoreCommand('--restore-point', name),
       })),
-    problems: names.problems,
+    problems: [...names.problems, ...unknownTable(request, tables, selected)],
   };
 }
 
@@ -192,11 +194,19 @@ function selectFor(request: TimelineRequest, changing: readonly ChangingTransact
   return selectNotable(fitting, { minimumRows: request.minimumRows });
 }
 
+interface ChangedTables {
+  readonly rows: readonly TableRows[];
+  /** The files of those tables. */
+  readonly files: ReadonlySet<string>;
+  /** Names of tables that were not asked for. */
+  readonly others: readonly string[];
+}
+
 /** The tables of users that were changed, and the files that are theirs. */
 async function tablesOf(
   seconds: readonly SecondTotals[],
   options: { readonly end: bigint; readonly names: RelationNames; readonly table: string | null },
-): Promise<{ readonly rows: readonly TableRows[]; readonly files: ReadonlySet<string> }> {
+): Promise<ChangedTables> {
   const sums = new Map<string, RelationRows>();
   for (const each of seconds.flatMap(({ rows }) => rows)) {
     const known = sums.get(fileKey(each.relation));
@@ -209,13 +219,28 @@ async function tablesOf(
   }
   const fits = fitsTable(options.table);
   const files = new Set<string>();
+  const others = new Set<string>();
   for (const [key, sum] of sums) {
     const [own] = await tableRows([sum], options.end, options.names);
-    if (own !== undefined && fits(own)) files.add(key);
+    if (own === undefined) continue;
+    if (fits(own)) files.add(key);
+    else others.add(own.table);
   }
   const counted = [...sums].filter(([key]) => files.has(key)).map(([, sum]) => sum);
   const rows = await tableRows(counted, options.end, options.names);
-  return { rows: rows.filter(each => changed(each) > 0), files };
+  return { rows: rows.filter(each => changed(each) > 0), files, others: [...others] };
+}
+
+/** A name that fits nothing is more often a slip than a quiet table. */
+function unknownTable(
+  { table }: TimelineRequest,
+  { rows, others }: ChangedTables,
+  { notable, usual }: NotableSelection,
+): string[] {
+  if (table === null || rows.length > 0 || notable.length > 0 || usual.length > 0) return [];
+  const near = didYouMean(nameParts(table)[0]?.text ?? '', others);
+  const hint = near === null ? '' : `: did you mean '${near}'?`;
+  return [`no table that was changed in this time is called '${table}'${hint}`];
 }
 
 /** What was asked for, as far as there is log. */
