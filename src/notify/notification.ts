@@ -61,6 +61,7 @@ export function isAtLeast(severity: Severity, least: Severity): boolean {
 
 const MOST_FACTS = 20;
 const MOST_COMMANDS = 8;
+const LONGEST_COMMAND = 500;
 
 /**
  * The same notification within the limits that every channel keeps. Names of tables and texts of queries come from
@@ -75,9 +76,15 @@ export function tidyNotification(notification: Notification): Notification {
       .slice(0, MOST_FACTS)
       .map(([name, value]) => [oneLine(name, 60), cut(withoutControls(value), 1000)]),
     commands: commands
+      .filter(({ command }) => isPasteable(command))
       .slice(0, MOST_COMMANDS)
-      .map(({ title, command }) => ({ title: oneLine(title, 120), command: oneLine(command, 600) })),
+      .map(({ title, command }) => ({ title: oneLine(title, 120), command })),
   };
+}
+
+/** Half a command may do something else than the whole one: what does not fit on one line of some length is left out. */
+function isPasteable(command: string): boolean {
+  return command.length <= LONGEST_COMMAND && command === withoutControls(command).replace(/[\n\t]/g, ' ');
 }
 
 /** A text on one line, cut to a number of characters. */

@@ -37,7 +37,7 @@ export function slackMessage(message: Message): SlackMessage {
   const sign = { trigger: signs[severity], acknowledge: '👀', resolve: '✅' }[actionOf(notification)];
   const title = briefTitle(notification);
   const fields = shownFacts(message).map(([name, value]) =>
-    markdown(`*${escapeText(name)}*\n${escapeText(value)}`, LONGEST_FIELD),
+    markdown(`*${escapeText(name)}*\n${escapeText(value, LONGEST_FIELD - 400)}`),
   );
   const context = [
     `Severity: *${severity}*`,
@@ -46,37 +46,48 @@ export function slackMessage(message: Message): SlackMessage {
     formatMoment(message.raisedAt),
   ];
   return {
-    text: cut(escapeText(`${sign} ${instance}: ${title}`), LONGEST_SECTION),
+    text: escapeText(`${sign} ${instance}: ${title}`),
     blocks: [
       { type: 'header', text: plain(`${sign} ${title}`) },
       // A header is cut at 150 characters: what does not fit there stands whole below it.
       ...([...`${sign} ${title}`].length > LONGEST_HEADER ? [section(escapeText(title))] : []),
       ...chunk(fields, FIELDS_PER_SECTION).map(some => ({ type: 'section', fields: some }) as const),
       ...commands.map(({ title: does, command }) =>
-        section(`${escapeText(does)}\n\`\`\`${escapeText(command.replaceAll('```', "'''"))}\`\`\``),
+        section(`${escapeText(does, 300)}\n\`\`\`${escapeText(command.replaceAll('```', "'''"))}\`\`\``),
       ),
-      { type: 'context', elements: [markdown(context.join('  ·  '), LONGEST_FIELD)] },
+      { type: 'context', elements: [markdown(context.join('  ·  '))] },
     ],
     unfurl_links: false,
     unfurl_media: false,
   };
 }
 
-/** These three characters are all that Slack's markup gives a meaning to: no name can mention a channel or be a link. */
-function escapeText(text: string): string {
-  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
+const escapes: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;' };
+
+/**
+ * These three characters are all that Slack's markup gives a meaning to: no name can mention a channel or be a link. The
+ * result is cut where it would be too long, but never within an escaped character.
+ */
+function escapeText(text: string, most = LONGEST_SECTION): string {
+  let escaped = '';
+  for (const character of text) {
+    const next = escapes[character] ?? character;
+    if (escaped.length + next.length > most - 1) return `${escaped}…`;
+    escaped += next;
+  }
+  return escaped;
 }
 
 function plain(text: string): SlackText {
   return { type: 'plain_text', text: cut(text, LONGEST_HEADER), emoji: true };
 }
 
-function markdown(text: string, most: number): SlackText {
-  return { type: 'mrkdwn', text: cut(text, most) };
+function markdown(text: string): SlackText {
+  return { type: 'mrkdwn', text };
 }
 
 function section(text: string): SlackBlock {
-  return { type: 'section', text: markdown(text, LONGEST_SECTION) };
+  return { type: 'section', text: markdown(text) };
 }
 
 function chunk<T>(items: readonly T[], size: number): readonly (readonly T[])[] {

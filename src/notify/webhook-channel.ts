@@ -29,7 +29,7 @@ export function openWebhookChannel(
       if (key === null) {
         throw new DeliveryError(
           'CHANNEL_FAILED',
-          `unable to sign for channel '${settings.name}': its secret is shorter than 24 bytes`,
+          `unable to sign for channel '${settings.name}': its secret must be whsec_ and 24 bytes or more in base64`,
           { isLasting: true, hint: 'Make one with: echo "whsec_$(openssl rand -base64 32)"' },
         );
       }

@@ -4,14 +4,13 @@ const PREFIX = 'whsec_';
 const LEAST_SECRET_BYTES = 24;
 
 /**
- * The key of a webhook's secret: what follows `whsec_` in base64, else the text itself. Null when it is shorter than 24
+ * The key of a webhook's secret: what follows `whsec_` in base64. Null when there is no such key, or one of less than 24
  * bytes, which could be guessed.
  * @source https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md (secret)
  */
 export function webhookKey(secret: string): Uint8Array | null {
-  const key = secret.startsWith(PREFIX)
-    ? Buffer.from(secret.slice(PREFIX.length), 'base64')
-    : Buffer.from(secret, 'utf8');
+  if (!secret.startsWith(PREFIX)) return null;
+  const key = Buffer.from(secret.slice(PREFIX.length), 'base64');
   return key.length < LEAST_SECRET_BYTES ? null : key;
 }
 
