@@ -40,17 +40,16 @@ export function changedFiles(options: {
   return async (entry, source) => {
     const isMain = entry.relation?.fork === 'main';
     // Forks other than main are small, and the free space map is not logged: they are compared, as all other files are.
-    const file = entry.relation !== null && !isMain ? { ...source, hashed: true } : source;
     const change = isMain ? await known(entry) : null;
-    if (change === 'whole') return file;
+    if (change === 'whole') return source;
     const line = await parent.find(entry.path);
-    if (line === null) return file;
+    if (line === null) return source;
     const pieces = piecesOf(line.c, parent.packs);
-    if (change === null) return { ...file, changes: byContent(file, line, pieces) };
+    if (change === null) return { ...source, changes: byContent(source, line, pieces) };
     const { blockSize } = options;
-    const ranges = rangesToRead({ sizeBytes: file.sizeBytes, blockSize, parent: pieces }, change.ranges);
-    const parts = change.scan === null ? partsOf(ranges) : scanParts(file.sizeBytes, ranges, change.scan);
-    return { ...file, changes: { parent: pieces, parts } };
+    const ranges = rangesToRead({ sizeBytes: source.sizeBytes, blockSize, parent: pieces }, change.ranges);
+    const parts = change.scan === null ? partsOf(ranges) : scanParts(source.sizeBytes, ranges, change.scan);
+    return { ...source, changes: { parent: pieces, parts } };
   };
 }
 

@@ -267,6 +267,8 @@ function sourceOf(entry: DataFileEntry): Parameters<FileCopier['copy']>[0] {
     sizeBytes: entry.sizeBytes,
     mode: entry.mode,
     firstBlock: entry.relation?.firstBlock ?? null,
+    // Forks other than main are not in the log page by page: a later backup compares them by their hashes.
+    ...(entry.relation === null || entry.relation.fork === 'main' ? {} : { hashed: true }),
   };
 }
 
