@@ -51,6 +51,7 @@ export function drawStopped(page: Page, report: StopReport): void {
   page.line(`Stopped: ${report.stoppedAt === null ? '-' : formatTime(report.stoppedAt)}`);
   page.line(`Level: ${levelTexts[report.level]}`);
   if (report.reason !== null) page.line(`Reason: ${printable(report.reason)}`);
+  if (report.recommended !== null) page.section('Incident', [printable(report.recommended.did)]);
   page.section(
     'Immediate Actions Taken',
     report.actions.map(({ text, at }) => `${page.style.good('✓')} ${printable(text)} (${at.slice(11, 19)})`),
@@ -59,10 +60,11 @@ export function drawStopped(page: Page, report: StopReport): void {
   page.section('Sessions ended', sessionLines(report.ended));
   drawPrepared(page, report.prepared);
   if (report.recommended !== null) {
-    const { did, committedAt, command } = report.recommended;
+    const { xid, did, committedAt, command } = report.recommended;
+    const when = committedAt === null ? '' : `, ${formatTime(committedAt)}`;
     page.section('Recommended', [
-      `Restore to just before transaction ${report.recommended.xid}: ${printable(did)} (${formatTime(committedAt)})`,
-      page.style.title(command),
+      `Restore to just before transaction ${xid}: ${printable(did)}${when}`,
+      command === null ? 'No backup reaches back so far' : page.style.title(command),
     ]);
   }
   drawProblems(page, report.problems);

@@ -19,9 +19,10 @@ export async function readStandbySignal(dataDirectory: string, mark: string): Pr
   }
 }
 
-/** The file that will make the server recover when it is started next, if there is one that this mark is not in. */
-export async function foreignSignal(dataDirectory: string, mark: string): Promise<string | null> {
-  if ((await readStandbySignal(dataDirectory, mark)) === 'other') return join(dataDirectory, NAME);
+/** The file that will make the server recover when it is started next, if there is one without this mark. */
+export async function foreignSignal(dataDirectory: string, mark: string | null): Promise<string | null> {
+  const found = await readStandbySignal(dataDirectory, mark ?? '');
+  if (found === 'other' || (found === 'ours' && mark === null)) return join(dataDirectory, NAME);
   const recovery = join(dataDirectory, 'recovery.signal');
   return (await stat(recovery).catch(() => null)) === null ? null : recovery;
 }

@@ -27,38 +27,49 @@ export async function readMark(client: pg.Client): Promise<WriteMark & { readonl
   return { ...row, nextXid: BigInt(row.nextXid) };
 }
 
-export interface WriteWatch {
+export interface WriteWatch extends AsyncDisposable {
   /** When a transaction was last seen to begin or end a write, as `performance.now()`; null: never since it watches. */
   lastWriteAt(): number | null;
-  /** Ends with the connection, too. */
-  stop(): Promise<void>;
+  /** What is written in this time does not count: it is the caller's own. */
+  ignore<T>(own: () => Promise<T>): Promise<T>;
 }
 
 const POLL_MS = 2;
 
-/** Looks at the server's transactions again and again, on a connection of its own, which it ends. */
-export function watchWrites(client: pg.Client): WriteWatch {
+/**
+ * Looks at the server's transactions again and again, on a connection of its own, which it ends. It begins when that is
+ * open; when it cannot be opened, nothing is seen.
+ */
+export function watchWrites(opening: Promise<pg.Client>): WriteWatch {
   let stopping = false;
+  let ignored = 0;
   let last: number | null = null;
   let known: string | null = null;
-  const watching = (async (): Promise<void> => {
-    try {
-      while (!stopping) {
-        const { snapshot } = await readMark(client);
-        if (known !== null && snapshot !== known) last = performance.now();
-        known = snapshot;
-        await delay(POLL_MS);
-      }
-    } catch {
-      // The server was stopped: so was every write.
+  const look = async (client: pg.Client): Promise<void> => {
+    while (!stopping) {
+      const { snapshot } = await readMark(client);
+      if (known !== null && snapshot !== known && ignored === 0) last = performance.now();
+      known = snapshot;
+      await delay(POLL_MS);
     }
-  })();
+  };
+  const watching = opening.then(client => look(client).finally(() => client.end().catch(() => undefined)));
+  // Its end by itself is that of the server: so was every write.
+  watching.catch(() => undefined);
   return {
     lastWriteAt: () => last,
-    async stop() {
+    async ignore(own) {
+      ignored += 1;
+      try {
+        return await own();
+      } finally {
+        ignored -= 1;
+        known = null;
+      }
+    },
+    async [Symbol.asyncDispose]() {
       stopping = true;
-      await watching;
-      await client.end().catch(() => undefined);
+      await watching.catch(() => undefined);
     },
   };
 }

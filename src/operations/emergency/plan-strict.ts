@@ -102,7 +102,7 @@ export async function planStrict(
 ): Promise<StrictPlan> {
   const { client } = control;
   refuseUnfit(control, files);
-  const signal = await foreignSignal(local.dataDirectory, known === null ? '' : stopMark(known));
+  const signal = await foreignSignal(local.dataDirectory, known === null ? null : stopMark(known));
   if (signal !== null) {
     throw refused(
       `there is a '${signal}' that is not of this stop`,

@@ -1,6 +1,6 @@
 import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { fileError, systemCode } from '../../base/errors.ts';
+import { AppError, fileError, systemCode } from '../../base/errors.ts';
 import { parseStopRecord, type StopRecord } from './stop-record.ts';
 
 /** A step that was done, for people: putting back needs the record alone. */
@@ -75,6 +75,7 @@ export async function writeRecord(directory: string, record: StopRecord): Promis
     await using folder = await open(dirname(path), 'r');
     await folder.sync();
   } catch (error) {
+    if (error instanceof AppError) throw error;
     throw fileError('write', path, error);
   }
 }

@@ -36,13 +36,14 @@ export interface StopProof {
   readonly lsn: string;
 }
 
-/** Where a recovery would best go to, as the timeline of the log has it. */
+/** Where a recovery would best go to: just before the transaction that stands out most, and the command for it. */
 export interface RecommendedTarget {
-  readonly xid: string;
+  readonly xid: number;
   /** What the transaction did, for people. */
   readonly did: string;
-  readonly committedAt: string;
-  readonly command: string;
+  readonly committedAt: string | null;
+  /** Null where no backup reaches back so far. */
+  readonly command: string | null;
 }
 
 export interface StopReport {

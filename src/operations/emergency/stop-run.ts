@@ -25,10 +25,12 @@ export interface EmergencyRun {
 /** A run that stops writes. */
 export interface StopRun extends EmergencyRun {
   readonly plan: StopPlan;
+  /** The stop that was in force already. */
+  readonly known: StopRecord | null;
   readonly local: LocalServer | null;
   /** Another after a restart of the server. */
   control: ControlSession;
-  readonly watch: WriteWatch | null;
+  readonly watch: WriteWatch;
   /** As `performance.now()`. */
   readonly startedAt: number;
 }

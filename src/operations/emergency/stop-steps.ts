@@ -32,31 +32,34 @@ export async function recordStop(run: StopRun): Promise<void> {
   const { context, record } = run;
   const step = { id: 'record', title: 'What will be changed is on record', detail: () => record.id };
   await runEmergencyStep(run, step, async () => {
-    const [stored] = await Promise.all([
+    const [stored, written] = await Promise.allSettled([
       storeRecord(run),
       writeRecord(context.settings.stateDirectory, record),
     ]);
-    if (stored !== 'exists') return;
-    throw new AppError('LOCKED', 'unable to go on: another machine is stopping the writes of this instance', {
-      hint: 'Wait until it is done, then see `aishell emergency status`.',
-    });
+    if (stored.status === 'fulfilled' && stored.value === 'exists') throw stoppedElsewhere();
+    // One of the two is enough to put everything back: a full disk is a usual disaster.
+    if (stored.status === 'rejected' && written.status === 'rejected') throw written.reason;
+    if (stored.status === 'rejected')
+      run.problems.push(
+        `the record is on this machine alone, the repository does not take it: ${messageOf(stored.reason)}`,
+      );
+    if (written.status === 'rejected')
+      run.problems.push(`the record is in the repository alone: ${messageOf(written.reason)}`);
   });
 }
 
-/** Null: the repository does not take it. */
-async function storeRecord({ context, record, problems }: StopRun): Promise<'created' | 'exists' | null> {
+async function storeRecord({ context, record }: StopRun): Promise<'created' | 'exists'> {
   const { instance, id: stop, sequence } = record;
-  try {
-    return await within(REPOSITORY_LIMIT_MS, async () => {
-      const { repository } = await context.open();
-      return await putStopRecord(repository, { instance, stop, sequence }, record);
-    });
-  } catch (error) {
-    problems.push(
-      `the record is on this machine alone, the repository does not take it: ${messageOf(error)}`,
-    );
-    return null;
-  }
+  return await within(REPOSITORY_LIMIT_MS, async () => {
+    const { repository } = await context.open();
+    return await putStopRecord(repository, { instance, stop, sequence }, record);
+  });
+}
+
+function stoppedElsewhere(): AppError {
+  return new AppError('LOCKED', 'unable to go on: another machine is stopping the writes of this instance', {
+    hint: 'Wait until it is done, then see `aishell emergency status`.',
+  });
 }
 
 /** A page that cannot be switched keeps nobody from stopping writes. */
@@ -84,8 +87,9 @@ export async function makeReadOnly(run: StopRun): Promise<void> {
   await runEmergencyStep(run, step, async () => {
     const { client } = run.control;
     for (const change of run.record.changes) {
-      if (change.kind === 'role-setting' || (change.kind === 'setting' && change.name === READ_ONLY))
-        await setTo(client, change, 'during');
+      // That of a role is a row of a catalog, which is written.
+      if (change.kind === 'role-setting') await run.watch.ignore(() => setTo(client, change, 'during'));
+      if (change.kind === 'setting' && change.name === READ_ONLY) await setTo(client, change, 'during');
     }
     await reloadConfiguration(client);
     await waitUntilReadOnly(run);
@@ -128,14 +132,14 @@ export async function closeDatabases(run: StopRun): Promise<void> {
   };
   await runEmergencyStep(run, step, async () => {
     const { client } = run.control;
-    await setDatabases(client, databases.filter(isOwn), 'during');
+    await run.watch.ignore(() => setDatabases(client, databases.filter(isOwn), 'during'));
     try {
       await (await run.control.open('look')).end();
     } catch (error) {
       await setDatabases(client, databases.filter(isOwn), 'before');
       throw error;
     }
-    await setDatabases(client, closed, 'during');
+    await run.watch.ignore(() => setDatabases(client, closed, 'during'));
   });
 }
 
@@ -165,7 +169,7 @@ export async function disableSubscriptions(run: StopRun): Promise<void> {
   await runEmergencyStep(run, step, async () => {
     for (const change of subscriptions) {
       try {
-        await setSubscription(run.control, change, 'during');
+        await run.watch.ignore(() => setSubscription(run.control, change, 'during'));
       } catch (error) {
         run.problems.push(`the subscription '${change.name}' goes on writing: ${messageOf(error)}`);
       }

@@ -3,7 +3,7 @@ import { hostname, userInfo } from 'node:os';
 import { AppError } from '../../base/errors.ts';
 import { formatCount } from '../../base/sizes.ts';
 import { readPrepared } from '../../engines/postgres/write-sessions.ts';
-import { type WriteWatch, watchWrites } from '../../engines/postgres/write-watch.ts';
+import { watchWrites } from '../../engines/postgres/write-watch.ts';
 import type { RunOptions } from '../instance-context.ts';
 import { afterStop } from './after-stop.ts';
 import { type ControlSession, openAsideOf, openControl } from './control-session.ts';
@@ -13,7 +13,7 @@ import { planStop, type StopPlan } from './plan-stop.ts';
 import { proveStop } from './prove-stop.ts';
 import { lockEmergency } from './stop-lock.ts';
 import { isStricter, newStopId, type StopLevel, type StopRecord } from './stop-record.ts';
-import type { StopReport } from './stop-report.ts';
+import type { StopReport, StopTimes } from './stop-report.ts';
 import type { StopRun } from './stop-run.ts';
 import {
   closeDatabases,
@@ -54,85 +54,78 @@ export async function stopWrites(
   request: StopRequest,
   options: StopOptions,
 ): Promise<StopReport> {
-  let startedAt = performance.now();
+  const startedAt = performance.now();
   await using _lock = request.dryRun
     ? null
     : await lockEmergency(context.settings.stateDirectory, context.instance, 'stop-writes');
   const asked = readOpenStops(context, { signal: options.signal, limitMs: REPOSITORY_LIMIT_MS });
+  // It is waited for further down; until then its failure is nobody's.
   asked.catch(() => undefined);
-  const first = await openControl(context, { signal: options.signal });
-  let control = first;
-  let watch: WriteWatch | null = null;
+  await using control = await openControl(context, { signal: options.signal });
+  // Nothing waits for it: without it a time is missing in the report, and that is all.
+  await using watch = watchWrites(control.open('watch'));
+  const begun = { control, watch, startedAt, open: await asked };
+  const run = await prepare(context, begun, { request, options });
   try {
-    const opened = first.open('watch').then(watchWrites, () => null);
-    const open = await asked;
-    watch = await opened;
-    const known = knownStop(open, first);
-    const level = known !== null && isStricter(known.level, request.level) ? known.level : request.level;
-    const already = known !== null && first.facts.inRecovery;
-    if (first.facts.inRecovery && known === null) throw isStandby();
-    if (level === 'hard') control = await asideFor(context, first, known);
-    const planned = already
-      ? null
-      : await planStop(context, control, { level, known, dryRun: request.dryRun });
-    const plan = planned?.plan ?? (await planOfRecovery(control, known!));
-    if (!request.dryRun && !already) {
-      const waited = performance.now();
-      refuseLosses(plan, request);
-      await options.confirm(plan);
-      startedAt += performance.now() - waited;
-    }
-    const record = already ? known! : newRecord(context, { plan, known, reason: request.reason });
-    const run: StopRun = {
-      context,
-      options,
-      action: 'stop',
-      record,
-      actions: [],
-      problems: [
-        ...plan.warnings,
-        ...(open.repositoryProblem === null
-          ? []
-          : [`the repository is out of reach: ${open.repositoryProblem}`]),
-      ],
-      marked: Promise.resolve(),
-      plan,
-      local: planned?.local ?? null,
-      control,
-      watch,
-      startedAt,
-    };
-    try {
-      return request.dryRun ? dryReport(run) : await execute(run, { request, already, known });
-    } finally {
-      control = run.control;
-      await run.marked;
-    }
+    return request.dryRun ? dryReport(run) : await execute(run, request);
   } finally {
-    await watch?.stop();
-    await first[Symbol.asyncDispose]();
-    await control[Symbol.asyncDispose]();
+    await run.marked;
+    if (run.control !== control) await run.control[Symbol.asyncDispose]();
   }
 }
 
-async function execute(
-  run: StopRun,
-  {
-    request,
-    already,
-    known,
-  }: { readonly request: StopRequest; readonly already: boolean; readonly known: StopRecord | null },
-): Promise<StopReport> {
-  const since = (): number => Math.round(performance.now() - run.startedAt);
-  const times = {
-    recordedMs: null as number | null,
-    readOnlyMs: null as number | null,
-    terminatedMs: null as number | null,
+interface Begun {
+  readonly control: ControlSession;
+  readonly watch: StopRun['watch'];
+  readonly startedAt: number;
+  readonly open: OpenStops;
+}
+
+/** Plans, refuses, asks. Nothing is changed yet. */
+async function prepare(
+  context: EmergencyContext,
+  { control: first, watch, startedAt, open }: Begun,
+  asked: { readonly request: StopRequest; readonly options: StopOptions },
+): Promise<StopRun> {
+  const { request, options } = asked;
+  const known = knownStop(open, first);
+  const { inRecovery } = first.facts;
+  if (inRecovery && known === null) throw isStandby();
+  const level = known !== null && isStricter(known.level, request.level) ? known.level : request.level;
+  const control = level === 'hard' ? await asideFor(context, first, known) : first;
+  const base: Omit<StopRun, 'plan' | 'local' | 'record' | 'startedAt'> = {
+    ...{ context, options, action: 'stop', actions: [], problems: [], marked: Promise.resolve() },
+    ...{ control, watch, known },
   };
-  let ended: EndedSessions = { sessions: [], overriding: [] };
+  if (open.repositoryProblem !== null)
+    base.problems.push(`the repository is out of reach: ${open.repositoryProblem}`);
+  // A server in recovery mode needs nothing more.
+  if (inRecovery && known !== null)
+    return { ...base, record: known, plan: planOfRecovery(control, known), local: null, startedAt };
   try {
-    if (!already) {
-      await recordStop(run);
+    const { plan, local } = await planStop(context, control, { level, known, dryRun: request.dryRun });
+    base.problems.push(...plan.warnings);
+    const before = performance.now();
+    if (!request.dryRun) {
+      refuseLosses(plan, request);
+      await options.confirm(plan);
+    }
+    const waitedMs = performance.now() - before;
+    const record = newRecord(context, { plan, known, reason: request.reason });
+    return { ...base, record, plan, local, startedAt: startedAt + waitedMs };
+  } catch (error) {
+    if (control !== first) await control[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+async function execute(run: StopRun, request: StopRequest): Promise<StopReport> {
+  const since = (): number => Math.round(performance.now() - run.startedAt);
+  const times: { -readonly [Name in keyof StopTimes]: StopTimes[Name] } = { ...noTimes };
+  let ended: EndedSessions = { sessions: [], overriding: [] };
+  if (!run.control.facts.inRecovery) await recordStop(run);
+  try {
+    if (!run.control.facts.inRecovery) {
       times.recordedMs = since();
       await showMaintenance(run);
       await makeReadOnly(run);
@@ -144,32 +137,38 @@ async function execute(
       await stopAutovacuum(run);
       if (run.record.level === 'strict') await restartInRecovery(run);
     }
-    const stoppedMs = since();
-    const prepared = already ? [] : await preparedOf(run);
+    times.stoppedMs = since();
+    const prepared = await preparedOf(run);
     const proof = await proveStop(run, ended.overriding);
-    const lastWriteAt = run.watch?.lastWriteAt() ?? null;
-    const { log, backupId } = await afterStop(run, request);
+    const lastWriteAt = run.watch.lastWriteAt();
+    if (lastWriteAt !== null) times.lastWriteMs = Math.max(0, Math.round(lastWriteAt - run.startedAt));
+    const { log, recommended, backupId } = await afterStop(run, request);
     return {
       ...reportOf(run),
       dryRun: false,
       id: run.record.id,
       stoppedAt: run.record.stoppedAt,
-      already: known !== null,
+      already: run.known !== null,
       ended: ended.sessions,
       prepared,
-      times: {
-        ...times,
-        stoppedMs,
-        lastWriteMs: lastWriteAt === null ? null : Math.max(0, Math.round(lastWriteAt - run.startedAt)),
-      },
+      times,
       proof,
       log: log === null ? null : { detail: log.detail, archived: log.archived },
+      recommended,
       backupId,
     };
   } catch (error) {
     throw withWayOut(error);
   }
 }
+
+const noTimes: StopTimes = {
+  recordedMs: null,
+  readOnlyMs: null,
+  lastWriteMs: null,
+  terminatedMs: null,
+  stoppedMs: null,
+};
 
 /** In recovery mode none are shown, but they are those that there were before. */
 async function preparedOf(run: StopRun): Promise<StopReport['prepared']> {
@@ -178,10 +177,7 @@ async function preparedOf(run: StopRun): Promise<StopReport['prepared']> {
 
 function reportOf(
   run: StopRun,
-): Omit<
-  StopReport,
-  'dryRun' | 'id' | 'stoppedAt' | 'already' | 'ended' | 'prepared' | 'times' | 'proof' | 'log' | 'backupId'
-> {
+): Pick<StopReport, 'instance' | 'level' | 'reason' | 'plan' | 'actions' | 'changes' | 'problems'> {
   const { context, record, plan } = run;
   return {
     instance: context.instance,
@@ -190,7 +186,6 @@ function reportOf(
     plan,
     actions: run.actions,
     changes: record.changes,
-    recommended: null,
     problems: run.problems,
   };
 }
@@ -204,9 +199,10 @@ function dryReport(run: StopRun): StopReport {
     already: false,
     ended: [],
     prepared: run.plan.prepared,
-    times: { recordedMs: null, readOnlyMs: null, lastWriteMs: null, terminatedMs: null, stoppedMs: null },
+    times: noTimes,
     proof: null,
     log: null,
+    recommended: null,
     backupId: null,
   };
 }
@@ -227,8 +223,7 @@ async function asideFor(
   return (await openAsideOf(context, control)) ?? control;
 }
 
-/** A server in recovery mode needs nothing more. */
-async function planOfRecovery(control: ControlSession, known: StopRecord): Promise<StopPlan> {
+function planOfRecovery(control: ControlSession, known: StopRecord): StopPlan {
   return {
     instance: known.instance,
     level: known.level,
