@@ -18,8 +18,9 @@ import { benchPitr } from './pitr.ts';
 import { benchBackup, benchRestore, benchWalArchive } from './scenarios.ts';
 import { prepareShop } from './shop-data.ts';
 import type { Setting } from './stage.ts';
+import { benchStopWrites } from './stop-writes.ts';
 
-const HELP = `usage: npm run bench -- backup|restore|wal-archive|archive|pitr|incremental [options]
+const HELP = `usage: npm run bench -- backup|restore|wal-archive|archive|pitr|incremental|stop-writes [options]
 
   --size 2GB          size of the databases; MB or GB (archive: 1GB; pitr, incremental: 5GB)
   --rounds 3          how often each contender runs, in turns; medians count
@@ -39,6 +40,8 @@ interface Scenario {
 
 const mixed = { prepare: prepareDataSet, dataSet: '', size: '2GB' };
 const shop = { prepare: prepareShop, dataSet: 'shop-', size: '5GB' };
+/** It makes a server of its own. */
+const none = { prepare: async () => undefined, dataSet: '', size: '0MB' };
 const SCENARIOS: Readonly<Record<string, Scenario>> = {
   backup: { ...mixed, run: benchBackup },
   restore: { ...mixed, run: benchRestore },
@@ -46,6 +49,7 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
   archive: { ...shop, size: '1GB', run: benchArchive },
   pitr: { ...shop, run: benchPitr },
   incremental: { ...shop, run: benchIncremental },
+  'stop-writes': { ...none, run: benchStopWrites },
 };
 
 async function main(): Promise<void> {
