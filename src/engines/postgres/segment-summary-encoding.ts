@@ -40,11 +40,9 @@ export function encodeContent(content: SummaryContent): Uint8Array {
   section(inner => {
     const orphans = content.orphans.map(number => places[number]!);
     writePlaces(inner, orphans);
-    const locks = [...content.locks].sort(
-      (a, b) => a.xid - b.xid || a.database - b.database || a.file - b.file,
-    );
-    inner.number(locks.length);
-    for (const lock of locks) {
+    // In their order: the first lock on a relation is its creator's.
+    inner.number(content.locks.length);
+    for (const lock of content.locks) {
       inner.number(lock.xid);
       inner.number(lock.database);
       inner.number(lock.file);

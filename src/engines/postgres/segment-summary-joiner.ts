@@ -6,7 +6,7 @@ import type { RecordPart } from './segment-summary.ts';
 import { type BuilderOptions, SummaryBuilder } from './segment-summary-builder.ts';
 import type { SummaryContent, SummaryFacts } from './segment-summary-content.ts';
 import type { StoredSummary } from './segment-summary-stored.ts';
-import { pageHeaderBytes, WAL_ALIGNMENT, WAL_PAGE_BYTES } from './wal-pages.ts';
+import { alignUp, pageHeaderBytes, WAL_PAGE_BYTES } from './wal-pages.ts';
 import { RECORD_HEADER_BYTES, RMGR_XLOG, recordAt, type WalRecord } from './wal-record.ts';
 
 const CRC_OFFSET = 20;
@@ -199,8 +199,7 @@ function endOfRecord(
   for (;;) {
     const header = pageHeaderBytes(at, segmentSize);
     if (left <= WAL_PAGE_BYTES - header) {
-      const end = lsn + BigInt(at + header + left);
-      return end + ((BigInt(WAL_ALIGNMENT) - (end % BigInt(WAL_ALIGNMENT))) % BigInt(WAL_ALIGNMENT));
+      return lsn + BigInt(alignUp(at + header + left));
     }
     left -= WAL_PAGE_BYTES - header;
     at += WAL_PAGE_BYTES;

@@ -1,4 +1,5 @@
 import { AppError } from '../../base/errors.ts';
+import { readU32 } from './little-endian.ts';
 import type { RecordPart, SegmentSummary } from './segment-summary.ts';
 import { SummaryBuilder } from './segment-summary-builder.ts';
 import type { SummaryFacts } from './segment-summary-content.ts';
@@ -79,9 +80,14 @@ function readSummary(
     cutRecordAt: cut === null ? -1 : Number(cut - lsn),
     resetAt: builder.resetAt,
     head: range === undefined || range.from <= lsn ? head : null,
-    tail: cut !== null && inRange(cut) ? reader.incompleteRecord() : null,
+    tail: cut !== null && inRange(cut) ? tailOf(reader) : null,
   };
   return decodeSummary(encodeContent(builder.content(facts)));
+}
+
+function tailOf(reader: WalReader): RecordPart | null {
+  const bytes = reader.incompleteRecord();
+  return bytes === null ? null : { bytes, missingBehind: readU32(bytes, 0) - bytes.length };
 }
 
 function factsOf(

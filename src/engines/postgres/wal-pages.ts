@@ -11,7 +11,12 @@ import { formatLsn } from './lsn.ts';
 export const WAL_PAGE_BYTES = 8192;
 
 /** Every record and the first byte behind a page header stand at a multiple of this. @source MAXIMUM_ALIGNOF */
-export const WAL_ALIGNMENT = 8;
+const WAL_ALIGNMENT = 8;
+
+/** A position or a length, in bytes, up to where the next record can start. */
+export function alignUp(bytes: number): number {
+  return Math.ceil(bytes / WAL_ALIGNMENT) * WAL_ALIGNMENT;
+}
 
 export const SHORT_HEADER_BYTES = 24;
 export const LONG_HEADER_BYTES = 40;

@@ -4,6 +4,7 @@ import { CRC32C_INIT, finishCrc32c, updateCrc32c } from './crc32c.ts';
 import { readU32 } from './little-endian.ts';
 import { formatLsn, isSegmentSize, segmentStart } from './lsn.ts';
 import {
+  alignUp,
   assertSegment,
   checkPageHeader,
   LONG_HEADER_BYTES,
@@ -12,7 +13,6 @@ import {
   pageHeaderBytes,
   parsePageHeader,
   unknownMagic,
-  WAL_ALIGNMENT,
   WAL_PAGE_BYTES,
   type WalPageHeader,
 } from './wal-pages.ts';
@@ -72,8 +72,8 @@ export interface WalReader {
   readonly lastRecordEndLsn: bigint | null;
   /** The start of a record whose rest was not pushed yet. */
   readonly incompleteRecordLsn: bigint | null;
-  /** A copy of what was pushed of it, page headers taken out, and how many bytes are missing. */
-  incompleteRecord(): { readonly bytes: Uint8Array; readonly missingBehind: number } | null;
+  /** A copy of what was pushed of it, page headers taken out: at least 8 bytes, which begin with its length. */
+  incompleteRecord(): Uint8Array | null;
   readonly recordCount: number;
   /** What the first page says; null before it was read. */
   readonly majorVersion: PostgresMajorVersion | null;
@@ -165,28 +165,23 @@ class Reader implements WalReader {
   }
 
   get firstRecordLsn(): bigint | null {
-    return this.#firstAt < 0 ? null : this.#lsn(this.#firstAt);
+    return this.#lsnOrNull(this.#firstAt);
   }
 
   get lastRecordLsn(): bigint | null {
-    return this.#lastAt < 0 ? null : this.#lsn(this.#lastAt);
+    return this.#lsnOrNull(this.#lastAt);
   }
 
   get lastRecordEndLsn(): bigint | null {
-    return this.#lastEndsAt < 0 ? null : this.#lsn(this.#lastEndsAt);
+    return this.#lsnOrNull(this.#lastEndsAt);
   }
 
   get incompleteRecordLsn(): bigint | null {
     return this.#scratchBytes === 0 ? null : this.#lsn(this.#scratchAt);
   }
 
-  incompleteRecord(): { readonly bytes: Uint8Array; readonly missingBehind: number } | null {
-    // A length is whole within a page: records start at multiples of 8.
-    if (this.#scratchBytes < 4) return null;
-    return {
-      bytes: this.#scratch.slice(0, this.#scratchBytes),
-      missingBehind: this.#scratchTotal - this.#scratchBytes,
-    };
+  incompleteRecord(): Uint8Array | null {
+    return this.#scratchBytes === 0 ? null : this.#scratch.slice(0, this.#scratchBytes);
   }
 
   push(bytes: Uint8Array): void {
@@ -212,6 +207,10 @@ class Reader implements WalReader {
 
   #lsn(position: number): bigint {
     return this.#origin + BigInt(position);
+  }
+
+  #lsnOrNull(position: number): bigint | null {
+    return position < 0 ? null : this.#lsn(position);
   }
 
   #endAt(position: number, reason: WalEnd['reason'], message: string): void {
@@ -398,8 +397,4 @@ class Reader implements WalReader {
     this.#onRecord(record);
     return true;
   }
-}
-
-function alignUp(bytes: number): number {
-  return Math.ceil(bytes / WAL_ALIGNMENT) * WAL_ALIGNMENT;
 }
