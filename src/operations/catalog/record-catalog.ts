@@ -1,4 +1,4 @@
-import { AppError } from '../../base/errors.ts';
+import { AppError, messageOf } from '../../base/errors.ts';
 import { catalogDigest, encodeCatalog } from '../../engines/postgres/catalog-encoding.ts';
 import {
   type CatalogSnapshot,
@@ -63,6 +63,9 @@ async function storeCatalog(
   return { outcome: 'stored', lsn, timeline };
 }
 
+/** A catalog that is locked is not waited for. */
+const LIMIT_MS = 10_000;
+
 /**
  * The same as a side line of other work, which goes on without it: a catalog that could not be recorded costs names, and
  * that is told.
@@ -71,12 +74,14 @@ export async function tryRecordCatalog(
   context: Pick<InstanceContext, 'instance' | 'repository' | 'connection'>,
   { signal, onEvent }: RunOptions,
 ): Promise<RecordedCatalog | null> {
+  const tooLong = AbortSignal.timeout(LIMIT_MS);
   try {
-    return await recordCatalog(context, {}, signal);
+    return await recordCatalog(context, {}, AbortSignal.any([signal, tooLong]));
   } catch (error) {
     signal.throwIfAborted();
-    if (!(error instanceof AppError)) throw error;
-    const message = `the names of tables could not be recorded: ${error.message}`;
+    if (!tooLong.aborted && !(error instanceof AppError)) throw error;
+    const why = tooLong.aborted ? `it took longer than ${LIMIT_MS / 1000} seconds` : messageOf(error);
+    const message = `the names of tables could not be recorded: ${why}`;
     onEvent({ type: 'note', level: 'warning', message });
     return null;
   }

@@ -2,6 +2,7 @@ import { AppError, messageOf } from '../../base/errors.ts';
 import { runStep } from '../../base/events.ts';
 import { parseLsn } from '../../engines/postgres/lsn.ts';
 import { manifestLines } from '../../repository/manifest-reader.ts';
+import { tryRecordCatalog } from '../catalog/record-catalog.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import { secureHistory, secureRunningLog, secureStoppedLog } from '../log/secure-live-log.ts';
 import { accountOfLoss, type LossAccount } from '../timeline/account-of-loss.ts';
@@ -20,6 +21,10 @@ export async function planWithLog(
 ): Promise<RecoveryPlan> {
   const { live, onEvent, signal } = options;
   const askedUs = BigInt(Date.now()) * 1000n;
+  // While it still answers, it says what its tables are called; what lies behind the target may go with them.
+  const recorded =
+    live?.answers === true ? tryRecordCatalog(context, { signal, onEvent: () => undefined }) : null;
+  recorded?.catch(() => undefined);
   // A dry run secures nothing and takes it that the real one will.
   let isSecured = live !== null && (!live.running || (live.answers && live.archiving));
   if (live !== null && !request.dryRun && request.target.kind !== 'backup') {
@@ -40,6 +45,7 @@ export async function planWithLog(
       onEvent({ type: 'note', level: 'warning', message: secured.problem });
     }
   }
+  if (request.target.kind === 'change') await recorded;
   const plan = await runStep(
     onEvent,
     {
@@ -57,6 +63,7 @@ export async function planWithLog(
         signal,
       }),
   );
+  await recorded;
   return { ...plan, loss: await countLoss(context, plan, { ...options, dryRun: request.dryRun }) };
 }
 

@@ -3,6 +3,7 @@ import { readIdentities } from '../../repository/identity.ts';
 import { identityPath, identityPrefix, logPath } from '../../repository/layout.ts';
 import { archivedReach, type LogOwner, listLogFiles } from '../../repository/log-archive.ts';
 import type { Manifest } from '../../repository/manifest-reader.ts';
+import { verifyCatalogs } from '../catalog/verify-catalogs.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import { openLogView } from '../log/log-view.ts';
 import { segmentsOf } from '../log/wait-for-log.ts';
@@ -32,6 +33,7 @@ export async function verifyLog(
     problems.push(...found.problems);
     gaps.push(...(await findGaps(context, owner, own, options.signal)));
     problems.push(...(await missingForBackups(context, own, options.signal)));
+    problems.push(...(await verifyCatalogs(context.repository, owner, options.signal)));
   }
   return { files, gaps, problems };
 }

@@ -10,6 +10,7 @@ import {
   nameRelations,
   type RelationNames,
 } from '../../../src/operations/catalog/relation-names.ts';
+import { verifyCatalogs } from '../../../src/operations/catalog/verify-catalogs.ts';
 import { putCatalog } from '../../../src/repository/catalog-archive.ts';
 import { catalogPath } from '../../../src/repository/layout.ts';
 import type { Repository } from '../../../src/repository/repository.ts';
@@ -178,4 +179,6 @@ test('a damaged catalog - another one serves, and that is told', async () => {
   const { at, names } = await namesOf([catalog(1000n, [relation(20001, 'older')])], { repository });
   expect(await at(20001, 3000n)).toBe('shop: public.older');
   expect(names.problems).toEqual([expect.stringContaining(path)]);
+  const { signal } = new AbortController();
+  expect(await verifyCatalogs(repository, owner, signal)).toMatchObject([{ object: path }]);
 });
