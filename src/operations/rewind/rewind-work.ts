@@ -1,4 +1,5 @@
 import { closeSync, openSync, readSync } from 'node:fs';
+import { fileError, systemCode } from '../../base/errors.ts';
 import type { ChangeMap } from '../../engines/postgres/change-map.ts';
 import { relationFileOf } from '../../engines/postgres/data-files-names.ts';
 import type { FileLine } from '../../repository/manifest.ts';
@@ -186,7 +187,14 @@ export function findSpGist(places: Places, live: ServerFiles, map: ChangeMap): S
 
 function hasSpGistMetapage(file: string): boolean {
   const magic = Buffer.alloc(4);
-  const handle = openSync(file, 'r');
+  let handle: number;
+  try {
+    handle = openSync(file, 'r');
+  } catch (error) {
+    // Dropped, so that all of it is made anew.
+    if (systemCode(error) === 'ENOENT') return false;
+    throw fileError('read', file, error);
+  }
   try {
     return readSync(handle, magic, 0, 4, MAGIC_OFFSET) === 4 && magic.readUInt32LE() === SPGIST_MAGIC;
   } finally {
