@@ -67,6 +67,7 @@ const keys = {
   ],
   repository: ['storage', 'key'],
   backup: ['compression', 'workers', 'type'],
+  emergency: ['level', 'control_database', 'maintenance_file', 'state_directory', 'backup', 'hooks'],
   agent: ['spool', 'spool_limit', 'archive_timeout', 'synchronous', 'synchronous_timeout'],
 } as const;
 
@@ -80,6 +81,7 @@ function isPlain(raw: unknown): raw is RawConfig {
   if (!isGroup(repository, keys.repository) || typeof repository.storage !== 'string') return false;
   if (backup !== undefined && !isBackup(backup)) return false;
   if (agent !== undefined && !isAgent(agent)) return false;
+  if (raw.emergency !== undefined && !isGroup(raw.emergency, keys.emergency)) return false;
   return isKey(repository.key);
 }
 

@@ -14,6 +14,7 @@ const good = {
   repository: { storage: '/var/backups/aishell', key: { file: '/etc/aishell/aishell.key' } },
   backup: { compression: 'zstd:9', workers: 2 },
   agent: { spool: '/s', spool_limit: '1GB', archive_timeout: '5s', synchronous: true },
+  emergency: { level: 'hard', hooks: [{ command: 'true', when: 'after', timeout: '2s' }] },
 };
 const folder = mkdtempSync(join(tmpdir(), 'aishell-quick-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -58,6 +59,8 @@ describe('quickConfig', () => {
       { agent: { spool: 5 } },
       { agent: { spol: '/s' } },
       { agent: { spool_limit: '8' } },
+      { emergency: { lever: 'soft' } },
+      { emergency: { hooks: 'true' } },
       { unknown: {} },
     );
     await fc.assert(
