@@ -28,7 +28,7 @@ import {
 } from './wal-record.ts';
 import { ROWS_NONE, rowsCount, rowsKind } from './wal-rows.ts';
 import { decodeStorage } from './wal-storage.ts';
-import { decodeTransaction, type WalTransaction } from './wal-transactions.ts';
+import { decodePlainEnd, decodeTransaction, timeNumber, type WalTransaction } from './wal-transactions.ts';
 
 /** What a {@link SummaryBuilder} keeps. */
 export interface BuilderOptions {
@@ -158,7 +158,7 @@ export class SummaryBuilder {
 
   #addPages(record: WalRecord): void {
     const headers = this.#headers;
-    const counts = this.#targetAt === Infinity || this.#at(record.lsn) < this.#targetAt;
+    const counts = this.#targetAt === Infinity || record.at < this.#targetAt;
     for (let index = 0; index < headers.count; index += 1) {
       const fork = this.relations.ofBlock(headers, index) * 4 + (headers.fork[index]! & 3);
       this.pages.add(fork, headers.block[index]!, counts ? headers.overwritten[index]! : 0);
@@ -174,7 +174,7 @@ export class SummaryBuilder {
     if (last !== null && last.xid === record.xid) return last;
     let part = this.open.get(record.xid);
     if (part === undefined) {
-      part = new TransactionPart(record.xid, this.#at(record.lsn));
+      part = new TransactionPart(record.xid, record.at);
       this.open.set(record.xid, part);
     }
     this.#lastPart = part;
@@ -182,52 +182,64 @@ export class SummaryBuilder {
   }
 
   #addTransaction(record: WalRecord): void {
-    const operation = record.info & XACT_OPERATION_MASK;
-    if (operation === XACT_ASSIGNMENT) this.#addAssignment(record);
+    const plain = decodePlainEnd(record, this.#headers.mainStart);
+    if (plain !== null) {
+      const part = this.#partOf(record);
+      part.timeUs = plain.timeUs;
+      this.#end(part, record, plain.kind === 'commit' ? OUTCOME_COMMITTED : OUTCOME_ABORTED);
+      return;
+    }
+    if ((record.info & XACT_OPERATION_MASK) === XACT_ASSIGNMENT) this.#addAssignment(record);
     const ending = decodeTransaction(record);
     if (ending === null) return;
     if (ending.droppedRelations.length > 0) this.#keep(record);
     // A record of no transaction can drop relations; there is nothing else to it.
-    if (ending.xid !== 0) this.#end(ending);
+    if (ending.xid !== 0) this.#addEnding(record, ending);
   }
 
   /** @source access/xact.h, xl_xact_assignment */
   #addAssignment(record: WalRecord): void {
     const data = mainDataOf(record);
     const topXid = data.u32();
-    const at = this.#at(record.lsn);
     for (let left = data.count(4); left > 0; left -= 1) {
       const xid = data.u32();
       let part = this.open.get(xid);
       if (part === undefined) {
-        part = new TransactionPart(xid, at);
+        part = new TransactionPart(xid, record.at);
         this.open.set(xid, part);
       }
       part.topXid = topXid;
     }
   }
 
-  #end(ending: WalTransaction): void {
+  #addEnding(record: WalRecord, ending: WalTransaction): void {
     const { xid, kind } = ending;
-    const at = this.#at(ending.lsn);
-    const part = this.open.get(xid) ?? new TransactionPart(xid, at);
+    const part = this.open.get(xid) ?? new TransactionPart(xid, record.at);
     for (const subxid of ending.subxids) this.#absorbOpen(part, subxid);
     part.subxids = this.#options.isFirst ? [] : ending.subxids;
     part.gid ??= ending.gid;
     part.dropped.push(...ending.droppedRelations.map(relation => this.relations.of(relation)));
-    part.endAt = at;
-    part.recordEndAt = this.#at(ending.endLsn);
-    part.timeUs = safeTime(ending.timeUs);
-    this.#lastPart = null;
+    part.timeUs = timeNumber(Number(ending.timeUs));
     if (kind === 'prepare') {
       part.outcome = OUTCOME_PREPARED;
+      part.endAt = record.at;
+      part.recordEndAt = record.endsAt;
       this.open.set(xid, part);
-      return;
+      this.#lastPart = null;
+    } else {
+      const isAbort = kind === 'abort' || kind === 'abort prepared';
+      this.#end(part, record, isAbort ? OUTCOME_ABORTED : OUTCOME_COMMITTED);
     }
-    this.open.delete(xid);
-    part.outcome = kind === 'abort' || kind === 'abort prepared' ? OUTCOME_ABORTED : OUTCOME_COMMITTED;
+  }
+
+  #end(part: TransactionPart, record: WalRecord, outcome: number): void {
+    this.#lastPart = null;
+    this.open.delete(part.xid);
+    part.outcome = outcome;
+    part.endAt = record.at;
+    part.recordEndAt = record.endsAt;
     const second = this.#second(Math.floor(part.timeUs / 1e6));
-    if (part.outcome === OUTCOME_COMMITTED) {
+    if (outcome === OUTCOME_COMMITTED) {
       second.commits += 1;
       second.rows.addAll(part.rows);
     } else {
@@ -264,7 +276,7 @@ export class SummaryBuilder {
     if (event === null) return;
     this.#keep(record);
     if (event.kind === 'end of recovery' || (event.kind === 'checkpoint' && event.shutdown)) {
-      const at = this.#at(record.lsn);
+      const at = record.at;
       if (this.resetAt < 0) this.resetAt = at;
       this.#crash(at);
     }
@@ -311,7 +323,7 @@ export class SummaryBuilder {
 
   #keep(record: WalRecord): void {
     const bytes = record.bytes.slice(record.start, record.start + record.length);
-    this.kept.push({ at: this.#at(record.lsn), endAt: this.#at(record.endLsn), bytes });
+    this.kept.push({ at: record.at, endAt: record.endsAt, bytes });
   }
 
   #addSeconds(summary: StoredSummary, numbers: Uint32Array): void {
@@ -386,8 +398,3 @@ const XACT_ASSIGNMENT = 0x50;
 const XLOG_OPERATION_MASK = 0xf0;
 /** @source storage/standbydefs.h, XLOG_STANDBY_LOCK */
 const STANDBY_LOCK = 0x00;
-
-/** Microseconds fit a number for 285 years from 1970; what lies outside is no time of a server. */
-function safeTime(timeUs: bigint): number {
-  return timeUs >= 0n && timeUs <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(timeUs) : 0;
-}

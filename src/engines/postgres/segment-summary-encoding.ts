@@ -106,10 +106,12 @@ function writePart(writer: ByteWriter, part: TransactionPart, places: Uint32Arra
   }
   writeRows(writer, part.rows, places);
   for (const list of [part.dropped, part.created])
-    writePlaces(
-      writer,
-      list.map(number => places[number]!),
-    );
+    if (list.length === 0) writer.number(0);
+    else
+      writePlaces(
+        writer,
+        list.map(number => places[number]!),
+      );
 }
 
 function writePlaces(writer: ByteWriter, list: number[]): void {
@@ -119,21 +121,33 @@ function writePlaces(writer: ByteWriter, list: number[]): void {
 }
 
 function writeRows(writer: ByteWriter, { items }: RowCounts, places: Uint32Array): void {
-  const starts: number[] = [];
-  for (let at = 0; at < items.length; at += ROW_ITEMS) starts.push(at);
-  if (starts.length > 1) starts.sort((a, b) => places[items[a]!]! - places[items[b]!]!);
-  writer.number(starts.length);
-  for (const at of starts) {
-    writer.number(places[items[at]!]!);
-    writer.number(items[at + 1]!);
-    writer.number(items[at + 2]!);
-    writer.number(items[at + 3]!);
+  writer.number(items.length / ROW_ITEMS);
+  if (items.length <= ROW_ITEMS) {
+    if (items.length > 0) writeRelationRows(writer, items, 0, places);
+    return;
   }
+  const starts = Array.from({ length: items.length / ROW_ITEMS }, (_, index) => index * ROW_ITEMS);
+  starts.sort((a, b) => places[items[a]!]! - places[items[b]!]!);
+  for (const at of starts) writeRelationRows(writer, items, at, places);
+}
+
+function writeRelationRows(
+  writer: ByteWriter,
+  items: readonly number[],
+  at: number,
+  places: Uint32Array,
+): void {
+  writer.number(places[items[at]!]!);
+  writer.number(items[at + 1]!);
+  writer.number(items[at + 2]!);
+  writer.number(items[at + 3]!);
 }
 
 /** Columns first, so that a reader can pass over the small transactions without decoding them. */
 function writeEnded(writer: ByteWriter, parts: readonly TransactionPart[], places: Uint32Array): void {
-  const ordered = [...parts].sort((a, b) => a.endAt - b.endAt || a.xid - b.xid);
+  const byEnd = (a: TransactionPart, b: TransactionPart): number => a.endAt - b.endAt || a.xid - b.xid;
+  const isOrdered = parts.every((part, index) => index === 0 || byEnd(parts[index - 1]!, part) < 0);
+  const ordered = isOrdered ? parts : [...parts].sort(byEnd);
   const body = new ByteWriter();
   const offsets: number[] = [];
   for (const part of ordered) {

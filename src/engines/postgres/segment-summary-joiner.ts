@@ -106,10 +106,11 @@ export class SummaryJoiner {
     assertGoesOn(tail, head, after.lsn);
     const whole = join(tail, head);
     if (whole.missingBehind > 0) return { ...none, tail: whole };
-    const lsn = this.#origin + BigInt(before.cutRecordAt);
-    const endLsn = endOfRecord(whole.bytes, after, head.bytes.length);
-    if (!hasGoodCrc(whole.bytes)) throw broken(lsn, 'the CRC of the record is wrong');
-    return { ...none, record: recordAt(whole.bytes, { lsn, endLsn, majorVersion: after.majorVersion }) };
+    const at = before.cutRecordAt;
+    if (!hasGoodCrc(whole.bytes)) throw broken(this.#origin + BigInt(at), 'the CRC of the record is wrong');
+    const endsAt = Number(endOfRecord(whole.bytes, after, head.bytes.length) - this.#origin);
+    const { majorVersion } = after;
+    return { ...none, record: recordAt(whole.bytes, { origin: this.#origin, at, endsAt, majorVersion }) };
   }
 
   #assertLink(before: SummaryFacts, { record, tail }: Crossing, after: StoredSummary): void {
@@ -128,13 +129,12 @@ export class SummaryJoiner {
   #joined(before: SummaryFacts, crossing: Crossing, after: SummaryFacts): SummaryFacts {
     const shift = Number(after.lsn - this.#origin);
     const { record } = crossing;
-    const atOf = (lsn: bigint): number => Number(lsn - this.#origin);
     const isSwitch = record !== null && isSwitchRecord(record);
-    const firstAt = record !== null ? atOf(record.lsn) : moved(after.firstRecordAt, shift);
+    const firstAt = record !== null ? record.at : moved(after.firstRecordAt, shift);
     return {
       ...before,
       timeline: after.timeline,
-      lengthBytes: Math.max(shift + after.lengthBytes, record === null ? 0 : atOf(record.endLsn)),
+      lengthBytes: Math.max(shift + after.lengthBytes, record === null ? 0 : record.endsAt),
       ended: isSwitch ? 'segment end' : after.ended,
       verified: before.verified && after.verified,
       recordCount: before.recordCount + after.recordCount + (record === null ? 0 : 1),
@@ -143,7 +143,7 @@ export class SummaryJoiner {
         after.lastRecordAt >= 0
           ? after.lastRecordAt + shift
           : record !== null
-            ? atOf(record.lsn)
+            ? record.at
             : before.lastRecordAt,
       previousRecordLsn:
         before.recordCount > 0 ? before.previousRecordLsn : (record?.prevLsn ?? after.previousRecordLsn),

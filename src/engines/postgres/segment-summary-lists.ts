@@ -81,7 +81,7 @@ export function logEvents(kept: readonly KeptRecord[], origin: SummaryOrigin): W
 }
 
 function recordOf({ at, endAt, bytes }: KeptRecord, { lsn, majorVersion }: SummaryOrigin): WalRecord {
-  return recordAt(bytes, { lsn: lsn + BigInt(at), endLsn: lsn + BigInt(endAt), majorVersion });
+  return recordAt(bytes, { origin: lsn, at, endsAt: endAt, majorVersion });
 }
 
 function relationAt(number: number, relations: readonly RelationFile[]): RelationFile {

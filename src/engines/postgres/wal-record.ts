@@ -28,6 +28,12 @@ export interface WalRecord {
   readonly lsn: bigint;
   /** Where the next one can start: behind its padding, and for a switch of segments behind the segment. */
   readonly endLsn: bigint;
+  /**
+   * The same two places in bytes from the start of the first segment that was read: exact for 9 PB of log, and an order of
+   * magnitude faster than bigints.
+   */
+  readonly at: number;
+  readonly endsAt: number;
   /** Where the record before it starts. */
   readonly prevLsn: bigint;
   /** The lower 32 bits; 0 when no transaction wrote it. Within a subtransaction, the subtransaction's. */
@@ -53,7 +59,6 @@ export class CurrentRecord implements WalRecord {
   xid = 0;
   rmgr = 0;
   info = 0;
-  /** Where it starts and ends, in bytes from the origin. */
   at = 0;
   endsAt = 0;
   readonly #origin: bigint;
@@ -77,13 +82,23 @@ export class CurrentRecord implements WalRecord {
   }
 }
 
-/** A record whose bytes are all there, header included, outside a reader: its length is that of the bytes. */
+/** A record whose bytes are all there, header included, outside a reader. Its positions count from `origin`. */
 export function recordAt(
   bytes: Uint8Array,
-  place: { readonly lsn: bigint; readonly endLsn: bigint; readonly majorVersion: PostgresMajorVersion },
+  place: {
+    readonly origin: bigint;
+    readonly at: number;
+    readonly endsAt: number;
+    readonly majorVersion: PostgresMajorVersion;
+  },
 ): WalRecord {
+  const { origin, at, endsAt, majorVersion } = place;
   return {
-    ...place,
+    majorVersion,
+    at,
+    endsAt,
+    lsn: origin + BigInt(at),
+    endLsn: origin + BigInt(endsAt),
     prevLsn: readU64(bytes, 8),
     xid: readU32(bytes, 4),
     rmgr: bytes[17] ?? 0,

@@ -33,10 +33,12 @@ export interface RelationFile {
 export const POSTGRES_EPOCH_US = 946_684_800_000_000n;
 
 /** @source access/xact.h, XLOG_XACT_* */
+const COMMIT = 0x00;
+const ABORT = 0x20;
 const kinds = new Map<number, WalTransaction['kind']>([
-  [0x00, 'commit'],
+  [COMMIT, 'commit'],
   [0x10, 'prepare'],
-  [0x20, 'abort'],
+  [ABORT, 'abort'],
   [0x30, 'commit prepared'],
   [0x40, 'abort prepared'],
 ]);
@@ -67,6 +69,28 @@ export function decodeTransaction(record: WalRecord): WalTransaction | null {
   if (kind === undefined) return null;
   const data = mainDataOf(record);
   return kind === 'prepare' ? decodePrepare(record, data) : decodeEnd(record, data, kind);
+}
+
+/**
+ * The same for a commit or an abort of which there is no more to say than its time, as nearly all of a busy server are;
+ * null for any other record. `mainStart`: where its main data is.
+ */
+export function decodePlainEnd(
+  record: WalRecord,
+  mainStart: number,
+): { readonly kind: 'commit' | 'abort'; readonly timeUs: number } | null {
+  const operation = record.info & OPERATION_MASK;
+  if (record.xid === 0 || record.info & HAS_INFO || (operation !== COMMIT && operation !== ABORT))
+    return null;
+  const low = readU32(record.bytes, mainStart);
+  const high = readU32(record.bytes, mainStart + 4) | 0;
+  const timeUs = timeNumber(high * 2 ** 32 + low + Number(POSTGRES_EPOCH_US));
+  return { kind: operation === COMMIT ? 'commit' : 'abort', timeUs };
+}
+
+/** Microseconds since 1970 fit a number for 285 years; what lies outside is no time of a server, and becomes 0. */
+export function timeNumber(timeUs: number): number {
+  return timeUs >= 0 && timeUs <= Number.MAX_SAFE_INTEGER ? timeUs : 0;
 }
 
 function decodeEnd(record: WalRecord, data: RecordData, kind: WalTransaction['kind']): WalTransaction {
