@@ -1,14 +1,26 @@
 import { connect, type Socket } from 'node:net';
 import type { AgentReply, AgentRequest } from './agent-protocol.ts';
+import { type SocketPath, socketPath } from './socket-path.ts';
 
 /** An agent that has not answered so long is not waited for. It answers every second while it works. */
 const SILENCE_MS = 3000;
 const CONNECT_MS = 500;
 
 /** The final answer of the agent at this socket; null when there is none, or it does not answer. */
-export function askAgent(socketPath: string, request: AgentRequest): Promise<AgentReply | null> {
+export async function askAgent(path: string, request: AgentRequest): Promise<AgentReply | null> {
+  let usable: SocketPath;
+  try {
+    usable = socketPath(path);
+  } catch {
+    // Where there is no directory, or no such path, there is no agent.
+    return null;
+  }
+  using reached = usable;
+  return await ask(connect(reached.path), request);
+}
+
+function ask(socket: Socket, request: AgentRequest): Promise<AgentReply | null> {
   return new Promise(resolve => {
-    const socket: Socket = connect(socketPath);
     let text = '';
     let silence = setTimeout(() => end(null), CONNECT_MS);
     const end = (reply: AgentReply | null): void => {

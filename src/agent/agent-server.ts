@@ -3,15 +3,13 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { AppError, fileError, toErrorRecord } from '../base/errors.ts';
 import { type AgentReply, type AgentRequest, LINE_BYTES, WORKING_EVERY_MS } from './agent-protocol.ts';
 import type { AgentStatus } from './agent-status.ts';
+import { socketPath } from './socket-path.ts';
 
 export interface AgentAnswers {
   status(): AgentStatus;
   /** Resolves when the segment is durable in the repository; a text says why that cannot be told. */
   archive(name: string, path: string): Promise<true | string>;
 }
-
-/** What the kernel takes as the path of a socket. @source unix(7), sun_path */
-const SOCKET_PATH_BYTES = 107;
 
 /**
  * Listens on the agent's socket, for its user alone. The lock of the instance must be held: what lies at the path is what
@@ -20,11 +18,6 @@ const SOCKET_PATH_BYTES = 107;
  * @throws FILE_FAILED
  */
 export async function listen(path: string, answers: AgentAnswers): Promise<AsyncDisposable> {
-  if (Buffer.byteLength(path) > SOCKET_PATH_BYTES) {
-    throw new AppError('FILE_FAILED', `unable to listen on '${path}': the path is too long for a socket`, {
-      hint: 'Set `agent.spool` to a directory with a shorter path.',
-    });
-  }
   const sockets = new Set<Socket>();
   const server = createServer(socket => {
     sockets.add(socket);
@@ -32,13 +25,19 @@ export async function listen(path: string, answers: AgentAnswers): Promise<Async
     serve(socket, answers);
   });
   rmSync(path, { force: true });
+  const usable = socketPath(path);
   await new Promise<void>((resolve, reject) => {
     server.once('error', error => reject(fileError('listen on', path, error)));
-    server.listen(path, resolve);
+    server.listen(usable.path, resolve);
   });
   // The directory is the user's alone (0700), so nobody gets in before this.
   chmodSync(path, 0o600);
-  return { [Symbol.asyncDispose]: () => close(server, sockets) };
+  return {
+    [Symbol.asyncDispose]: async () => {
+      await close(server, sockets);
+      usable[Symbol.dispose]();
+    },
+  };
 }
 
 async function close(server: Server, sockets: ReadonlySet<Socket>): Promise<void> {

@@ -35,6 +35,8 @@ test('20,000 users lost - every table is back as it was just before, and nothing
   expect(result.disaster.usersDeleted).toBe(20_000);
   expect(result.disaster.ordersLost).toBeGreaterThanOrEqual(10_000);
   expect(result.salesAfterTarget).toBeGreaterThan(0);
+  expect(result.found.summary).toContain('deleted 20,000 rows of shop: public.users');
+  expect(result.way).toBe('rewind');
   expect(result.tables.map(({ table }) => table)).toEqual(['orders', 'products', 'users']);
   for (const { rows, checksum, rowsRestored, checksumRestored } of result.tables) {
     expect(rows).toBeGreaterThan(0);
@@ -47,7 +49,16 @@ test('20,000 users lost - every table is back as it was just before, and nothing
 });
 
 /** What the demo has just begun when Ctrl-C comes. */
-const moments = ['demo-prepare', 'demo-load', 'copy', 'demo-disaster', '--point-in-time', 'demo-proof'];
+const moments = [
+  'demo-prepare',
+  'demo-load',
+  'agent run',
+  'copy',
+  'demo-disaster',
+  'demo-find',
+  '--point-in-time',
+  'demo-proof',
+];
 
 test.for(moments)("Ctrl-C at '%s' - exit 130, servers stopped, directory removed", async moment => {
   await using temporary = await publicDirectory();

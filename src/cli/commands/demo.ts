@@ -42,7 +42,7 @@ export function addDemo(cli: Cli): void {
 }
 
 function drawDemo(page: Page, result: DemoResult): void {
-  const { seconds, disaster } = result;
+  const { seconds, disaster, found } = result;
   page.line();
   page.line(page.style.dim(RULE));
   page.line();
@@ -55,7 +55,12 @@ function drawDemo(page: Page, result: DemoResult): void {
   page.section('Recovery Summary', [
     ['Server', result.server],
     ['Disaster', `${disaster.statement}: ${formatCount(disaster.usersDeleted)} rows`],
-    ['Recovery point', result.recoveryTarget],
+    ['Found', `transaction ${found.xid}, committed ${found.time}`],
+    ['Recovery point', 'just before it'],
+    [
+      'Way back',
+      result.way === 'rewind' ? 'rewind in place: only what had changed was written' : 'full restore',
+    ],
     [
       'Data recovered',
       `${formatCount(disaster.usersDeleted)} users, ${formatCount(disaster.ordersLost)} orders`,
@@ -66,6 +71,7 @@ function drawDemo(page: Page, result: DemoResult): void {
     ['Loading', formatSeconds(seconds.load)],
     ['Backup', `${formatSeconds(seconds.backup)}, while writers kept writing`],
     ['DELETE', formatSeconds(seconds.delete)],
+    ['Finding it', formatSeconds(seconds.find)],
     ['Restore', formatSeconds(seconds.restore)],
     ['Outage', `${formatSeconds(seconds.outage)}, from the last sale before to the first one after`],
     ['In all', formatSeconds(result.totalSeconds)],

@@ -46,8 +46,7 @@ export async function createDemoSite(deps: DemoDeps, signal: AbortSignal): Promi
       binaries: await prepareEmbedded({ packageDirectory, user, directory }),
       directory: join(directory, 'server'),
       user,
-      // archive_mode needs a restart to change; without a command the server keeps its log until there is one.
-      settings: { archive_mode: 'on', wal_level: 'replica', max_wal_size: '1GB' },
+      settings: { wal_level: 'replica', max_wal_size: '1GB' },
       env: aishell.env,
     });
     return {

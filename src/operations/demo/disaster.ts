@@ -5,60 +5,54 @@ import type { ShopWriters } from './shop-writers.ts';
 
 export interface Disaster {
   readonly statement: string;
-  /** The last moment before it, with microseconds, ISO 8601 in UTC: every transaction so far was committed earlier. */
-  readonly target: string;
-  /** Every table exactly as it was at `target`. */
-  readonly atTarget: readonly TableFingerprint[];
-  /** The application's sales until `target`. */
-  readonly salesAtTarget: number;
+  /** Every table exactly as it was just before the deletion was committed. */
+  readonly before: readonly TableFingerprint[];
+  /** The application's sales until then. */
+  readonly salesBefore: number;
   readonly usersDeleted: number;
-  /** Orders that were there at `target` and are gone, by their foreign key. */
+  /** Orders that were there before and are gone, by their foreign key. */
   readonly ordersLost: number;
   readonly seconds: number;
 }
 
 const STATEMENT = 'DELETE FROM users WHERE 1=1';
 
+/** What the application's own side may take to hear of a sale that the server has committed. */
+const SETTLE_MS = 50;
+
 /**
- * Deletes all users under a running application, and knows exactly what there was before: while the writers stand still
- * for a moment, one session takes a snapshot of the database and of the time, and another begins the DELETE. The writers
- * go on while it runs. The tables are read from that snapshot afterwards, which shows them as they were, whatever
- * happened since.
+ * Deletes all users under a running application, and knows exactly what there was before: once the rows are deleted and
+ * before that is committed, another session takes a snapshot. Every sale that goes on meanwhile waits for the deletion, as
+ * the row of its customer is locked, so nothing is committed between snapshot and deletion. The tables are read from that
+ * snapshot afterwards, which shows them as they were, whatever happened since.
  */
 export async function causeDisaster(settings: ConnectionSettings, writers: ShopWriters): Promise<Disaster> {
   const developer = await openShop(settings);
   const witness = await openShop(settings);
   try {
-    await writers.pause();
-    const salesAtTarget = writers.counts().committed;
-    // Commit times are in microseconds: with a pause on both sides, none can be equal to the target.
-    await sleep(2);
-    await witness.query('begin isolation level repeatable read read only');
-    const { rows } = await witness.query<{ target: string }>(
-      `select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as target`,
-    );
-    await sleep(2);
     const startedAt = performance.now();
-    const deletion = developer.query(STATEMENT);
-    writers.resume();
-    const usersDeleted = (await deletion).rowCount ?? 0;
+    await developer.query('begin');
+    const usersDeleted = (await developer.query(STATEMENT)).rowCount ?? 0;
+    await sleep(SETTLE_MS);
+    const salesBefore = writers.counts().committed;
+    await witness.query('begin isolation level repeatable read read only');
+    await witness.query('select 1 from users limit 1');
+    await developer.query('commit');
     const seconds = (performance.now() - startedAt) / 1000;
 
-    const atTarget = await fingerprintShop(witness);
+    const before = await fingerprintShop(witness);
     await witness.query('commit');
     const left = await developer.query<{ count: string }>('select count(*) from orders');
-    const orders = atTarget.find(print => print.table === 'orders')?.rows ?? 0;
+    const orders = before.find(print => print.table === 'orders')?.rows ?? 0;
     return {
       statement: STATEMENT,
-      target: rows[0]?.target ?? '',
-      atTarget,
-      salesAtTarget,
+      before,
+      salesBefore,
       usersDeleted,
       ordersLost: orders - Number(left.rows[0]?.count),
       seconds,
     };
   } finally {
-    writers.resume();
     await Promise.allSettled([developer.end(), witness.end()]);
   }
 }

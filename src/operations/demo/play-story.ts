@@ -1,11 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { AppError, assert } from '../../base/errors.ts';
+import { AppError } from '../../base/errors.ts';
 import { type OnEvent, runStep } from '../../base/events.ts';
 import { formatCount } from '../../base/sizes.ts';
 import { connect } from '../../engines/postgres/connection.ts';
-import { runAishell } from './aishell-command.ts';
+import { runAishell, startDemoAgent } from './aishell-command.ts';
+
 import type { DemoSite } from './demo-site.ts';
 import { causeDisaster, type Disaster } from './disaster.ts';
+import { type FoundDisaster, findDisaster } from './find-disaster.ts';
 import { proveRecovery, type TableProof } from './prove-recovery.ts';
 import { createShop, openShop, type ShopSizes, shopSizes } from './shop.ts';
 import { type ShopWriters, startShopWriters } from './shop-writers.ts';
@@ -16,8 +18,10 @@ export interface DemoStory {
   readonly server: string;
   readonly sizes: ShopSizes;
   readonly disaster: Pick<Disaster, 'statement' | 'usersDeleted' | 'ordersLost'>;
-  /** The last moment before the disaster, ISO 8601 in UTC with microseconds. */
-  readonly recoveryTarget: string;
+  /** The transaction that the timeline names. */
+  readonly found: FoundDisaster;
+  /** How the data came back. */
+  readonly way: string;
   /** Every table at the recovery target and after the restore; they are equal, or the demo fails. */
   readonly tables: readonly TableProof[];
   /** The application's transactions after the target: they are not in the restored state. */
@@ -26,6 +30,8 @@ export interface DemoStory {
     readonly load: number;
     readonly backup: number;
     readonly delete: number;
+    /** Until the timeline had named the transaction. */
+    readonly find: number;
     readonly restore: number;
     /** From the application's last sale before the restore to its first one after it. */
     readonly outage: number;
@@ -47,6 +53,7 @@ export async function playStory(site: DemoSite, users: number, options: StoryOpt
   const sizes = shopSizes(users);
   const loaded = await timed(() => openForBusiness(site, sizes, options));
   await setUp(site, options);
+  const agent = await startDemoAgent(site.aishell, options);
   const writers = startShopWriters({
     writers: WRITERS,
     users: sizes.users,
@@ -61,9 +68,10 @@ export async function playStory(site: DemoSite, users: number, options: StoryOpt
     );
     await sleep(GO_ON_MS, undefined, { signal: options.signal });
     const disaster = await loseUsers(site, writers, options);
+    const found = await timed(() => findDisaster(site.aishell, disaster, options));
     writers.holdReconnects();
-    const restore = await timed(() => restoreBefore(disaster, site, options));
-    const salesAfterTarget = writers.counts().committed - disaster.salesAtTarget;
+    const restore = await timed(() => restoreBefore(site, options));
+    const salesAfterTarget = writers.counts().committed - disaster.salesBefore;
     const tables = await proveRecovery(site.cluster.connection, { disaster, writers }, options.onEvent);
     return {
       server: loaded.result,
@@ -73,19 +81,22 @@ export async function playStory(site: DemoSite, users: number, options: StoryOpt
         usersDeleted: disaster.usersDeleted,
         ordersLost: disaster.ordersLost,
       },
-      recoveryTarget: disaster.target,
+      found: found.result,
+      way: restore.result,
       tables,
       salesAfterTarget,
       seconds: {
         load: loaded.seconds,
         backup: backup.seconds,
         delete: disaster.seconds,
+        find: found.seconds,
         restore: restore.seconds,
         outage: await outageSeconds(writers, options.signal),
       },
     };
   } finally {
     await writers.stop();
+    await agent.stop();
   }
 }
 
@@ -122,22 +133,11 @@ async function load(site: DemoSite, sizes: ShopSizes): Promise<void> {
   }
 }
 
-/** As a user would: first `init`, then the statements that it says turn archiving on, in the running server. */
 async function setUp(site: DemoSite, options: StoryOptions): Promise<void> {
   const { host, port, user } = site.cluster.connection;
   const url = `postgresql://${user}@${host}:${port}/postgres`;
   const args = ['backup', 'init', url, '--storage', site.repositoryDirectory, '--name', INSTANCE];
-  const { archiveSql } = await runAishell(site.aishell, args, options);
-  assert(Array.isArray(archiveSql), 'init says how to turn archiving on');
-  const administrator = await connect(site.cluster.connection, {
-    applicationName: 'demo',
-    signal: options.signal,
-  });
-  try {
-    for (const statement of archiveSql) await administrator.query(String(statement));
-  } finally {
-    await administrator.end();
-  }
+  await runAishell(site.aishell, args, options);
 }
 
 async function loseUsers(
@@ -160,7 +160,6 @@ async function loseUsers(
     facts: {
       usersLost: disaster.usersDeleted,
       ordersLostWithThem: disaster.ordersLost,
-      lastMomentBefore: disaster.target,
       salesTriedSince: after.committed - before.committed,
       salesThatFoundNoCustomer: after.withoutCustomer - before.withoutCustomer,
     },
@@ -168,10 +167,22 @@ async function loseUsers(
   return disaster;
 }
 
-async function restoreBefore(disaster: Disaster, site: DemoSite, options: StoryOptions): Promise<void> {
+/** @returns how it came back: `rewind` or `full` */
+async function restoreBefore(site: DemoSite, options: StoryOptions): Promise<string> {
   const confirmed = ['--confirm', `restore ${INSTANCE}`, '--yes'];
-  const args = ['backup', 'restore', '--point-in-time', disaster.target, ...confirmed];
-  await runAishell(site.aishell, args, options);
+  // By itself it would choose what is quicker, and a database of this size is copied in a second.
+  const args = [
+    'backup',
+    'restore',
+    '--point-in-time',
+    'before the delete on users',
+    '--rewind',
+    ...confirmed,
+  ];
+  const result = await runAishell(site.aishell, args, options);
+  return typeof result.way === 'object' && result.way !== null && 'kind' in result.way
+    ? String(result.way.kind)
+    : '';
 }
 
 async function outageSeconds(writers: ShopWriters, signal: AbortSignal): Promise<number> {

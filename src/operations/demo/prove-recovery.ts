@@ -14,7 +14,7 @@ export interface TableProof {
 }
 
 /**
- * Compares every table, as the restore left it, with what it was at the target; lets the application come back.
+ * Compares every table, as the restore left it, with what it was before the disaster; lets the application come back.
  *
  * @throws VERIFICATION_FAILED names the tables that differ
  */
@@ -31,7 +31,7 @@ export async function proveRecovery(
   };
   return runStep(onEvent, step, async () => {
     const restored = await fingerprintBefore(settings, after.writers);
-    const tables = after.disaster.atTarget.map(({ table, rows, checksum }): TableProof => {
+    const tables = after.disaster.before.map(({ table, rows, checksum }): TableProof => {
       const found = restored.find(print => print.table === table);
       return {
         table,
