@@ -1,11 +1,18 @@
-import { readFile } from 'node:fs/promises';
+import { open, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileError, systemCode } from '../../base/errors.ts';
 import type { ControlFile } from '../../engines/postgres/control-file.ts';
-import { formatLsn, nextSegment, segmentName, segmentStart } from '../../engines/postgres/lsn.ts';
+import {
+  formatLsn,
+  nextSegment,
+  parseSegmentName,
+  segmentName,
+  segmentStart,
+} from '../../engines/postgres/lsn.ts';
 import {
   checkPageHeader,
   LONG_HEADER_BYTES,
+  type PostgresMajorVersion,
   pageHeaderBytes,
   parsePageHeader,
   WAL_PAGE_BYTES,
@@ -40,7 +47,8 @@ export async function findLiveLogEnd(
     onRecord: () => undefined,
   });
   let last: Uint8Array | null = null;
-  for (let lsn = startLsn; reader.end === null; lsn = nextSegment(lsn, segmentSize)) {
+  let lsn = startLsn;
+  for (; reader.end === null; lsn = nextSegment(lsn, segmentSize)) {
     const path = join(directory, segmentName(timeline, lsn, segmentSize));
     const bytes = await readIfThere(path);
     if (bytes === null) break;
@@ -52,8 +60,14 @@ export async function findLiveLogEnd(
   const endLsn = reader.lastRecordEndLsn ?? live.from;
   const why = distrust(reader, { control, endLsn });
   if (why !== null) return why;
-  if (reader.end !== null && last !== null && goesOn(last, reader, control))
-    return `its log is damaged at ${formatLsn(reader.end.lsn)}: ${reader.end.message}, and it goes on behind that`;
+  const stopped = { lsn: reader.end?.lsn ?? lsn, version: reader.majorVersion };
+  const goesOn =
+    (last !== null && reader.end !== null && pageBehind(last, stopped, control)) ||
+    (await segmentBehind(directory, stopped, control));
+  if (goesOn) {
+    const what = reader.end?.message ?? 'a segment is missing';
+    return `its log is damaged at ${formatLsn(stopped.lsn)}: ${what}, and it goes on behind that`;
+  }
   return { endLsn, segments };
 }
 
@@ -73,27 +87,49 @@ function distrust(
   return `its log ends at ${formatLsn(endLsn)}, before position ${formatLsn(needed)} that its control file names`;
 }
 
+interface Stopped {
+  readonly lsn: bigint;
+  readonly version: PostgresMajorVersion | null;
+}
+
 /**
  * Whether behind the end of the valid log there is a page that the server wrote at its place: then the end is damage, or
  * what a power loss has left, and records behind it may have changed pages.
  */
-function goesOn(segment: Uint8Array, reader: WalReader, control: ControlFile): boolean {
-  const segmentSize = control.walSegmentSize;
-  const stopped = reader.end!.lsn;
-  const start = segmentStart(stopped, segmentSize);
-  const firstPage = Math.floor(Number(stopped - start) / WAL_PAGE_BYTES) + 1;
-  for (let at = firstPage * WAL_PAGE_BYTES; at < segment.length; at += WAL_PAGE_BYTES) {
-    const size = pageHeaderBytes(at, segmentSize);
-    const header = parsePageHeader(segment, at, size);
-    const fault = checkPageHeader(header, {
-      address: start + BigInt(at),
-      isSegmentStart: size === LONG_HEADER_BYTES,
-      version: reader.majorVersion,
-      timeline: control.checkpoint.timeline,
-    });
-    if (fault === null) return true;
+function pageBehind(segment: Uint8Array, stopped: Stopped, control: ControlFile): boolean {
+  const start = segmentStart(stopped.lsn, control.walSegmentSize);
+  const firstPage = Math.floor(Number(stopped.lsn - start) / WAL_PAGE_BYTES) + 1;
+  for (let at = firstPage * WAL_PAGE_BYTES; at < segment.length; at += WAL_PAGE_BYTES)
+    if (isPage(segment, { start, at, version: stopped.version }, control)) return true;
+  return false;
+}
+
+/** The same of the segments behind it, by their first pages: old ones that were renamed for later say where they were. */
+async function segmentBehind(directory: string, stopped: Stopped, control: ControlFile): Promise<boolean> {
+  for (const name of await readdir(directory)) {
+    const own = parseSegmentName(name, control.walSegmentSize);
+    if (own?.timeline !== control.checkpoint.timeline || own.lsn <= stopped.lsn) continue;
+    await using file = await open(join(directory, name), 'r');
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(LONG_HEADER_BYTES), 0, LONG_HEADER_BYTES, 0);
+    const page = { start: own.lsn, at: 0, version: stopped.version };
+    if (bytesRead === LONG_HEADER_BYTES && isPage(buffer, page, control)) return true;
   }
   return false;
+}
+
+function isPage(
+  segment: Uint8Array,
+  page: { readonly start: bigint; readonly at: number; readonly version: PostgresMajorVersion | null },
+  control: ControlFile,
+): boolean {
+  const size = pageHeaderBytes(page.at, control.walSegmentSize);
+  const expected = {
+    address: page.start + BigInt(page.at),
+    isSegmentStart: size === LONG_HEADER_BYTES,
+    version: page.version,
+    timeline: control.checkpoint.timeline,
+  };
+  return checkPageHeader(parsePageHeader(segment, page.at, size), expected) === null;
 }
 
 async function readIfThere(path: string): Promise<Uint8Array | null> {
