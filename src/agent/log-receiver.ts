@@ -15,7 +15,7 @@ import type { AgentPaths } from './agent-paths.ts';
 import { archivedUpTo, type LogSystem } from './log-system.ts';
 import { type ResumePosition, resumePosition, timelineAt } from './resume-position.ts';
 import { refuseSetBack } from './set-back.ts';
-import { spoolEnds } from './spool-directory.ts';
+import { spoolEnds, sureEnds } from './spool-directory.ts';
 import { addGap, describeGap, ensureSlot, firstAvailable, gapOf } from './stream-gaps.ts';
 import { WalSpool } from './wal-spool.ts';
 
@@ -172,12 +172,13 @@ export class LogReceiver {
     const { context, slot, note } = this.#options;
     const { segmentSize, directory, systemIdentifier } = system;
     const { chain } = server;
-    const ends = spoolEnds(directory.list());
-    await refuseSetBack(directory.path, { ...server, received: ends.get(server.timeline) ?? null });
+    const files = directory.list();
+    const received = spoolEnds(files).get(server.timeline) ?? null;
+    await refuseSetBack(directory.path, { ...server, received });
     const held = await withConnection(context.connection, { signal }, client =>
       ensureSlot(client, slot, signal),
     );
-    const known = resumePosition(chain, ends, segmentSize);
+    const known = resumePosition(chain, sureEnds(files), segmentSize);
     if (held.isNew && (known !== null || held.wasLost))
       note('warning', `replication slot '${slot}' was gone, and is made anew`, { topic: 'slot', slot });
     if (this.#behindGap !== null) return this.#behindGap;

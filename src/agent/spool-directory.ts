@@ -79,16 +79,27 @@ function describe(directory: string, file: string, segmentSize: number): SpoolFi
   return { file, segment, timeline: name.timeline, lsn: name.lsn, state, sizeBytes };
 }
 
-/**
- * How far the spool goes on each timeline, by its newest file there. Files of one timeline follow each other: they were
- * received in one go, and where they were not, what is between is in the archive or was given up with an error.
- */
+/** How far the spool holds the log of each timeline, with what an earlier run may not have flushed. */
 export function spoolEnds(files: readonly SpoolFile[]): ReadonlyMap<number, bigint> {
   const ends = new Map<number, bigint>();
-  for (const { timeline, lsn, state, sizeBytes } of files) {
-    // A partial file may be full and not have its name yet: it gets it when its segment is received to its end.
-    const end = lsn + BigInt(state === 'partial' ? Math.max(0, sizeBytes - 1) : sizeBytes);
+  for (const { timeline, lsn, sizeBytes } of files) {
+    const end = lsn + BigInt(sizeBytes);
     if (end > (ends.get(timeline) ?? -1n)) ends.set(timeline, end);
+  }
+  return ends;
+}
+
+/**
+ * How far it is sure on each timeline: up to the first file that has not got its name, though later ones may be there. A
+ * full one gets its name when it is flushed: one that was not, is received again and compared, and so gets it. The server
+ * still has it, as nothing behind it was acknowledged.
+ */
+export function sureEnds(files: readonly SpoolFile[]): ReadonlyMap<number, bigint> {
+  const ends = new Map(spoolEnds(files));
+  for (const { timeline, lsn, state, sizeBytes } of files) {
+    if (state !== 'partial') continue;
+    const end = lsn + BigInt(Math.max(0, sizeBytes - 1));
+    if (end < ends.get(timeline)!) ends.set(timeline, end);
   }
   return ends;
 }

@@ -2,7 +2,12 @@ import { appendFileSync, readdirSync, readFileSync, writeFileSync } from 'node:f
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { openSpoolDirectory, type SpoolDirectory, spoolEnds } from '../../src/agent/spool-directory.ts';
+import {
+  openSpoolDirectory,
+  type SpoolDirectory,
+  spoolEnds,
+  sureEnds,
+} from '../../src/agent/spool-directory.ts';
 import { WalSpool } from '../../src/agent/wal-spool.ts';
 import type { AppError } from '../../src/base/errors.ts';
 import { temporaryDirectory } from '../support/temp.ts';
@@ -73,7 +78,7 @@ test('gone on with after a kill - what is there is compared and not written agai
   await before.spool.begin(1, START);
   receive(before.spool, 0, 5000);
   await before.spool.close();
-  expect(spoolEnds(directory.list())).toEqual(new Map([[1, START + 4999n]]));
+  expect(spoolEnds(directory.list())).toEqual(new Map([[1, START + 5000n]]));
   const { spool, heard } = open(directory);
   await spool.begin(1, START);
   receive(spool, 0, 3000);
@@ -85,17 +90,20 @@ test('gone on with after a kill - what is there is compared and not written agai
   expect(Buffer.compare(read(place.path, names[0]!), log.subarray(0, MIB))).toBe(0);
 });
 
-test('killed between the last byte of a segment and its name - it gets its name when it is received again', async () => {
+test('killed before a full segment had its name, later ones begun - it is received again, and gets it', async () => {
   await using place = await temporaryDirectory();
   const directory = await openSpoolDirectory(place.path, MIB);
   writeFileSync(join(place.path, `${names[0]}.partial`), log.subarray(0, MIB));
-  expect(spoolEnds(directory.list()).get(1)! < START + BigInt(MIB)).toBe(true);
+  writeFileSync(join(place.path, `${names[1]}.partial`), log.subarray(MIB, MIB + 300));
+  expect(spoolEnds(directory.list())).toEqual(new Map([[1, START + BigInt(MIB + 300)]]));
+  expect(sureEnds(directory.list())).toEqual(new Map([[1, START + BigInt(MIB - 1)]]));
   const { spool, heard } = open(directory);
   await spool.begin(1, START);
-  receive(spool, 0, MIB);
+  receive(spool, 0, MIB + 400);
   await spool.close();
-  expect(heard.segments).toEqual([names[0]]);
-  expect(readdirSync(place.path)).toEqual([names[0]]);
+  expect(heard).toMatchObject({ segments: [names[0]], diverged: [] });
+  expect(readdirSync(place.path).sort()).toEqual([names[0], `${names[1]}.partial`]);
+  expect(sureEnds(directory.list())).toEqual(new Map([[1, START + BigInt(MIB + 399)]]));
 });
 
 test('the server has other bytes than the spool - those are kept aside, and it is told', async () => {

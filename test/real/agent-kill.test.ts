@@ -77,6 +77,8 @@ function makeNoise(cluster: TestCluster): { rows(): number; stop(): Promise<void
              from generate_series(1, 1 + (random() * 200)::int) n`,
           );
           rows += rowCount ?? 0;
+          // Some MB a second: what is archived must keep up with a machine that runs other tests as well.
+          await sleep(5);
         }
       } catch {
         await sleep(50);

@@ -159,7 +159,10 @@ export async function untilAllArchived(instance: TestInstance, timeoutMs = 30_00
   );
   const giveUpMs = performance.now() + timeoutMs;
   while (!(await instance.archivedLog()).includes(row!.name)) {
-    if (performance.now() > giveUpMs) throw new Error(`${row!.name} is not archived`);
+    if (performance.now() > giveUpMs) {
+      const { stdout } = await instance.run(['agent', 'status']);
+      throw new Error(`${row!.name} is not archived: ${stdout}`);
+    }
     await sleep(50);
   }
   return row!.name;
