@@ -24,7 +24,7 @@ import { loadTraffic } from '../support/traffic.ts';
 const BLOCK = 8192;
 /** How many backups a chain has; the seed of what happens between them. */
 const LONG = process.env.AISHELL_TEST_CHAIN !== undefined;
-const CHAIN = Number(process.env.AISHELL_TEST_CHAIN ?? 6);
+const CHAIN = Number(process.env.AISHELL_TEST_CHAIN ?? 5);
 const SEED = Number(process.env.AISHELL_TEST_SEED ?? Date.now() % 1_000_000);
 
 type State = Readonly<Record<string, Readonly<Record<string, TableFingerprint>>>>;
