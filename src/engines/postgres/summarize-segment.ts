@@ -1,4 +1,6 @@
+import { setImmediate } from 'node:timers/promises';
 import { AppError } from '../../base/errors.ts';
+import { KIB } from '../../base/sizes.ts';
 import { readU32 } from './little-endian.ts';
 import type { RecordPart, SegmentSummary } from './segment-summary.ts';
 import { SummaryBuilder } from './segment-summary-builder.ts';
@@ -36,19 +38,43 @@ export interface SummaryOptions {
 export function summarizeSegment(bytes: Uint8Array, options: SummaryOptions): SegmentSummary {
   const { verifyCrc = true } = options;
   try {
-    return readSummary(bytes, { ...options, verifyCrc });
+    return runToEnd(readSummary(bytes, { ...options, verifyCrc }));
   } catch (error) {
     // Not a record then, but damage: the log ends in front of it.
     if (!verifyCrc && error instanceof AppError && error.code === 'CORRUPT')
-      return readSummary(bytes, { ...options, verifyCrc: true });
+      return runToEnd(readSummary(bytes, { ...options, verifyCrc: true }));
     throw error;
   }
 }
 
-function readSummary(
+/** The same, CRCs verified, in small steps between which others get their turn. @throws as {@link summarizeSegment} */
+export async function summarizeInSteps(
+  bytes: Uint8Array,
+  options: Omit<SummaryOptions, 'verifyCrc'>,
+): Promise<SegmentSummary> {
+  const reading = readSummary(bytes, { ...options, verifyCrc: true });
+  for (;;) {
+    const step = reading.next();
+    if (step.done === true) return step.value;
+    await setImmediate();
+  }
+}
+
+/** A few milliseconds of work. */
+const STEP_BYTES = 512 * KIB;
+
+function runToEnd(reading: Generator<void, SegmentSummary, undefined>): SegmentSummary {
+  for (;;) {
+    const step = reading.next();
+    if (step.done === true) return step.value;
+  }
+}
+
+/** Yields after each step. */
+function* readSummary(
   bytes: Uint8Array,
   options: SummaryOptions & { readonly verifyCrc: boolean },
-): SegmentSummary {
+): Generator<void, SegmentSummary, undefined> {
   const { lsn, segmentSize, range, verifyCrc } = options;
   const builder = new SummaryBuilder({
     origin: lsn,
@@ -71,7 +97,10 @@ function readSummary(
     verifyCrc,
     ...(options.systemIdentifier === undefined ? {} : { systemIdentifier: options.systemIdentifier }),
   });
-  reader.push(bytes);
+  for (let at = 0; at < bytes.length; at += STEP_BYTES) {
+    reader.push(bytes.subarray(at, at + STEP_BYTES));
+    yield;
+  }
   const cut = reader.end === null ? reader.incompleteRecordLsn : null;
   const head = readHead(bytes, lsn, segmentSize);
   const facts: SummaryFacts = {

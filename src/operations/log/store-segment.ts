@@ -1,6 +1,6 @@
 import { classifyLogFileName, isSegmentSize } from '../../engines/postgres/lsn.ts';
 import { encodeSummary } from '../../engines/postgres/segment-summary-stored.ts';
-import { summarizeSegment } from '../../engines/postgres/summarize-segment.ts';
+import { summarizeInSteps } from '../../engines/postgres/summarize-segment.ts';
 import type { CompressionLevel } from '../../repository/compression.ts';
 import { type LogOwner, putLogFile } from '../../repository/log-archive.ts';
 import { putLogSummary } from '../../repository/log-summary.ts';
@@ -31,10 +31,11 @@ export async function storeSegment(
   const storing = putLogFile(repository, file, options);
   // Its failure is for the caller, below; not to be reported as unhandled meanwhile.
   storing.catch(() => undefined);
-  // Made here while the thread pool compresses the segment.
-  const summary = trySummarize(file);
+  // Made in steps while the thread pool compresses the segment and the storage writes it.
+  const summarizing = trySummarize(file);
   // A summary is only ever of the segment that is archived under its name: not of one that was refused.
   const outcome = await storing;
+  const summary = await summarizing;
   if (summary !== null) {
     // Whatever is wrong with it, the segment is archived, and that is what PostgreSQL is told.
     await putLogSummary(repository, { ...file, bytes: summary }, options).catch(() => undefined);
@@ -42,20 +43,14 @@ export async function storeSegment(
   return outcome;
 }
 
-function trySummarize(file: FileToStore): Uint8Array | null {
+async function trySummarize(file: FileToStore): Promise<Uint8Array | null> {
   const { bytes, name, systemIdentifier } = file;
   if (!isSegmentSize(bytes.length)) return null;
   const place = classifyLogFileName(name, bytes.length);
   if (place?.kind !== 'segment' || place.lsn === undefined) return null;
   try {
-    const summary = encodeSummary(
-      summarizeSegment(bytes, {
-        lsn: place.lsn,
-        segmentSize: bytes.length,
-        systemIdentifier,
-        verifyCrc: true,
-      }),
-    );
+    const options = { lsn: place.lsn, segmentSize: bytes.length, systemIdentifier };
+    const summary = encodeSummary(await summarizeInSteps(bytes, options));
     return summary.length <= MAX_STORED_SUMMARY_BYTES ? summary : null;
   } catch {
     // A segment with something in it that is not understood is archived all the same.
