@@ -18,6 +18,8 @@ export interface LiveInstance {
   readonly running: boolean;
   /** It takes our connections. */
   readonly answers: boolean;
+  /** A standby, as after `emergency stop-writes --level strict`: it completes no segment of its log, and archives none. */
+  readonly inRecovery: boolean;
   readonly archiving: boolean;
   readonly port: number | null;
   /** Null when it does not answer. */
@@ -93,6 +95,7 @@ export async function describeInstance(
     timeline: control.checkpoint.timeline,
     running,
     answers: answer !== null,
+    inRecovery: answer?.facts.inRecovery ?? false,
     archiving: answer !== null && archivingOf(answer.facts) === 'on',
     port: answer?.facts.port ?? null,
     totals: answer?.totals ?? null,

@@ -34,9 +34,9 @@ export async function planWithLog(
       onEvent,
       { id: 'secure-log', title: 'Log of the live server archived', detail: log => log.detail },
       async () =>
-        live.answers && live.archiving
+        live.answers && live.archiving && !live.inRecovery
           ? secureRunningLog(context, owner, { timeoutMs: LOG_TIMEOUT_MS, signal })
-          : live.running
+          : live.running && !live.inRecovery
             ? { detail: 'log archiving is off', archived: [], problem: null }
             : secureStoppedLog(context, { owner, dataDirectory: live.dataDirectory }, signal),
     );
