@@ -58,3 +58,22 @@ test('hard and strict - the log is archived to its very end, also from a server 
   expect(plan.exitCode, plan.stdout).toBe(0);
   await resumeWrites(instance);
 });
+
+for (const level of ['soft', 'strict'] as const) {
+  test(`${level}, then a restore in place to before the disaster - it works, and resume opens it for writing`, async () => {
+    const before = await instance.backup();
+    expect(before.backup).not.toBeNull();
+    const shop = await cluster.connect('shop');
+    await shop.query(`create table ${level}_orders as select generate_series(1, 3000) id`);
+    await shop.query(`delete from ${level}_orders`);
+    await shop.end();
+    const report = await stopWrites(instance, '--level', level);
+    expect(report.recommended?.did).toMatch(new RegExp(`${level}_orders`));
+    await instance.restore(['--xid', String(report.recommended?.xid)]);
+    const back = await cluster.connect('shop');
+    expect((await back.query(`select count(*)::int from ${level}_orders`)).rows).toEqual([{ count: 3000 }]);
+    await expect(back.query(`delete from ${level}_orders`)).rejects.toThrow();
+    await back.end();
+    expect(await resumeWrites(instance)).toMatchObject({ resumed: true, writable: true });
+  });
+}

@@ -293,6 +293,9 @@ test('somebody changes a setting meanwhile - it is left and told, the rest is pu
     expect.stringContaining('the setting autovacuum was changed by somebody meanwhile'),
   ]);
   expect(report.writable).toBe(true);
+  expect(await cluster.query("select setting from pg_file_settings where name = 'autovacuum'")).toEqual([
+    { setting: 'on' },
+  ]);
   await cluster.query('alter system reset autovacuum');
   await cluster.query('select pg_reload_conf()');
   expect(await dumpControls(cluster)).toEqual(before);

@@ -92,9 +92,10 @@ async function prepare(
   const { inRecovery } = first.facts;
   if (inRecovery && known === null) throw isStandby();
   const level = known !== null && isStricter(known.level, request.level) ? known.level : request.level;
-  const control = level === 'hard' ? await asideFor(context, first, known) : first;
+  const problems: string[] = [];
+  const control = level === 'hard' ? await asideFor(context, first, { known, problems }) : first;
   const base: Omit<StopRun, 'plan' | 'local' | 'record' | 'startedAt'> = {
-    ...{ context, options, action: 'stop', actions: [], problems: [], marked: Promise.resolve() },
+    ...{ context, options, action: 'stop', actions: [], problems, marked: Promise.resolve() },
     ...{ control, watch, known },
   };
   if (open.repositoryProblem !== null)
@@ -158,6 +159,10 @@ async function execute(run: StopRun, request: StopRequest): Promise<StopReport> 
       backupId,
     };
   } catch (error) {
+    if (run.options.signal.aborted) {
+      const message = `Cancelled half way. ${WAY_OUT}`;
+      run.options.onEvent({ type: 'note', level: 'warning', message });
+    }
     throw withWayOut(error);
   }
 }
@@ -216,11 +221,16 @@ function knownStop(open: OpenStops, control: ControlSession): StopRecord | null 
 async function asideFor(
   context: EmergencyContext,
   control: ControlSession,
-  known: StopRecord | null,
+  of: { readonly known: StopRecord | null; readonly problems: string[] },
 ): Promise<ControlSession> {
   // What was chosen once must stay: it is the one database that is not closed.
-  if (known?.level === 'hard' && known.controlDatabase === control.facts.database) return control;
-  return (await openAsideOf(context, control)) ?? control;
+  if (of.known?.level === 'hard' && of.known.controlDatabase === control.facts.database) return control;
+  const aside = await openAsideOf(context, control);
+  if (aside === null)
+    of.problems.push(
+      `superusers can still write in '${control.facts.database}': it is the only database that lets this program in; name another as emergency.control_database`,
+    );
+  return aside ?? control;
 }
 
 function planOfRecovery(control: ControlSession, known: StopRecord): StopPlan {
@@ -286,13 +296,14 @@ function isStandby(): AppError {
   );
 }
 
+const WAY_OUT =
+  'What was changed is on record: run it again to go on, or `aishell emergency resume-writes` to put it back.';
+
 function withWayOut(error: unknown): unknown {
   if (!(error instanceof AppError)) return error;
-  const hint =
-    'What was changed is on record: run it again to go on, or `aishell emergency resume-writes` to put it back.';
   return new AppError(error.code, error.message, {
     ...(error.details === undefined ? {} : { details: error.details }),
-    hint: error.hint === undefined ? hint : `${error.hint} ${hint}`,
+    hint: error.hint === undefined ? WAY_OUT : `${error.hint} ${WAY_OUT}`,
     cause: error,
   });
 }
