@@ -1,4 +1,5 @@
-import { type Document, isCollection, isMap, isSeq, parseDocument } from 'yaml';
+import { isDeepStrictEqual } from 'node:util';
+import { type Document, isCollection, isMap, isNode, isSeq, parseDocument } from 'yaml';
 import { didYouMean } from '../base/did-you-mean.ts';
 import { AppError } from '../base/errors.ts';
 import type { AlertChanges } from './alert-changes.ts';
@@ -36,18 +37,21 @@ function setChannel(document: Document, name: string, keys: Readonly<Record<stri
   for (const [key, value] of Object.entries(keys)) set(document, [...channelsPath, name, key], value);
 }
 
-/** Sets a value, and makes the groups around it where there is nothing yet, or only an empty key. */
+/** Sets a value, and makes the groups around it where there are none. The comment behind an old value stays. */
 function set(document: Document, path: Path, value: unknown): void {
   if (value === null) return;
   for (let length = 1; length < path.length; length += 1) {
     const around = path.slice(0, length);
-    if (!isMap(document.getIn(around, true))) document.setIn(around, document.createNode({}));
+    if (!document.hasIn(around)) document.setIn(around, document.createNode({}));
     const made = document.getIn(around, true);
     // An empty group is written as {}; what is put into it belongs on lines of its own.
     if (isCollection(made) && made.items.length === 0) made.flow = false;
   }
+  const old = document.getIn(path, true);
+  if (isNode(old) && isDeepStrictEqual(old.toJS(document), value)) return;
   const node = document.createNode(value);
   if (isSeq(node)) node.flow = true;
+  if (isNode(old) && isNode(node) && old.comment) node.comment = old.comment;
   document.setIn(path, node);
 }
 

@@ -49,7 +49,7 @@ function fileIn(directory: string): string {
 
 function isHistory(read: unknown): read is History {
   if (typeof read !== 'object' || read === null || !('version' in read) || read.version !== 1) return false;
-  const fields: readonly (keyof History)[] = ['told', 'recentMs', 'deliveries', 'summarizedMs'];
+  const fields: readonly (keyof History)[] = ['told', 'slotsMs', 'deliveries', 'summarizedMs'];
   return fields.every(name => name in read && typeof (read as History)[name] === 'object');
 }
 

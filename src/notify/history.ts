@@ -7,8 +7,8 @@ export interface History {
   readonly version: 1;
   /** By channel and thread. */
   readonly told: Readonly<Record<string, Told>>;
-  /** By channel: when something was sent in the last hour. */
-  readonly recentMs: Readonly<Record<string, readonly number[]>>;
+  /** By channel: when something was sent in the last hour, or is to be sent. */
+  readonly slotsMs: Readonly<Record<string, readonly number[]>>;
   /** By channel: how its deliveries went. */
   readonly deliveries: Readonly<Record<string, DeliveryRecord>>;
   /** By instance: until when successes were summarised. */
@@ -16,7 +16,9 @@ export interface History {
 }
 
 interface Told {
+  /** When it was sent; ahead of now for what is deferred. */
   readonly atMs: number;
+  readonly isDeferred: boolean;
   readonly severity: Severity;
   readonly digest: string;
   readonly isAcknowledged: boolean;
@@ -34,7 +36,7 @@ export interface DeliveryRecord {
 export const emptyHistory: History = {
   version: 1,
   told: {},
-  recentMs: {},
+  slotsMs: {},
   deliveries: {},
   summarizedMs: {},
 };
@@ -71,46 +73,79 @@ export function decide(
     return isAgain ? { act: 'suppress', why: 'it was acknowledged already' } : { act: 'send' };
   }
   if (told !== undefined && isAtLeast(told.severity, notification.severity)) {
-    const sinceMs = nowMs - told.atMs;
-    // Only an incident unfolds; a failure that goes on says the same in other words every time.
-    const isNews = isUnfolding(notification) && told.digest !== digestOf(notification);
-    // A clock that was set back must not silence anything: a time that is to come counts as long ago.
-    if (!isNews && sinceMs >= 0 && sinceMs < policy.repeatAfterMs)
-      return { act: 'suppress', why: 'it was told already' };
-    if (isNews && sinceMs >= 0 && sinceMs < UPDATE_EVERY_MS)
-      return { act: 'defer', untilMs: told.atMs + UPDATE_EVERY_MS, why: 'an update was sent just now' };
+    const known = decideKnown(told, notification, { nowMs, policy });
+    if (known !== null) return known;
   }
-  const recent = recentOf(history, channel, nowMs);
-  if (notification.severity === 'critical' || recent.length < policy.mostPerHour) return { act: 'send' };
-  const untilMs = (recent[recent.length - policy.mostPerHour] ?? nowMs) + HOUR_MS;
+  const slots = slotsOf(history, channel, nowMs);
+  if (notification.severity === 'critical' || slots.length < policy.mostPerHour) return { act: 'send' };
+  const untilMs = Math.max(nowMs, (slots[slots.length - policy.mostPerHour] ?? nowMs) + HOUR_MS);
   return { act: 'defer', untilMs, why: `more than ${policy.mostPerHour} notifications in an hour` };
 }
 
-/** The history after a channel was, or surely will be, told: what lies in the outbox counts as told. */
-export function withTold(history: History, notification: Notification, { channel, nowMs }: Moment): History {
+/** Of what was told before and is no worse now; null when it is to be told again. */
+function decideKnown(
+  told: Told,
+  notification: Notification,
+  { nowMs, policy }: { readonly nowMs: number; readonly policy: AlertPolicy },
+): Decision | null {
+  // Only an incident unfolds; a failure that goes on says the same in other words every time.
+  const isNews = isUnfolding(notification) && told.digest !== digestOf(notification);
+  const sinceMs = nowMs - told.atMs;
+  if (sinceMs < 0) {
+    // A clock that was set back must not silence anything: what is far ahead was told long ago.
+    if (-sinceMs > FORGET_AFTER_MS) return null;
+    // In the place of what waits already: updates that keep coming must not put each other off for ever.
+    if (isNews) return { act: 'defer', untilMs: told.atMs, why: 'an update waits for its turn' };
+    return told.isDeferred ? { act: 'suppress', why: 'it waits for its turn already' } : null;
+  }
+  if (!isNews) return sinceMs < policy.repeatAfterMs ? { act: 'suppress', why: 'it was told already' } : null;
+  if (sinceMs >= UPDATE_EVERY_MS) return null;
+  return { act: 'defer', untilMs: told.atMs + UPDATE_EVERY_MS, why: 'an update was sent just now' };
+}
+
+/**
+ * The history after a channel was, or surely will be, told: what lies in the outbox counts as told, at the time it is to
+ * be sent.
+ */
+export function withTold(
+  history: History,
+  notification: Notification,
+  {
+    channel,
+    nowMs,
+    decision,
+  }: Moment & { readonly decision: Exclude<Decision, { readonly act: 'suppress' }> },
+): History {
   if (notification.kind === 'test') return history;
   const key = threadKey(channel, notification);
   const { [key]: before, ...others } = history.told;
-  const action = actionOf(notification);
-  const told: Told | undefined =
-    action === 'resolve'
-      ? undefined
-      : action === 'acknowledge'
-        ? before && { ...before, isAcknowledged: true }
-        : {
-            atMs: nowMs,
-            severity: notification.severity,
-            digest: digestOf(notification),
-            isAcknowledged: false,
-          };
+  const atMs = decision.act === 'defer' ? decision.untilMs : nowMs;
+  const told = toldAfter(before, notification, { atMs, isDeferred: decision.act === 'defer' });
   const kept = Object.entries({ ...others, ...(told === undefined ? {} : { [key]: told }) })
     .filter(([, each]) => nowMs - each.atMs < FORGET_AFTER_MS)
     .slice(-MOST_TOLD);
-  const recent = [...recentOf(history, channel, nowMs), nowMs];
+  const hasSlot = before?.isDeferred === true && before.atMs === atMs;
+  const slots = [...slotsOf(history, channel, nowMs), ...(hasSlot ? [] : [atMs])].sort((a, b) => a - b);
   return {
     ...history,
     told: Object.fromEntries(kept),
-    recentMs: { ...history.recentMs, [channel]: recent.slice(-1000) },
+    slotsMs: { ...history.slotsMs, [channel]: slots.slice(-MOST_TOLD) },
+  };
+}
+
+function toldAfter(
+  before: Told | undefined,
+  notification: Notification,
+  sending: Pick<Told, 'atMs' | 'isDeferred'>,
+): Told | undefined {
+  const action = actionOf(notification);
+  if (action === 'resolve') return undefined;
+  if (action === 'acknowledge') return before && { ...before, isAcknowledged: true };
+  return {
+    ...sending,
+    severity: notification.severity,
+    digest: digestOf(notification),
+    isAcknowledged: false,
   };
 }
 
@@ -133,8 +168,9 @@ export function deliveryOf(history: History, channel: string): DeliveryRecord {
   return history.deliveries[channel] ?? noDelivery;
 }
 
-function recentOf(history: History, channel: string, nowMs: number): readonly number[] {
-  return (history.recentMs[channel] ?? []).filter(at => at <= nowMs && nowMs - at < HOUR_MS);
+/** When something was sent in the last hour, or is to be sent, in order. */
+function slotsOf(history: History, channel: string, nowMs: number): readonly number[] {
+  return (history.slotsMs[channel] ?? []).filter(at => at > nowMs - HOUR_MS && at < nowMs + FORGET_AFTER_MS);
 }
 
 function isUnfolding({ kind }: Notification): boolean {

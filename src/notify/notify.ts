@@ -54,7 +54,7 @@ export async function notify(
     for (const channel of names) {
       const decision = decide(history, tidy, { channel, nowMs, policy });
       result.set(channel, decision);
-      if (decision.act !== 'suppress') history = withTold(history, tidy, { channel, nowMs });
+      if (decision.act !== 'suppress') history = withTold(history, tidy, { channel, nowMs, decision });
     }
     return { history, result };
   });

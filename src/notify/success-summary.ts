@@ -92,7 +92,7 @@ export function composeSuccessSummary(
     ...common,
     kind: 'summary',
     severity: policy.onSuccess.severity,
-    title: `All ${formatCount(within.length)} backups and checks succeeded`,
+    title: `${formatCount(within.length)} of ${formatCount(within.length)} backups and checks succeeded`,
     facts: [['Period', period], ...counts, ...facts],
     commands: [],
   };

@@ -49,8 +49,10 @@ export async function tellChannel(
   const kept = await keep(channel, notification, context);
   const { held, dropped } = kept;
   try {
-    if (decision.act === 'defer' && held !== null) {
-      await giveBack(held, { ...held.entry, dueMs: decision.untilMs });
+    // It takes the place of what it replaces: its own would put a stream of updates off for ever.
+    const dueMs = decision.act === 'defer' ? Math.min(decision.untilMs, kept.placeMs) : context.nowMs;
+    if (decision.act === 'defer' && held !== null && dueMs > context.nowMs) {
+      await giveBack(held, { ...held.entry, dueMs });
       return { state: 'deferred', problem: decision.why, dropped };
     }
     if (held !== null && !(await deliverEarlier(channel, held.entry, context))) {
@@ -77,6 +79,8 @@ interface Kept {
   readonly held: HeldEntry | null;
   readonly problem: string | null;
   readonly dropped: number;
+  /** When what it replaces was to be sent. */
+  readonly placeMs: number;
 }
 
 /** Writes the entry, which then stands for earlier ones of its thread that nobody has seen yet. */
@@ -93,8 +97,8 @@ async function keep(channel: Channel, notification: Notification, context: TellC
     lastError: null,
     notification,
   };
-  if (directory === null)
-    return { entry, held: null, problem: 'there is no place for an outbox', dropped: 0 };
+  const notKept = { entry, held: null, dropped: 0, placeMs: Number.POSITIVE_INFINITY };
+  if (directory === null) return { ...notKept, problem: 'there is no place for an outbox' };
   try {
     const waiting = await listOutbox(directory, channel.name, nowMs);
     const replaced = waiting.filter(
@@ -105,9 +109,13 @@ async function keep(channel: Channel, notification: Notification, context: TellC
     // Only now that the new one is on the disk.
     await giveUp(replaced, nowMs);
     const surplus = leastImportant(waiting.filter(each => !replaced.includes(each)));
-    return { entry: held.entry, held, problem: null, dropped: await giveUp(surplus, nowMs) };
+    const placeMs = Math.min(
+      ...replaced.filter(each => each.entry.attempts === 0).map(each => each.entry.dueMs),
+    );
+    const dropped = await giveUp(surplus, nowMs);
+    return { entry: held.entry, held, problem: null, dropped, placeMs };
   } catch (error) {
-    return { entry, held: null, problem: `unable to keep it in the outbox: ${messageOf(error)}`, dropped: 0 };
+    return { ...notKept, problem: `unable to keep it in the outbox: ${messageOf(error)}` };
   }
 }
 
