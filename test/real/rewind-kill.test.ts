@@ -104,7 +104,7 @@ test('killed anywhere, then gone on with or undone - equal to a full restore, or
       .filter(l => l.includes('"seconds"'))
       .map(l => {
         const e = JSON.parse(l);
-        return e.step + ' ' + e.seconds;
+        return `${e.step} ${e.seconds}`;
       }),
   );
   await expectTruth('never killed');

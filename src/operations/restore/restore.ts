@@ -7,7 +7,7 @@ import { recordSpeeds } from '../recovery-time/speed-file.ts';
 import { watchRecovery } from '../recovery-time/watch-recovery.ts';
 import { findUnfinished, removePointer } from '../rewind/journal.ts';
 import { heldControlFile } from '../rewind/places.ts';
-import { resumeRewind } from '../rewind/resume-rewind.ts';
+import { forgetUntouched, resumeRewind } from '../rewind/resume-rewind.ts';
 import { rewindInPlace } from '../rewind/rewind-in-place.ts';
 import { exists } from '../rewind/safety-copy.ts';
 import { chooseWay } from './choose-way.ts';
@@ -100,7 +100,7 @@ export async function resumeRestore(
   const startedAt = performance.now();
   const found = await findInstance(context, options.signal);
   const journal = await findUnfinished(found.dataDirectory);
-  if (journal === null) {
+  if (journal === null || (await forgetUntouched(journal))) {
     throw new AppError('USAGE', `there is no unfinished rewind in '${found.dataDirectory}'`, {
       hint: 'Say which moment to go back to, as in: aishell backup restore --point-in-time TIME',
     });
@@ -116,7 +116,7 @@ async function resumeIfCutOff(
 ): Promise<RestoreReport | null> {
   const { found, request, startedAt } = from;
   const journal = await findUnfinished(found.dataDirectory);
-  if (journal === null) return null;
+  if (journal === null || (await forgetUntouched(journal))) return null;
   if (journal.phase === 'placed' && !(await exists(heldControlFile(journal.places)))) {
     // Finished but for this word: it may have been started, used, and be wrecked again by now.
     await removePointer(journal);

@@ -15,11 +15,12 @@ import { withHint } from '../restore/stop-live-server.ts';
 import { completeRewind, goBackCommand } from './complete-rewind.ts';
 import { decodeRequest, encodeRequest, type RewindRequest } from './encode-request.ts';
 import { showOptions } from './guard.ts';
-import { type RewindJournal, refuseOther, writeJournal } from './journal.ts';
-import { ownerOfFiles } from './places.ts';
+import { type RewindJournal, refuseOther, removePointer, writeJournal } from './journal.ts';
+import { keptPlace, ownerOfFiles } from './places.ts';
 import { saveLive, undoSaving } from './rewind.ts';
 import { outcomeOf, safetyOf, tellOpen } from './rewind-in-place.ts';
 import { countRewindWork } from './rewind-work.ts';
+import { exists, removeSafetyCopy } from './safety-copy.ts';
 import { readSavedState, type SavedState } from './saved-state.ts';
 
 export interface Resuming {
@@ -82,6 +83,19 @@ export async function resumeRewind(
     downtimeSeconds: null,
     ...outcomeOf(completed, amount),
   });
+}
+
+/**
+ * Forgets a rewind that was cut off before it had touched anything: the control file, which goes first, is still in its place,
+ * and the server may have run since. False: it had.
+ */
+export async function forgetUntouched(journal: RewindJournal): Promise<boolean> {
+  if (journal.phase !== 'saving' || (await exists(keptPlace(journal.places, 'global/pg_control'))))
+    return false;
+  await refuseOther(journal);
+  await removePointer(journal);
+  await removeSafetyCopy(journal.places);
+  return true;
 }
 
 /** What a rewind works with, from its journal. @throws BACKUP_NOT_FOUND, CORRUPT, LOG_NOT_FOUND */

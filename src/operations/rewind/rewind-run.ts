@@ -86,6 +86,7 @@ async function rewriteAndRecover(
   const { context, manifest, owner, state } = run;
   const { places } = journal;
   const targetLsn = parseLsn(journal.targetLsn);
+  const beforeControl = (): Promise<void> => guardDirectory(places, { targetLsn: journal.targetLsn, owner });
   const rewritten = await runStep(
     options.onEvent,
     {
@@ -93,9 +94,8 @@ async function rewriteAndRecover(
       title: 'Pages rewritten from the backup',
       detail: made => `${made.files} files`,
     },
-    () => rewriteFiles(context, { places, manifest, state, owner }, options),
+    () => rewriteFiles(context, { places, manifest, state, owner, beforeControl }, options),
   );
-  await guardDirectory(places, { targetLsn: journal.targetLsn, owner });
   const names = new Set([...state.log.files.keys()].map(path => path.slice('pg_wal/'.length)));
   const keptLog = keptPlace(places, 'pg_wal/x').slice(0, -2);
   const at = await runStep(

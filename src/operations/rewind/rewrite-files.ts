@@ -45,6 +45,8 @@ export async function rewriteFiles(
     readonly manifest: Manifest;
     readonly state: SavedState;
     readonly owner: Owner;
+    /** Called before the control file is written, without which no server starts. */
+    readonly beforeControl: () => Promise<void>;
   },
   options: RunOptions,
 ): Promise<Rewritten> {
@@ -84,6 +86,7 @@ export async function rewriteFiles(
     await removeDirectories(places, found.directories.keys(), directories);
     await pool.drain();
     assert(control !== null, 'a backup has a control file');
+    await from.beforeControl();
     await write(control, { kind: 'replace', left: [] });
     const totals = await pool.finish();
     return { files: touched.size, ...totals, touched, untouched };
