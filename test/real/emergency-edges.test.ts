@@ -1,5 +1,7 @@
+import { existsSync } from 'node:fs';
 import { appendFile, chown, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { emergencyStatus, reportOf, resumeWrites, stopArgs, stopWrites } from '../support/emergency.ts';
 import { failureOf, protect, type TestInstance } from '../support/instance.ts';
@@ -246,6 +248,49 @@ async function connectTo(database: string) {
   const client = await cluster.connect(database).catch(() => cluster.connect('postgres'));
   return { client, [Symbol.asyncDispose]: () => client.end() };
 }
+
+test("aishell's own sessions and replication - go on at hard", async () => {
+  await begin();
+  const pg = (await import('pg')).default;
+  const own = new pg.Client({ ...cluster.connection, database: 'shop', application_name: 'aishell guard' });
+  const stream = new pg.Client({ ...cluster.connection, replication: 'true' } as object);
+  for (const client of [own, stream]) await client.connect();
+  await own.query('begin isolation level repeatable read read only; select 1 from pg_class limit 1');
+  await stopWrites(instance, '--level', 'hard');
+  expect((await own.query('select 1 as one')).rows).toEqual([{ one: 1 }]);
+  expect((await stream.query('IDENTIFY_SYSTEM')).rows).toHaveLength(1);
+  // A restart ends them, and that is said before it is done.
+  const strict = await stopWrites(instance, '--level', 'strict', '--dry-run');
+  expect(strict.problems.join()).toMatch(/'aishell guard' holds a snapshot/);
+  for (const client of [own, stream]) await client.end();
+  await resumeWrites(instance);
+  expect(await dumpControls(cluster)).toEqual(before);
+});
+
+test('the connection is lost half way - the error says how to go on, and a second run does', async () => {
+  const [reached, go] = [instance.path('reached'), instance.path('go')];
+  await begin([
+    'hooks:',
+    `  - { command: 'touch ${reached}; while [ ! -e ${go} ]; do sleep 0.05; done', when: before, step: terminate, timeout: 60s }`,
+  ]);
+  const running = instance.start(stopArgs());
+  while (!existsSync(reached)) await sleep(50);
+  await cluster.query(
+    "select pg_terminate_backend(pid, 5000) from pg_stat_activity where application_name like 'aishell emergency%'",
+  );
+  await writeFile(go, '');
+  const lost = failureOf(await running.done);
+  expect(lost).toMatchObject({ code: 'DATABASE_UNREACHABLE', exitCode: 8 });
+  expect(lost.hint).toMatch(/on record: run it again to go on, or `aishell emergency resume-writes`/);
+  expect(await emergencyStatus(instance)).toMatchObject({ stopped: true });
+  expect(await stopWrites(instance)).toMatchObject({
+    already: true,
+    problems: [],
+    proof: { transactions: 0 },
+  });
+  await resumeWrites(instance);
+  expect(await dumpControls(cluster)).toEqual(before);
+});
 
 test('hooks - run around steps with the facts and without secrets; one that fails or hangs stops nothing', async () => {
   const log = instance.path('hooks.log');
