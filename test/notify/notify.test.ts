@@ -253,6 +253,7 @@ describe('a channel in trouble', () => {
     expect(states(result)).toEqual(['queued']);
     expect(slack.requests).toHaveLength(1);
     expect(await flush(one(), noon + 30 * minute)).toMatchObject({ delivered: 0, waiting: 1 });
+    expect(slack.requests).toHaveLength(1);
     expect(await readAlertingStatus(one(), noon)).toMatchObject({
       channels: [{ waiting: 1, deliveredAt: null, problem: expect.stringContaining('no_service') }],
     });
@@ -270,9 +271,10 @@ describe('a channel in trouble', () => {
       { state: 'queued', problem: 'what was told before it is not delivered yet' },
     ]);
     expect(waiting()).toHaveLength(2);
-    slack.answer = slackApi;
+    slack.answer = inTurn(reply(500), slackApi);
+    expect(await flush(one(), noon + 10 * minute)).toMatchObject({ delivered: 0, waiting: 2 });
     const before = slack.requests.length;
-    expect(await flush(one(), noon + 10 * minute)).toMatchObject({ delivered: 2 });
+    expect(await flush(one(), noon + 20 * minute)).toMatchObject({ delivered: 2 });
     expect(titlesAt(slack).slice(before)).toEqual([massDelete.title, `Resolved: ${massDelete.title}`]);
   });
 

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Alerting } from '../../src/notify/alerting.ts';
 import { readAlertingStatus } from '../../src/notify/alerting-status.ts';
@@ -50,7 +51,7 @@ describe('outbox', () => {
     slack.answer = () => undefined;
     const child = spawn(
       process.execPath,
-      [join(import.meta.dirname, 'notify-child.ts'), directory.path, slack.url],
+      [fileURLToPath(new URL('./notify-child.ts', import.meta.url)), directory.path, slack.url],
       {
         stdio: ['ignore', 'ignore', 'inherit'],
       },
