@@ -1,10 +1,10 @@
-import { open, readFile } from 'node:fs/promises';
+import { type FileHandle, open, readFile } from 'node:fs/promises';
 import { parentPort, workerData } from 'node:worker_threads';
 import { AppError, assert, fileError, toErrorRecord } from '../base/errors.ts';
 import { Keyring } from '../crypto/keyring.ts';
 import { parseHistory } from '../operations/log/log-view.ts';
 import { storeSegment } from '../operations/log/store-segment.ts';
-import { getLogFile, putLogFile, putLogPart } from '../repository/log-archive.ts';
+import { BUFFER_MARGIN_BYTES, getLogFile, putLogFile, putLogPart } from '../repository/log-archive.ts';
 import type { Repository } from '../repository/repository.ts';
 import { openStorage } from '../storage/registry.ts';
 import type {
@@ -25,6 +25,8 @@ const repository: Repository = {
   keyring: Keyring.fromWorker(start.keys),
 };
 let queue: Promise<void> = Promise.resolve();
+/** For the segment and for the object made of it, kept: fresh ones of 16 MiB each time cost more than the reading. */
+let buffers: { readonly segment: Uint8Array; readonly object: Uint8Array } | null = null;
 
 port.on('message', ({ id, task }: ArchiveRequest) => {
   queue = queue.then(async () => {
@@ -42,8 +44,8 @@ async function run(task: ArchiveTask): Promise<ArchiveOutcome> {
   const { owner, level } = start;
   switch (task.kind) {
     case 'segment': {
-      const bytes = await readWhole(task.path);
-      return await storeSegment(repository, { ...owner, name: task.segment, bytes, level });
+      const { bytes, object } = await readSegment(task.path);
+      return await storeSegment(repository, { ...owner, name: task.segment, bytes, level, buffer: object });
     }
     case 'part': {
       const bytes = await readRange(task.path, task.from, task.to);
@@ -78,6 +80,20 @@ async function putHistory(name: string, bytes: Uint8Array): Promise<'stored' | '
   }
 }
 
+async function readSegment(path: string): Promise<{ bytes: Uint8Array; object: Uint8Array }> {
+  try {
+    await using file = await open(path, 'r');
+    const { size } = await file.stat();
+    if (buffers?.segment.length !== size)
+      buffers = { segment: new Uint8Array(size), object: new Uint8Array(size + BUFFER_MARGIN_BYTES) };
+    const { segment: bytes, object } = buffers;
+    await readFully(file, bytes, 0);
+    return { bytes, object };
+  } catch (error) {
+    throw fileError('read', path, error);
+  }
+}
+
 async function readWhole(path: string): Promise<Uint8Array> {
   return await readFile(path).catch((error: unknown) => {
     throw fileError('read', path, error);
@@ -88,13 +104,17 @@ async function readRange(path: string, from: number, to: number): Promise<Uint8A
   try {
     await using file = await open(path, 'r');
     const bytes = new Uint8Array(to - from);
-    for (let done = 0; done < bytes.length; ) {
-      const { bytesRead } = await file.read(bytes, done, bytes.length - done, from + done);
-      if (bytesRead === 0) throw new Error('it is shorter than what was received');
-      done += bytesRead;
-    }
+    await readFully(file, bytes, from);
     return bytes;
   } catch (error) {
     throw fileError('read', path, error);
+  }
+}
+
+async function readFully(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    const { bytesRead } = await file.read(bytes, done, bytes.length - done, position + done);
+    if (bytesRead === 0) throw new Error('it is shorter than what was received');
+    done += bytesRead;
   }
 }

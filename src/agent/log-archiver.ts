@@ -14,11 +14,19 @@ export interface LogArchiverOptions {
   readonly archiveTimeoutMs: number;
   /** How far the pieces of a segment reach that are archived already. */
   readonly knownReach: (segment: string) => Promise<number>;
-  /** The segment that is being received, and how many of its bytes are on the disk. */
-  readonly receiving: () => { readonly segment: string; readonly bytes: number } | null;
+  /** What is received now; null when nothing was yet. */
+  readonly receiving: () => Receiving | null;
   /** Something was archived: the spool has room again. */
   readonly onArchived: () => void;
   readonly note: AgentNote;
+}
+
+export interface Receiving {
+  readonly segment: string;
+  /** How many of its bytes are on the disk. */
+  readonly bytes: number;
+  /** The first segment that may still be flushed and named: files from here on are in the receiver's hands. */
+  readonly first: string;
 }
 
 export interface ArchiverState {
@@ -145,12 +153,11 @@ export class LogArchiver {
     const current = receiving();
     for (const file of files) {
       if (file.state === 'full') return await this.#segment(file);
-      if (file.segment === current?.segment || file.sizeBytes === 0) continue;
-      // What an earlier run began and did not finish. A timeline that was left goes no further; what lies ahead of where
-      // it is received now is kept, as it will be gone on with.
-      const isLeft = current !== null && file.segment < current.segment;
-      if (isLeft) return await this.#rest(file);
-      if (await this.#piece(file.segment, file.sizeBytes)) return true;
+      if (file.sizeBytes === 0) continue;
+      // What an earlier run did not finish is archived as far as it goes, and kept: it will be gone on with. Of what lies
+      // behind the receiver, as of a timeline that was left, that is the end.
+      if (current === null && (await this.#piece(file.segment, file.sizeBytes))) return true;
+      if (current !== null && file.segment < current.first) return await this.#rest(file);
     }
     return current === null ? false : await this.#unfinished(current.segment, current.bytes);
   }

@@ -8,7 +8,7 @@ import type { AgentNote } from './agent-note.ts';
 import type { AgentPaths } from './agent-paths.ts';
 import { startArchiveThread } from './archive-thread.ts';
 import { readJsonFile, writeJsonFile } from './json-file.ts';
-import { LogArchiver } from './log-archiver.ts';
+import { LogArchiver, type Receiving } from './log-archiver.ts';
 import { openSpoolDirectory, type SpoolDirectory } from './spool-directory.ts';
 import type { WalSpool } from './wal-spool.ts';
 
@@ -99,13 +99,13 @@ export async function waitingSystems(
   return waiting;
 }
 
-/** The segment that is received, and how many first bytes of it are on the disk. */
-function receiving(system: LogSystem): { segment: string; bytes: number } | null {
+function receiving(system: LogSystem): Receiving | null {
   const { spool, segmentSize } = system;
   if (spool === null || spool.timeline === 0) return null;
   const start = segmentStart(spool.written, segmentSize);
   const bytes = spool.flushed > start ? Number(spool.flushed - start) : 0;
-  return { segment: segmentName(spool.timeline, start, segmentSize), bytes };
+  const nameAt = (lsn: bigint): string => segmentName(spool.timeline, lsn, segmentSize);
+  return { segment: nameAt(start), bytes, first: nameAt(segmentStart(spool.flushed, segmentSize)) };
 }
 
 /**

@@ -1,4 +1,4 @@
-import { readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { readdirSync, renameSync, rmSync, statSync, unlink } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileError } from '../base/errors.ts';
@@ -58,7 +58,8 @@ export async function openSpoolDirectory(path: string, segmentSize: number): Pro
       if (state === 'partial') rmSync(join(path, file), { force: true });
       if (state === 'full') renameSync(join(path, file), join(path, `${file}${DONE}`));
       const archived = list().filter(each => each.state === 'archived');
-      for (const old of archived.slice(0, -KEPT)) rmSync(join(path, old.file), { force: true });
+      // To free 16 MiB takes long enough to be felt by commits that wait: so in the background.
+      for (const old of archived.slice(0, -KEPT)) unlink(join(path, old.file), () => undefined);
     },
     putAside(file) {
       const aside = `${file}${ASIDE}${Date.now()}`;
