@@ -47,7 +47,7 @@ export async function startStorm(cluster: TestCluster, writers: number): Promise
         if (kind === 'evil') await client.query('set default_transaction_read_only = off');
         while (!stopping) {
           if (kind === 'reader') await client.query('select count(*) from pg_class');
-          else await client.query('insert into storm (kind, client) values ($1, $2)', [kind, number]);
+          else await write(client, kind, number);
           times.push(Date.now());
           await sleep(5);
         }
@@ -82,6 +82,13 @@ export async function startStorm(cluster: TestCluster, writers: number): Promise
       await Promise.all(clients);
     },
   };
+}
+
+async function write(client: pg.Client, kind: StormKind, number: number): Promise<void> {
+  // In several steps, as applications do: its transaction is open for long enough to be seen.
+  if (kind === 'evil') await client.query('begin');
+  await client.query('insert into storm (kind, client) values ($1, $2)', [kind, number]);
+  if (kind === 'evil') await client.query('commit');
 }
 
 /** Rows that were written between two times of this machine's clock, which is the server's too. */
