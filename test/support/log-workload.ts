@@ -29,9 +29,10 @@ async function transaction(
 }
 
 async function fileOf(client: pg.Client, relation: string): Promise<number> {
-  const { rows } = await client.query<{ file: number }>('select pg_relation_filenode($1::regclass)::int as file', [
-    relation,
-  ]);
+  const { rows } = await client.query<{ file: number }>(
+    'select pg_relation_filenode($1::regclass)::int as file',
+    [relation],
+  );
   return rows[0]!.file;
 }
 
@@ -84,15 +85,17 @@ async function changeRows(cluster: TestCluster, client: pg.Client): Promise<Expe
     done.push({ what, xid: await transaction(client, statements), outcome: 'commit', rows });
   };
   const file = join(cluster.directory, 'plain.csv');
-  await writeFile(file, Array.from({ length: 5000 }, (_, n) => `${n},copied ${n}\n`).join(''), { mode: 0o644 });
+  await writeFile(file, Array.from({ length: 5000 }, (_, n) => `${n},copied ${n}\n`).join(''), {
+    mode: 0o644,
+  });
   await run('copy', [`copy plain from '${file}' csv`], { [plain]: [5000, 0, 0] });
-  await run(
-    'insert',
-    [`insert into plain select g, 'inserted ' || g from generate_series(5000, 7999) g`],
-    { [plain]: [3000, 0, 0] },
-  );
+  await run('insert', [`insert into plain select g, 'inserted ' || g from generate_series(5000, 7999) g`], {
+    [plain]: [3000, 0, 0],
+  });
   await run('update', ['update plain set v = v where id < 1000'], { [plain]: [0, 1000, 0] });
-  await run('update of the key', ['update plain set id = -id where id between 1 and 10'], { [plain]: [0, 10, 0] });
+  await run('update of the key', ['update plain set id = -id where id between 1 and 10'], {
+    [plain]: [0, 10, 0],
+  });
   await run('delete', ['delete from plain where id between 2000 and 2499'], { [plain]: [0, 0, 500] });
   await run(
     'insert on conflict',
@@ -101,7 +104,9 @@ async function changeRows(cluster: TestCluster, client: pg.Client): Promise<Expe
   );
   await run(
     'upsert',
-    [`insert into plain select g, 'new' from generate_series(8020, 8039) g on conflict (id) do update set v = 'old'`],
+    [
+      `insert into plain select g, 'new' from generate_series(8020, 8039) g on conflict (id) do update set v = 'old'`,
+    ],
     { [plain]: [10, 10, 0] },
   );
   await run('into partitions', ['insert into parts select g, g * 2 from generate_series(0, 99) g'], {
@@ -112,11 +117,9 @@ async function changeRows(cluster: TestCluster, client: pg.Client): Promise<Expe
     [parts1]: [0, 0, 5],
     [parts2]: [5, 0, 0],
   });
-  await run(
-    'toast',
-    [`insert into wide select g, repeat(md5(g::text), 300) from generate_series(1, 10) g`],
-    { [wide]: [10, 0, 0] },
-  );
+  await run('toast', [`insert into wide select g, repeat(md5(g::text), 300) from generate_series(1, 10) g`], {
+    [wide]: [10, 0, 0],
+  });
   await run('toast deleted', ['delete from wide where id <= 4'], { [wide]: [0, 0, 4] });
   await run(
     'rows locked',
@@ -183,7 +186,9 @@ async function endTransactions(client: pg.Client): Promise<ExpectedTransaction[]
 }
 
 async function rewriteTables(client: pg.Client): Promise<ExpectedTransaction[]> {
-  await client.query(`create table gone as select g as id, md5(g::text) as v from generate_series(1, 20000) g`);
+  await client.query(
+    `create table gone as select g as id, md5(g::text) as v from generate_series(1, 20000) g`,
+  );
   await client.query('create index on gone (v)');
   const before = await fileOf(client, 'gone');
   const done: ExpectedTransaction[] = [
@@ -202,7 +207,10 @@ async function rewriteTables(client: pg.Client): Promise<ExpectedTransaction[]> 
   const rewritten = await fileOf(client, 'gone');
   done.push({
     what: 'filled and truncated',
-    xid: await transaction(client, [`insert into gone select g, 'x' from generate_series(1, 50) g`, 'truncate gone']),
+    xid: await transaction(client, [
+      `insert into gone select g, 'x' from generate_series(1, 50) g`,
+      'truncate gone',
+    ]),
     outcome: 'commit',
     rows: { [rewritten]: [50, 0, 0] },
   });
