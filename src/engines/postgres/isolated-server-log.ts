@@ -18,6 +18,19 @@ export async function readLogTail(path: string, offset = 0): Promise<string> {
 }
 
 /**
+ * Whether a recovery failed because no record lies at its target or behind it: also when the log ends right there, and all
+ * that was wanted has been replayed.
+ * @source xlogrecovery.c, PerformWalRecovery (xlog.c before 15)
+ */
+export function endedBeforeTarget(error: unknown): boolean {
+  return (
+    error instanceof AppError &&
+    error.code === 'RECOVERY_FAILED' &&
+    error.message.includes('recovery ended before configured recovery target was reached')
+  );
+}
+
+/**
  * What the server found wrong with the log, in its own words, the last time; null when it has not said. The end of the
  * log looks the same: zeros or old content where a record should begin.
  * @source xlogreader.c, report_invalid_record

@@ -76,12 +76,12 @@ function targetSetting(target: RecoveryTarget): readonly [(typeof targetNames)[n
 /**
  * For a server with a standby.signal whose log is put into pg_wal while it replays.
  *
- * It looks for the next segment this often when that is not there yet. It shows the segment that it is at. And what it
+ * It looks for the next segment this often when that is not there yet, and writes a line about it each time. It shows the segment that it is at. And what it
  * needs no more it removes, instead of giving it the name of a segment to come, under which it would find old records.
  * @source xlogrecovery.c, WaitForWALToBecomeAvailable (xlog.c before 15); xlog.c, RemoveXlogFile
  */
 export const fedRecoverySettings: Settings = {
-  wal_retrieve_retry_interval: '5ms',
+  wal_retrieve_retry_interval: '20ms',
   update_process_title: 'on',
   wal_recycle: 'off',
 };

@@ -9,12 +9,13 @@ import {
   type ReplayProgress,
   startIsolatedServer,
 } from '../../engines/postgres/isolated-server.ts';
-import { findLogDamage } from '../../engines/postgres/isolated-server-log.ts';
+import { endedBeforeTarget, findLogDamage } from '../../engines/postgres/isolated-server-log.ts';
 import { formatLsn, nextRecordStart, parseLsn, parseSegmentName } from '../../engines/postgres/lsn.ts';
 import {
   fedRecoverySettings,
   type RecoveryTarget,
   recoverySettings,
+  type Settings,
 } from '../../engines/postgres/recovery-settings.ts';
 import { isoTime } from '../../engines/postgres/server-facts.ts';
 import type { Binaries } from '../../engines/postgres/service-binaries.ts';
@@ -61,6 +62,32 @@ export async function replayLog(
   const { plan, feeder } = request;
   const { dataDirectory } = layout;
   await feeder.firstFed;
+  const settings = {
+    ...recoverySettings({
+      target: targetOf(plan),
+      timeline: plan.timeline,
+      action: 'promote',
+      restoreCommand: '',
+    }),
+    ...fedRecoverySettings,
+  };
+  try {
+    return await replayTo(dataDirectory, { ...request, settings }, options);
+  } catch (error) {
+    if (plan.resolved.lsn === null || !endedBeforeTarget(error)) throw error;
+    // No record lies at the target or behind it. If the log ends right there, all that was wanted has been replayed; the
+    // server goes on from where it was, and where it comes to is looked at as ever.
+    const withoutTarget = { ...settings, recovery_target_lsn: '' };
+    return await replayTo(dataDirectory, { ...request, settings: withoutTarget }, options);
+  }
+}
+
+async function replayTo(
+  dataDirectory: string,
+  request: ReplayRequest & { readonly settings: Settings },
+  options: RunOptions,
+): Promise<Replayed> {
+  const { plan } = request;
   await writeSignal(dataDirectory);
   const server = await startIsolatedServer({
     dataDirectory,
@@ -70,15 +97,7 @@ export async function replayLog(
     // Nobody asks it anything before it is open, and it recovers faster so.
     hotStandby: false,
     signal: options.signal,
-    settings: {
-      ...recoverySettings({
-        target: targetOf(plan),
-        timeline: plan.timeline,
-        action: 'promote',
-        restoreCommand: '',
-      }),
-      ...fedRecoverySettings,
-    },
+    settings: request.settings,
   });
   try {
     await untilOpen(server, request, options);

@@ -5,10 +5,14 @@ import { AppError, fileError } from '../../base/errors.ts';
 import { type ControlFile, readControlFile } from '../../engines/postgres/control-file.ts';
 import { readPostmasterFile } from '../../engines/postgres/data-directory.ts';
 import { type IsolatedServer, startIsolatedServer } from '../../engines/postgres/isolated-server.ts';
-import { findLogDamage } from '../../engines/postgres/isolated-server-log.ts';
+import { endedBeforeTarget, findLogDamage } from '../../engines/postgres/isolated-server-log.ts';
 import { replayedSegment } from '../../engines/postgres/isolated-server-process.ts';
 import { formatLsn, nextRecordStart, parseLsn, parseSegmentName } from '../../engines/postgres/lsn.ts';
-import { fedRecoverySettings, recoverySettings } from '../../engines/postgres/recovery-settings.ts';
+import {
+  fedRecoverySettings,
+  type RecoveryTarget,
+  recoverySettings,
+} from '../../engines/postgres/recovery-settings.ts';
 import type { Binaries } from '../../engines/postgres/service-binaries.ts';
 import type { BackupFacts } from '../../repository/manifest.ts';
 import type { RunOptions } from '../instance-context.ts';
@@ -49,8 +53,24 @@ const STUCK_MS = 3000;
  * @throws RECOVERY_FAILED, and what the feeder failed with
  */
 export async function replayUnseen(replay: UnseenReplay, options: RunOptions): Promise<UnseenResult> {
-  const { dataDirectory, feeder } = replay;
-  await feeder.firstFed;
+  await replay.feeder.firstFed;
+  const target = { kind: 'lsn', lsn: formatLsn(replay.targetLsn), inclusive: false } as const;
+  try {
+    return await replayTo(replay, target, options);
+  } catch (error) {
+    if (!endedBeforeTarget(error)) throw error;
+    // The log may end right at the target, as with --latest. It goes on from where it was, to the end, and where that is
+    // is looked at as ever.
+    return await replayTo(replay, { kind: 'latest' }, options);
+  }
+}
+
+async function replayTo(
+  replay: UnseenReplay,
+  target: RecoveryTarget,
+  options: RunOptions,
+): Promise<UnseenResult> {
+  const { dataDirectory } = replay;
   await writeOwn(join(dataDirectory, 'standby.signal'), '', replay.owner);
   await rm(join(dataDirectory, 'recovery.signal'), { force: true });
   const server = await startIsolatedServer({
@@ -64,7 +84,7 @@ export async function replayUnseen(replay: UnseenReplay, options: RunOptions): P
     signal: options.signal,
     settings: {
       ...recoverySettings({
-        target: { kind: 'lsn', lsn: formatLsn(replay.targetLsn), inclusive: false },
+        target,
         timeline: replay.timeline,
         action: 'promote',
         restoreCommand: '',
