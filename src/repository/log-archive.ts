@@ -20,7 +20,16 @@ import { SealedWriter } from './sealed-writer.ts';
 /** A usual segment of 16 MiB at once on all processors; larger ones within bounded memory. */
 const FRAMES_AT_ONCE = 16;
 /** What sealing adds to a log file that does not compress: tags, the footer. */
-const BUFFER_MARGIN_BYTES = 64 * 1024;
+export const BUFFER_MARGIN_BYTES = 64 * 1024;
+
+/** A log file to be stored. */
+export interface FileToPut extends LogOwner {
+  readonly name: string;
+  readonly bytes: Uint8Array;
+  readonly level: CompressionLevel;
+  /** Used to put the object together, where one is kept for many files: as large as the file and a margin. */
+  readonly buffer?: Uint8Array;
+}
 
 /** Whose log: an instance, and which database system it was at the time. */
 export interface LogOwner {
@@ -43,11 +52,11 @@ export interface LogFile {
  */
 export async function putLogFile(
   repository: Repository,
-  file: LogOwner & { readonly name: string; readonly bytes: Uint8Array; readonly level: CompressionLevel },
+  file: FileToPut,
   options: CallOptions = {},
 ): Promise<'stored' | 'same'> {
   const path = logPath(file, file.name);
-  const buffer = new Uint8Array(file.bytes.length + BUFFER_MARGIN_BYTES);
+  const buffer = file.buffer ?? new Uint8Array(file.bytes.length + BUFFER_MARGIN_BYTES);
   const writer = new SealedWriter({
     kind: 'log',
     path,

@@ -1,3 +1,4 @@
+import { readdir } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { expect, test } from 'vitest';
@@ -51,6 +52,8 @@ test(`agent and server killed ${KILLS} times at random - the archive is the serv
     expect(notes.filter(note => note['level'] === 'error')).toEqual([]);
     const topics = new Set(notes.map(note => note['topic']));
     expect([topics.has('gap'), topics.has('spool')]).toEqual([false, false]);
+    const spooled = await readdir(instance.path('spool'), { recursive: true });
+    expect(spooled.filter(name => name.includes('aside'))).toEqual([]);
     const from = segmentStart(parseLsn(begin!.lsn), MIB);
     const segments = await compareWithServer(instance, { timeline: 1, from, segmentSize: MIB });
     console.log(`${KILLS} kills (${JSON.stringify(did)}), ${noise.rows()} rows, ${segments} segments equal`);

@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream';
-import { AppError, assert, systemCode } from '../../base/errors.ts';
+import { AppError, systemCode } from '../../base/errors.ts';
 import { statementError } from './connection-errors.ts';
+import { createCopyStream } from './copy-stream.ts';
 import { formatLsn, parseLsn } from './lsn.ts';
 import type { ReplicationConnection } from './replication-connection.ts';
 
@@ -45,10 +46,6 @@ export interface WalStream {
   stop(): Promise<void>;
 }
 
-const DATA = 0x77;
-const KEEPALIVE = 0x6b;
-/** Type, start of the bytes, end of the server's log, time. */
-const DATA_HEADER_BYTES = 25;
 /** Between the epochs of Unix and PostgreSQL. */
 const EPOCH_MS = 946_684_800_000n;
 const GOODBYE_MS = 1000;
@@ -56,9 +53,8 @@ const GOODBYE_MS = 1000;
 /** What of the driver's connection is needed here, and not part of its types. */
 interface CopyConnection {
   readonly stream: Duplex;
-  on(event: 'copyData', listener: (message: { readonly chunk: Buffer }) => void): void;
   on(event: 'copyDone', listener: () => void): void;
-  off(event: 'copyData' | 'copyDone', listener: (message: { readonly chunk: Buffer }) => void): void;
+  off(event: 'copyDone', listener: () => void): void;
   sendCopyFromChunk(chunk: Uint8Array): void;
   endCopyFrom(): void;
 }
@@ -76,29 +72,42 @@ export function startWalStream(replication: ReplicationConnection, request: WalS
   let heardMs = performance.now();
   let failure: unknown = null;
   const send = (pleaseAnswer: boolean): void => connection.sendCopyFromChunk(status(positions, pleaseAnswer));
-  const onCopyData = ({ chunk }: { readonly chunk: Buffer }): void => {
-    heardMs = performance.now();
+  const fail = (work: () => void): void => {
     if (failure !== null) return;
-    if (chunk[0] === KEEPALIVE) {
-      request.onServerEnd?.(chunk.readBigUInt64BE(1));
-      if (chunk[17] === 1) send(false);
-      return;
-    }
-    assert(chunk[0] === DATA, 'the server sends something that is no part of its log');
-    const lsn = chunk.readBigUInt64BE(1);
     try {
-      if (lsn !== position) throw outOfOrder(lsn, position);
-      request.onData(lsn, chunk.subarray(DATA_HEADER_BYTES));
-      position += BigInt(chunk.length - DATA_HEADER_BYTES);
-      request.onServerEnd?.(chunk.readBigUInt64BE(9));
+      work();
     } catch (error) {
       failure = error;
       connection.stream.destroy();
     }
   };
+  const receive = createCopyStream({
+    onLog: (lsn, bytes) =>
+      fail(() => {
+        if (lsn !== position) throw outOfOrder(lsn, position);
+        request.onData(lsn, bytes);
+        position += BigInt(bytes.length);
+      }),
+    onServerEnd: (lsn, wantsAnswer) =>
+      fail(() => {
+        request.onServerEnd?.(lsn);
+        if (wantsAnswer) send(false);
+      }),
+    onMessage: message => forward(message),
+  });
+  const onChunk = (chunk: Buffer): void => {
+    heardMs = performance.now();
+    fail(() => receive(chunk));
+  };
+  // Between commands the driver's parser holds nothing: what comes goes through ours first, and all but the log on to it.
+  const parsers = connection.stream.listeners('data') as ((chunk: Buffer) => void)[];
+  const forward = (message: Buffer): void => {
+    for (const parse of parsers) parse(message);
+  };
+  connection.stream.on('data', onChunk);
+  for (const parse of parsers) connection.stream.off('data', parse);
   // The timeline is at its end: the server waits until this is said here too, then it names the next one.
   const onCopyDone = (): void => connection.endCopyFrom();
-  connection.on('copyData', onCopyData);
   connection.on('copyDone', onCopyDone);
   const text = `START_REPLICATION SLOT ${request.slot} PHYSICAL ${formatLsn(request.lsn)} TIMELINE ${request.timeline}`;
   const ended = client
@@ -108,7 +117,8 @@ export function startWalStream(replication: ReplicationConnection, request: WalS
       throw failure ?? streamError(error, request, client.user ?? '');
     })
     .finally(() => {
-      connection.off('copyData', onCopyData);
+      for (const parse of parsers) connection.stream.on('data', parse);
+      connection.stream.off('data', onChunk);
       connection.off('copyDone', onCopyDone);
     });
   // It is awaited by whoever reads the stream, perhaps later than it ends.

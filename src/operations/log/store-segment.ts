@@ -1,18 +1,13 @@
 import { classifyLogFileName, isSegmentSize } from '../../engines/postgres/lsn.ts';
 import { encodeSummary } from '../../engines/postgres/segment-summary-stored.ts';
 import { summarizeInSteps } from '../../engines/postgres/summarize-segment.ts';
-import type { CompressionLevel } from '../../repository/compression.ts';
-import { type LogOwner, putLogFile } from '../../repository/log-archive.ts';
+import { type FileToPut, putLogFile } from '../../repository/log-archive.ts';
 import { putLogSummary } from '../../repository/log-summary.ts';
 import type { Repository } from '../../repository/repository.ts';
 import type { CallOptions } from '../../storage/storage.ts';
 
 /** A file of the log to archive: a segment, a history file, a label of a backup. */
-export interface FileToStore extends LogOwner {
-  readonly name: string;
-  readonly bytes: Uint8Array;
-  readonly level: CompressionLevel;
-}
+export type FileToStore = FileToPut;
 
 /** A segment whose summary is larger, as one that is all one huge record, is summarised when it is read. */
 export const MAX_STORED_SUMMARY_BYTES = 8 * 1024 * 1024;
