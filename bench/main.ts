@@ -18,9 +18,10 @@ import { benchPitr } from './pitr.ts';
 import { benchBackup, benchRestore, benchWalArchive } from './scenarios.ts';
 import { prepareShop } from './shop-data.ts';
 import type { Setting } from './stage.ts';
+import { benchStream } from './stream.ts';
 import { benchStopWrites } from './stop-writes.ts';
 
-const HELP = `usage: npm run bench -- backup|restore|wal-archive|archive|pitr|incremental|stop-writes [options]
+const HELP = `usage: npm run bench -- backup|restore|wal-archive|archive|pitr|incremental|stream|stop-writes [options]
 
   --size 2GB          size of the databases; MB or GB (archive: 1GB; pitr, incremental: 5GB)
   --rounds 3          how often each contender runs, in turns; medians count
@@ -50,6 +51,8 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
   pitr: { ...shop, run: benchPitr },
   incremental: { ...shop, run: benchIncremental },
   'stop-writes': { ...none, run: benchStopWrites },
+  // It makes its own server, with nothing in it.
+  stream: { ...none, run: benchStream },
 };
 
 async function main(): Promise<void> {
