@@ -15,15 +15,17 @@ import { removeTree } from './files.ts';
 import { benchIncremental } from './incremental.ts';
 import { findPgbackrest } from './peers/pgbackrest.ts';
 import { benchPitr } from './pitr.ts';
+import { benchRewind } from './rewind.ts';
 import { benchBackup, benchRestore, benchWalArchive } from './scenarios.ts';
 import { prepareShop } from './shop-data.ts';
 import type { Setting } from './stage.ts';
-import { benchStream } from './stream.ts';
 import { benchStopWrites } from './stop-writes.ts';
+import { benchStream } from './stream.ts';
+import { benchWal } from './wal.ts';
 
-const HELP = `usage: npm run bench -- backup|restore|wal-archive|archive|pitr|incremental|stream|stop-writes [options]
+const HELP = `usage: npm run bench -- backup|restore|wal-archive|archive|pitr|incremental|rewind|stream|wal|stop-writes [options]
 
-  --size 2GB          size of the databases; MB or GB (archive: 1GB; pitr, incremental: 5GB)
+  --size 2GB          size of the databases; MB or GB (archive: 1GB; pitr, incremental: 5GB; rewind: 250MB and multiples)
   --rounds 3          how often each contender runs, in turns; medians count
   --work-dir DIR      where the data set is kept between runs (default: aishell-bench in the temporary directory)
   --pgbackrest FILE   the pgBackRest to compare with (default: bench/peers/install-pgbackrest.sh's, then Debian's)
@@ -50,7 +52,10 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
   archive: { ...shop, size: '1GB', run: benchArchive },
   pitr: { ...shop, run: benchPitr },
   incremental: { ...shop, run: benchIncremental },
+  // Databases of their own, of that size and of multiples of it.
+  rewind: { ...none, size: '250MB', run: benchRewind },
   'stop-writes': { ...none, run: benchStopWrites },
+  wal: { ...none, run: benchWal },
   // It makes its own server, with nothing in it.
   stream: { ...none, run: benchStream },
 };

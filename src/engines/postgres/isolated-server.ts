@@ -2,7 +2,7 @@ import { chown, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type pg from 'pg';
 import { delay } from '../../base/abort.ts';
-import { AppError, fileError } from '../../base/errors.ts';
+import { AppError, fileError, systemCode } from '../../base/errors.ts';
 import { connect, queryRow } from './connection.ts';
 import type { ConnectionSettings } from './connection-target.ts';
 import { type ControlFile, readControlFile } from './control-file.ts';
@@ -245,7 +245,8 @@ class Isolated implements IsolatedServer {
         await chown(path, uid, gid);
       }
     } catch (error) {
-      throw fileError('write', path, error);
+      // The server, told before, has just taken it away.
+      if (systemCode(error) !== 'ENOENT') throw fileError('write', path, error);
     }
     this.#process?.signal('SIGUSR1');
   }

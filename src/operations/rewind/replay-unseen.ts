@@ -96,6 +96,8 @@ async function replayTo(
     await untilOpen(server, replay, options);
     const log = await server.readLog();
     await server.stop('fast');
+    // Said once more when it had heard it already.
+    await rm(join(dataDirectory, 'promote'), { force: true });
     return await readResult(replay, log);
   } catch (error) {
     await server.stop('immediate');
