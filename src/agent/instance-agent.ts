@@ -12,6 +12,7 @@ import type { AgentStatus } from './agent-status.ts';
 import { takeOver } from './handover.ts';
 import { LogReceiver } from './log-receiver.ts';
 import { type LogSystem, openLogSystem, waitingSystems } from './log-system.ts';
+import { keepRecoveryTime } from './recovery-time-keeper.ts';
 import { type SlotWatch, startSlotWatch } from './slot-watch.ts';
 import type { SpoolFile } from './spool-directory.ts';
 import { readGaps } from './stream-gaps.ts';
@@ -82,6 +83,7 @@ export async function runInstanceAgent(
       archive: (name, path) => takeOver(receiver.state.system, { name, path }, asked),
     });
     guard?.start();
+    const keeping = keepRecoveryTime(options, over.signal);
     // Commits first stop to wait for the agent, then it stops to receive.
     void untilAborted(asked)
       .then(() => guard?.end())
@@ -89,6 +91,7 @@ export async function runInstanceAgent(
     await receiver.run(over.signal);
     over.abort();
     await watch.ended;
+    await keeping;
     if (refused.signal.aborted) throw refused.signal.reason;
     await systems.close();
     return resultOf(instance, receiver);

@@ -1,6 +1,8 @@
 import type { Command } from 'commander';
 import { formatAge, formatBytes, formatCount } from '../../base/sizes.ts';
 import type { BackupList, ListedBackup } from '../../operations/backup/list-backups.ts';
+import { describeOutlook } from '../../operations/recovery-time/describe-outlook.ts';
+import type { RecoveryOutlook } from '../../operations/recovery-time/recovery-outlook.ts';
 import { addExamples, type Cli } from '../cli.ts';
 import { openCommandInstance } from '../open-instance.ts';
 import { type Page, printable, truncate } from '../render/page.ts';
@@ -16,9 +18,17 @@ export function addBackupList(cli: Cli, group: Command): void {
     cli.run(command, {
       async run(run) {
         const { listBackups } = await import('../../operations/backup/list-backups.ts');
-        return await listBackups(await openCommandInstance(run), run.signal);
+        const context = await openCommandInstance(run);
+        const list = await listBackups(context, run.signal);
+        // Without an objective nobody waits for a server to answer what nobody asked.
+        if (context.recoveryTimeObjectiveSeconds === null) return { ...list, recovery: null };
+        const { recoveryOutlook } = await import('../../operations/recovery-time/recovery-outlook.ts');
+        return { ...list, recovery: await recoveryOutlook(context, run.signal) };
       },
-      draw: (page, list) => drawList(page, list, new Date()),
+      draw: (page, { recovery, ...list }) => {
+        drawList(page, list, new Date());
+        if (recovery !== null) drawRecovery(page, recovery);
+      },
     }),
   );
 }
@@ -48,6 +58,15 @@ export function drawList(page: Page, list: BackupList, now: Date): void {
   for (const { id, problem } of list.backups) {
     if (problem !== null) page.line(`${page.style.bad('✗')} ${id}: ${problem}`);
   }
+}
+
+/** Estimate and objective side by side; `backup health` says more. */
+function drawRecovery(page: Page, outlook: RecoveryOutlook): void {
+  const line = `A recovery would take ${describeOutlook(outlook)}`;
+  page.line();
+  page.line(
+    outlook.state === 'passed' ? page.style.bad(`✗ ${line}. See: aishell backup health`) : `⏱  ${line}`,
+  );
 }
 
 function tableRow(page: Page, { id, status, backup }: ListedBackup): readonly string[] {

@@ -1,4 +1,3 @@
-import { formatSeconds } from '../../base/sizes.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { estimateRecovery, type RecoveryEstimate } from './estimate-recovery.ts';
 import { recoveryNeeds } from './recovery-needs.ts';
@@ -45,16 +44,4 @@ function stateOf(
 ): RecoveryOutlook['state'] {
   if (estimate === null || objectiveSeconds === null) return 'unknown';
   return estimate.seconds <= objectiveSeconds ? 'kept' : 'passed';
-}
-
-/** Estimate and objective in one line: `12.3s of at most 1m 0s (measured on this machine)`. */
-export function describeOutlook({ estimate, objectiveSeconds }: RecoveryOutlook): string {
-  if (estimate === null) return 'unknown: there is no backup';
-  const objective = objectiveSeconds === null ? '' : ` of at most ${formatSeconds(objectiveSeconds)}`;
-  const sure = {
-    measured: 'measured on this machine',
-    'partly measured': 'partly measured on this machine',
-    guessed: 'a guess until this machine has restored once',
-  }[estimate.confidence];
-  return `about ${formatSeconds(estimate.seconds)}${objective} (${sure})`;
 }

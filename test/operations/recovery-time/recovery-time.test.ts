@@ -5,16 +5,14 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { OperationEvent } from '../../../src/base/events.ts';
 import { decideBackup } from '../../../src/operations/recovery-time/decide-backup.ts';
+import { describeOutlook } from '../../../src/operations/recovery-time/describe-outlook.ts';
 import {
   estimateRecovery,
   type RecoveryEstimate,
   type RecoveryNeeds,
 } from '../../../src/operations/recovery-time/estimate-recovery.ts';
 import { keepObjective } from '../../../src/operations/recovery-time/keep-objective.ts';
-import {
-  describeOutlook,
-  type RecoveryOutlook,
-} from '../../../src/operations/recovery-time/recovery-outlook.ts';
+import type { RecoveryOutlook } from '../../../src/operations/recovery-time/recovery-outlook.ts';
 import {
   addRun,
   type RecoveryWork,
