@@ -16,7 +16,7 @@ interface LiveFacts {
   readonly lsn: string;
   readonly checksums: string;
   readonly hintsLogged: string;
-  readonly fullPages: string;
+  readonly walLevel: string;
 }
 
 /**
@@ -41,7 +41,7 @@ async function askServer(context: Context, signal: AbortSignal): Promise<LiveFac
                             else pg_current_wal_lsn() end)::text as lsn,
                       current_setting('data_checksums') as checksums,
                       current_setting('wal_log_hints') as "hintsLogged",
-                      current_setting('full_page_writes') as "fullPages"`,
+                      current_setting('wal_level') as "walLevel"`,
         signal,
       }),
     );
@@ -86,10 +86,10 @@ async function archivedEnd(context: Context, backup: BackupFacts, signal: AbortS
   return view.end ?? parseLsn(backup.stopLsn);
 }
 
-/** What rewriting only the changed pages needs of the server's settings. */
+/** What rewriting only the changed pages needs of the server's settings; the command itself asks for more. */
 function whyNotRewind(live: LiveFacts | null): string | null {
   if (live === null) return 'the server does not answer';
-  if (live.fullPages !== 'on') return 'full_page_writes is off';
+  if (live.walLevel === 'minimal') return 'wal_level is minimal';
   if (live.checksums !== 'on' && live.hintsLogged !== 'on')
     return 'neither data checksums nor wal_log_hints are on';
   return null;

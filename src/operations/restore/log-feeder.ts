@@ -69,6 +69,14 @@ const FILES_FIRST = 4;
 const SILENCE_MS = 10_000;
 const ASIDE = 'aishell-feed';
 
+/** Room for what lies ahead of the server, and for what it has replayed and still keeps, up to the checkpoint before. */
+const ROOM_BYTES = 4 * GIB;
+
+/** How much disk a log of this length needs while it is replayed. */
+export function roomForLog(logBytes: number): number {
+  return Math.min(logBytes, ROOM_BYTES);
+}
+
 /** Begins to feed at once. Dispose of it when the recovery has ended, however it did. */
 export function startLogFeeder(
   source: { readonly repository: Repository; readonly location: StorageLocation },

@@ -6,6 +6,7 @@ import { findBinaries } from '../../engines/postgres/service-binaries.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { type Layout, makeCopy } from './assemble-directory.ts';
 import { type LiveInstance, locateInstance } from './live-instance.ts';
+import { roomForLog } from './log-feeder.ts';
 import type { Owner } from './new-files.ts';
 import type { RecoveryPlan } from './plan-restore.ts';
 import { checkPacks, planWithLog } from './plan-with-log.ts';
@@ -38,7 +39,7 @@ export async function restoreIntoDirectory(
     repositoryPath,
   });
   const plan = await planWithLog(context, request, { ...options, live });
-  await checkSpace(directory.path, plan.backupBytes + plan.logBytes);
+  await checkSpace(directory.path, plan.backupBytes + roomForLog(plan.logBytes));
   const major = Math.trunc(plan.backup.serverVersion / 10_000);
   const binaries = await findBinaries(major, {
     configured: context.binaries,

@@ -12,6 +12,7 @@ import { rewindInPlace } from '../rewind/rewind-in-place.ts';
 import { exists } from '../rewind/safety-copy.ts';
 import { chooseWay } from './choose-way.ts';
 import { describeInstance, type FoundInstance, findInstance } from './live-instance.ts';
+import { roomForLog } from './log-feeder.ts';
 import { planWithLog } from './plan-with-log.ts';
 import { replaceInPlace } from './replace-in-place.ts';
 import { layOutInPlace } from './restore-in-place.ts';
@@ -87,7 +88,7 @@ async function restoreInPlace(
     return rewindInPlace(context, job, options);
   }
   const layout = await layOutInPlace(live.dataDirectory, plan.backup, stamp);
-  await checkSpace(layout.fresh.dataDirectory, plan.backupBytes + plan.logBytes);
+  await checkSpace(layout.fresh.dataDirectory, plan.backupBytes + roomForLog(plan.logBytes));
   return replaceInPlace(context, { ...common, layout }, options);
 }
 

@@ -48,9 +48,9 @@ test('measured speeds - the estimate is what they add up to, and says that it is
 });
 
 test('changed pages cannot be told - everything is restored, and the reason is said', () => {
-  const estimate = estimateRecovery(needs(2e9, 'full_page_writes is off'), speedOf(measured));
+  const estimate = estimateRecovery(needs(2e9, 'wal_level is minimal'), speedOf(measured));
   expect(estimate).toMatchObject({ method: 'restore', seconds: 123, floorSeconds: 103 });
-  expect(estimate.whyNotRewind).toBe('full_page_writes is off');
+  expect(estimate.whyNotRewind).toBe('wal_level is minimal');
 });
 
 test('a small database with much log - is restored whole, as the command would', () => {
@@ -141,7 +141,7 @@ test('the objective comes near - a backup before it is passed, by as much as the
 });
 
 test('no backup can keep the objective - none is taken, and it is said', () => {
-  const decision = decideBackup(estimateOf(2e9, 'full_page_writes is off'), 60, calm);
+  const decision = decideBackup(estimateOf(2e9, 'wal_level is minimal'), 60, calm);
   expect(decision).toMatchObject({ action: 'unreachable', reason: expect.stringContaining('1m 43s') });
 });
 
