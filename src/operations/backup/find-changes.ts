@@ -6,6 +6,7 @@ import type { BackupFacts } from '../../repository/manifest.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { readChanges } from '../log/log-summaries.ts';
 import type { LogView } from '../log/log-view.ts';
+import { compareLiveLog } from '../log/same-log.ts';
 import type { Changes } from './changed-files.ts';
 import type { PresentServer } from './choose-parent.ts';
 
@@ -47,7 +48,9 @@ export async function findChanges(
 ): Promise<FoundChanges> {
   const { parent, server } = question;
   const sameRun = parent.serverStartTime === server.startTime && parent.timeline === server.timeline;
-  const why = (await whyLogIncomplete(question)) ?? (sameRun ? null : await whyOtherLog(question));
+  const other = await whyOtherLog(question, sameRun);
+  if (other !== null) return { changes: null, why: other };
+  const why = await whyLogIncomplete(question);
   if (why === null) {
     const read = await readLog(context, question, signal);
     if ('map' in read) return { changes: { by: 'log', map: read.map }, why: null };
@@ -97,23 +100,26 @@ function liveFrom(view: LogView, parent: BackupFacts): bigint {
 }
 
 /**
- * A server whose files were exchanged while it was down, as by going back to a snapshot of its disk, goes on under the
- * same names. So a segment that both have must be the same in the archive and in pg_wal.
+ * Why the server's log is not that of the archive, as after its disk went back to a snapshot: while it was down, or along
+ * with the memory of a whole machine, so that it has not even been started again.
  */
-async function whyOtherLog({ parent, server, view, dataDirectory }: ChangesQuestion): Promise<string | null> {
-  const first = segmentStart(parseLsn(parent.startLsn), view.segmentSize);
-  for (let lsn = segmentStart(server.lsn, view.segmentSize); lsn >= first; lsn -= BigInt(view.segmentSize)) {
-    const name = view.expectedName(lsn);
-    if (view.nameAt(lsn) !== name) continue;
-    const live = await readOrNull(join(dataDirectory, 'pg_wal', name));
-    if (live === null) continue;
-    if (Buffer.compare(live, await view.read(lsn)) === 0) return null;
-    return `segment ${name} of the server's log is not the one that is archived`;
+async function whyOtherLog(
+  { parent, server, view, dataDirectory }: ChangesQuestion,
+  sameRun: boolean,
+): Promise<string | null> {
+  const from = parseLsn(parent.startLsn);
+  try {
+    const span = { from, to: server.lsn };
+    const { foreign, compared } = await compareLiveLog(view, join(dataDirectory, 'pg_wal'), span);
+    if (foreign !== null) return `segment ${foreign} of the server's log is not the one that is archived`;
+    // The archive ends where pg_wal begins: the two are joined by the links between their records.
+    return compared || sameRun || liveFrom(view, parent) > segmentStart(from, view.segmentSize)
+      ? null
+      : 'no segment of the log shows that the server is the one that was backed up';
+  } catch (error) {
+    if (!(error instanceof AppError) || !UNREADABLE.includes(error.code)) throw error;
+    return sameRun ? null : `the log is not complete: ${error.message}`;
   }
-  // The archive ends where pg_wal begins: the two are joined by the links between their records.
-  return liveFrom(view, parent) > first
-    ? null
-    : 'no segment of the log shows that the server is the one that was backed up';
 }
 
 async function readLog(

@@ -6,7 +6,13 @@ import type { RecoveryPlan } from '../restore/plan-restore.ts';
 import { estimateFull, estimateRewind } from './estimate-rewind.ts';
 import { findPlaces } from './places.ts';
 import { whyNotThisDirectory, whyNotThisLog } from './rewind-check.ts';
-import { archivedEnd, type RewindLog, readArchivedChanges, readWholeChanges } from './rewind-log.ts';
+import {
+  archivedEnd,
+  type RewindLog,
+  readArchivedChanges,
+  readWholeChanges,
+  whyOtherLog,
+} from './rewind-log.ts';
 import { countRewindWork, findSpGist, type RewindAmount } from './rewind-work.ts';
 import type { SavedState } from './saved-state.ts';
 import { listLogDirectory, listServerFiles } from './server-files.ts';
@@ -38,6 +44,8 @@ export async function assessRewind(
   const directory = await whyNotThisDirectory(plan, live, places);
   if (directory !== null) return { possible: false, reason: directory };
   const log = rewindLogOf(plan);
+  const other = await whyOtherLog(log, places.log);
+  if (other !== null) return { possible: false, reason: other };
   const map = live.running
     ? await readArchivedChanges(context, log, signal)
     : await wholeMap(context, { log, live, logDirectory: places.log }, signal);

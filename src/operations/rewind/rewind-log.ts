@@ -6,6 +6,7 @@ import type { BackupFacts } from '../../repository/manifest.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { readChanges } from '../log/log-summaries.ts';
 import type { LogView } from '../log/log-view.ts';
+import { compareLiveLog } from '../log/same-log.ts';
 import { findLiveLogEnd, readSegments } from './live-log-end.ts';
 
 /** The log of a rewind: from the start of the backup to the target, and on to the end of the live database's own. */
@@ -59,6 +60,8 @@ export async function readWholeChanges(
 ): Promise<WholeLog | string> {
   const { control, logDirectory } = live;
   const archived = archivedEnd(log);
+  const foreign = await whyOtherLog(log, logDirectory);
+  if (foreign !== null) return foreign;
   const checkpoint = segmentStart(control.checkpoint.lsn, control.walSegmentSize);
   const end = await findLiveLogEnd(logDirectory, {
     control,
@@ -70,6 +73,19 @@ export async function readWholeChanges(
   const range = { from: parseLsn(log.backup.startLsn), to: end.endLsn, target: log.targetLsn };
   const map = await readChanges(context, log.view, range, { signal, extra: readSegments(unarchived) });
   return { map, endLsn: end.endLsn };
+}
+
+/**
+ * Why the archived log is not that of the live directory, as after its disk went back to a snapshot: then it does not name
+ * the pages that were changed there. Null when the two agree, or only follow each other, joined by the links of records.
+ */
+export async function whyOtherLog(log: RewindLog, logDirectory: string): Promise<string | null> {
+  const from = parseLsn(log.backup.startLsn);
+  const to = archivedEnd(log) - 1n;
+  const { foreign } = await compareLiveLog(log.view, logDirectory, { from, to });
+  return foreign === null
+    ? null
+    : `segment ${foreign} of its log is not the one that is archived: it was put back to an older state`;
 }
 
 /** A file of the log that the replay needs, and where the safety copy has it, if it does. */

@@ -95,6 +95,16 @@ test('a server started again whose log is not the archived one - a full backup, 
   ]);
 });
 
+test('the same of a server that was not started again, as of a machine that went back with its memory - a full backup too', async () => {
+  const complete = await ask({ archived: [32, 33, 34, 35, 36], live: [35, 36], other: [36] });
+  const holes = await ask({ archived: [32, 35, 36], live: [36], other: [36] });
+  for (const found of [complete, holes])
+    expect([found.changes, found.why]).toEqual([
+      null,
+      expect.stringContaining('not the one that is archived'),
+    ]);
+});
+
 test('a server started again of whose log nothing is archived - a full backup, as nothing shows that it is the one', async () => {
   const found = await ask({ archived: [], live: [32, 33, 34, 35, 36], restarted: true });
   expect([found.changes, found.why]).toEqual([null, expect.stringContaining('no segment of the log shows')]);
