@@ -86,6 +86,10 @@ export async function makeWorld(cluster: TestCluster): Promise<void> {
   // Else the first vacuum after the backup would change every page of it.
   await cluster.query('vacuum (freeze, analyze) calm');
   await cluster.query('vacuum (freeze, analyze) quiet');
+  // Its last pages are empty, and are cut off without a record that names them.
+  await cluster.query(`create table hollow (id int, filler text);
+    insert into hollow select n, repeat('h', 700) from generate_series(1, 4000) n; delete from hollow where id > 500`);
+  await cluster.query('vacuum (freeze, truncate false) hollow');
   const client = await cluster.connect();
   await client.query(
     `begin; insert into users values (-1, 'kept@prepared', 'x', 1); prepare transaction 'kept'`,
@@ -160,6 +164,8 @@ export async function changeWorld(cluster: TestCluster, round: number): Promise<
     `delete from calm where id > ${29_000 - 300 * round} and id < ${base}`,
     'vacuum calm',
   );
+  // Cut off, and made longer again by more than is used at once.
+  await run('vacuum hollow', `copy hollow from program 'yes "${round}\tagain" | head -n ${900 * round}'`);
   // Hints, without a change of any row.
   await run(
     'checkpoint',

@@ -7,7 +7,6 @@ export function drawGoBackWarning(
   page: Page,
   facts: Pick<GoBackReport, 'instance' | 'dataDirectory' | 'requested'> & { readonly used: boolean },
 ): void {
-  page.line();
   page.title('⚠️  GOING BACK TO BEFORE A REWIND');
   page.section('What is undone', [
     ['Instance', facts.instance],
@@ -21,7 +20,6 @@ export function drawGoBackWarning(
         '⚠️  WARNING: The present state, with everything written since the rewind, will be GIVEN UP!',
       ),
     );
-  page.line();
 }
 
 /** What was brought back. */

@@ -2,11 +2,11 @@ import { AppError } from '../../base/errors.ts';
 import { runStep } from '../../base/events.ts';
 import { relationOf } from '../../engines/postgres/data-files-names.ts';
 import type { DamagedPage } from '../../repository/manifest.ts';
-import type { RunOptions } from '../instance-context.ts';
+import type { Manifest } from '../../repository/manifest-reader.ts';
+import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import { progressTeller } from '../restore/restore-files.ts';
 import { livePlace, type Places } from './places.ts';
 import { rewindPool } from './rewind-pool.ts';
-import type { RewindRun } from './rewind-run.ts';
 import type { Rewritten } from './rewrite-files.ts';
 import { listServerFiles } from './server-files.ts';
 
@@ -22,7 +22,7 @@ export interface TouchedPages {
  * @throws VERIFICATION_FAILED
  */
 export async function checkTouched(
-  run: Pick<RewindRun, 'context' | 'manifest'>,
+  run: { readonly context: InstanceContext; readonly manifest: Manifest },
   from: { readonly places: Places; readonly rewritten: Rewritten },
   options: RunOptions,
 ): Promise<TouchedPages | null> {

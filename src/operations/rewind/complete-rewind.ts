@@ -34,10 +34,10 @@ export interface CompletedRewind {
 export async function completeRewind(
   run: RewindRun,
   journal: RewindJournal,
-  with_: { readonly service: Service; readonly verifyBeforeOpen: boolean; readonly onOpen: () => void },
+  opening: { readonly service: Service; readonly verifyBeforeOpen: boolean; readonly onOpen: () => void },
   options: RunOptions,
 ): Promise<CompletedRewind> {
-  const { service } = with_;
+  const { service } = opening;
   const { places } = journal;
   let verification: OpenVerification | null = null;
   let now = journal;
@@ -47,13 +47,13 @@ export async function completeRewind(
       const finished = await finishRewind(run, now, options);
       done = finished.done;
       now = finished.journal;
-      if (with_.verifyBeforeOpen) {
+      if (opening.verifyBeforeOpen) {
         now = await writeJournal({ ...now, used: true });
         verification = await verifyInIsolation(run, places, options);
       }
       now = await placeRewound(now, options);
     } catch (error) {
-      throw withHint(error, wayOn(places), options);
+      throw withHint(error, wayOn(journal), options);
     }
   }
   // Cut off just before it was.
@@ -67,24 +67,29 @@ export async function completeRewind(
         await service.start({ signal: options.signal });
         await waitUntilOpen(run.context, options.signal);
       } catch (error) {
-        const way = `The rewound database is whole and in place; start it with: ${service.startCommand} Or go back with: ${goBackCommand(places)}`;
+        const way = `The rewound database is whole and in place; start it with: ${service.startCommand} Or go back with: ${goBackCommand(journal)}`;
         throw withHint(error, way, options);
       }
     },
   );
   const openedAt = performance.now();
-  with_.onOpen();
+  opening.onOpen();
   if (verification !== null) return { journal: now, done, openedAt, verification, unverified: null };
   return { journal: now, done, openedAt, ...(await verifyQuietly(run, places, options)) };
 }
 
 /** What a person types to bring back the state before a rewind. */
-export function goBackCommand(places: Places): string {
-  return shellCommand(['aishell', 'backup', 'restore', '--go-back', places.safety]);
+export function goBackCommand({ places, instance }: Pick<RewindJournal, 'places' | 'instance'>): string {
+  return shellCommand(['aishell', 'backup', 'restore', '--go-back', places.safety, '--instance', instance]);
 }
 
-function wayOn(places: Places): string {
-  return `The instance cannot be started until this is finished or undone. To finish it, run the same command again, or: aishell backup restore --resume. To bring back the state before: ${goBackCommand(places)}`;
+/** What a person types to finish a rewind that was cut off. */
+export function resumeCommand({ instance }: Pick<RewindJournal, 'instance'>): string {
+  return shellCommand(['aishell', 'backup', 'restore', '--resume', '--instance', instance]);
+}
+
+function wayOn(journal: RewindJournal): string {
+  return `The instance cannot be started until this is finished or undone. To finish it, run the same command again, or: ${resumeCommand(journal)}. To bring back the state before: ${goBackCommand(journal)}`;
 }
 
 /** The instance is open: whatever goes wrong from here on is told, and is no failure of the rewind. */

@@ -12,7 +12,7 @@ import type { EdgeTransaction } from '../restore/recovery-request.ts';
 import { type RestoreReport, type RestoreWay, reportOf } from '../restore/restore-report.ts';
 import type { RestoreOptions } from '../restore/restore-request.ts';
 import { withHint } from '../restore/stop-live-server.ts';
-import { completeRewind, goBackCommand } from './complete-rewind.ts';
+import { completeRewind, goBackCommand, resumeCommand } from './complete-rewind.ts';
 import { decodeRequest, encodeRequest, type RewindRequest } from './encode-request.ts';
 import { showOptions } from './guard.ts';
 import { type RewindJournal, refuseOther, removePointer, writeJournal } from './journal.ts';
@@ -56,7 +56,7 @@ export async function resumeRewind(
   const binaries = await binariesOf(context, found, manifest);
   const report = {
     ...{ context, live: null, service: service.description, mode: 'in-place' as const },
-    ...{ plan: planOf(found, manifest, view), way: resumedWay, safety: safetyOf(places) },
+    ...{ plan: planOf(found, manifest, view), way: resumedWay, safety: safetyOf(found) },
   };
   const planned = {
     ...{ ...report, dryRun: true, recovered: null, downtimeSeconds: null },
@@ -73,8 +73,8 @@ export async function resumeRewind(
   let journal = await writeJournal(found);
   if (journal.phase === 'saving') journal = await saveOrUndo(run, journal, { service, options });
   const onOpen = (): void => tellOpen(options, { startedAt, stoppedAt: null });
-  const with_ = { service, verifyBeforeOpen: resuming.verifyBeforeOpen, onOpen };
-  const completed = await completeRewind(run, journal, with_, options);
+  const opening = { service, verifyBeforeOpen: resuming.verifyBeforeOpen, onOpen };
+  const completed = await completeRewind(run, journal, opening, options);
   return reportOf({
     ...report,
     dryRun: false,
@@ -109,7 +109,7 @@ export async function openRewind(
   const manifest = await openManifest(context.repository, { instance, id }, { signal });
   if (manifest === null) {
     throw new AppError('BACKUP_NOT_FOUND', `backup '${id}' of the unfinished rewind is not there any more`, {
-      hint: `Bring back the state before it: ${goBackCommand(journal.places)}`,
+      hint: `Bring back the state before it: ${goBackCommand(journal)}`,
     });
   }
   const source = {
@@ -164,7 +164,7 @@ async function saveOrUndo(
 function refuseAnother(journal: RewindJournal, asked: RewindRequest | null): void {
   if (journal.phase === 'going-back') {
     throw new AppError('LOCKED', 'going back to the state before a rewind was cut off', {
-      hint: `Finish that: ${goBackCommand(journal.places)}`,
+      hint: `Finish that: ${goBackCommand(journal)}`,
     });
   }
   if (asked === null || encodeRequest(asked) === journal.request) return;
@@ -172,7 +172,7 @@ function refuseAnother(journal: RewindJournal, asked: RewindRequest | null): voi
     'LOCKED',
     `a rewind of this instance to ${journal.requested} was cut off and is not finished`,
     {
-      hint: `To finish it: aishell backup restore --resume. To bring back the state before it: ${goBackCommand(journal.places)}`,
+      hint: `To finish it: ${resumeCommand(journal)}. To bring back the state before it: ${goBackCommand(journal)}`,
     },
   );
 }

@@ -14,7 +14,8 @@ import {
 import type { RestoreOptions } from '../restore/restore-request.ts';
 import { stopLiveServer, withHint } from '../restore/stop-live-server.ts';
 import { type CompletedRewind, completeRewind, goBackCommand } from './complete-rewind.ts';
-import { findPlaces, type Places } from './places.ts';
+import type { RewindJournal } from './journal.ts';
+import { findPlaces } from './places.ts';
 import { type BegunRewind, beginRewind } from './rewind.ts';
 import type { RewindAmount } from './rewind-work.ts';
 
@@ -42,7 +43,7 @@ export async function rewindInPlace(
   const places = await findPlaces(live.dataDirectory, job.stamp);
   const report = {
     ...{ context, plan, live, service: service.description, way, mode: 'in-place' as const },
-    safety: safetyOf(places),
+    safety: safetyOf({ places, instance: context.instance }),
   };
   const planned = {
     ...{ ...report, dryRun: true, recovered: null, downtimeSeconds: null },
@@ -77,7 +78,7 @@ export async function rewindInPlace(
   );
   return reportOf({
     ...report,
-    safety: safetyOf(begun.journal.places),
+    safety: safetyOf(begun.journal),
     dryRun: false,
     seconds: (completed.openedAt - startedAt) / 1000,
     downtimeSeconds: live.running ? (completed.openedAt - stoppedAt) / 1000 : null,
@@ -85,8 +86,11 @@ export async function rewindInPlace(
   });
 }
 
-export function safetyOf(places: Places): { readonly path: string; readonly goBack: string } {
-  return { path: places.safety, goBack: goBackCommand(places) };
+export function safetyOf(of: Pick<RewindJournal, 'places' | 'instance'>): {
+  readonly path: string;
+  readonly goBack: string;
+} {
+  return { path: of.places.safety, goBack: goBackCommand(of) };
 }
 
 /** A person waits for this moment; what comes after it is only looking. */
