@@ -1,6 +1,6 @@
 import { closeSync, fdatasyncSync, fsyncSync, openSync, renameSync } from 'node:fs';
-import { parentPort } from 'node:worker_threads';
-import { assert, messageOf } from '../base/errors.ts';
+import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { assert, messageOf, systemCode } from '../base/errors.ts';
 
 /** What the thread that flushes the spool is asked: strictly one thing after the other. */
 export interface FlushJob {
@@ -22,8 +22,17 @@ export interface FlushAnswer {
  */
 const port = parentPort;
 assert(port !== null, 'this code runs as a worker thread');
-port.on('message', (job: FlushJob) => {
-  let error: FlushAnswer['error'] = null;
+const wakeUp = workerData as Int32Array<SharedArrayBuffer>;
+
+// Asleep until there is a job: an event loop would take longer to deliver it than many a flush takes.
+for (;;) {
+  const seen = Atomics.load(wakeUp, 0);
+  const received = receiveMessageOnPort(port) as { readonly message: FlushJob } | undefined;
+  if (received === undefined) Atomics.wait(wakeUp, 0, seen);
+  else port.postMessage(flush(received.message));
+}
+
+function flush(job: FlushJob): FlushAnswer {
   try {
     for (const file of job.full) {
       fdatasyncSync(file.fd);
@@ -32,11 +41,11 @@ port.on('message', (job: FlushJob) => {
     }
     if (job.fd !== null) fdatasyncSync(job.fd);
     if (job.directory !== null) syncDirectory(job.directory);
-  } catch (caught) {
-    error = { message: messageOf(caught), code: (caught as NodeJS.ErrnoException).code ?? '' };
+    return { error: null };
+  } catch (error) {
+    return { error: { message: messageOf(error), code: systemCode(error) } };
   }
-  port.postMessage({ error } satisfies FlushAnswer);
-});
+}
 
 function syncDirectory(path: string): void {
   const fd = openSync(path, 'r');

@@ -202,11 +202,14 @@ export class LogReceiver {
     const stream = startWalStream(replication, {
       ...position,
       slot: this.#options.slot,
-      onData: (lsn, bytes) => {
-        spool.write(lsn, bytes);
-        this.#reportSoon(spool);
+      onData: (lsn, bytes) => spool.write(lsn, bytes),
+      // The end of a message: commits do not end before.
+      onServerEnd: lsn => {
+        this.#onServerEnd(lsn, position);
+        spool.flush();
+        // Where commits wait, one may wait for this alone (remote_write); else the flush, a moment later, says it too.
+        if (this.#options.synchronous) this.#reportSoon(spool);
       },
-      onServerEnd: lsn => this.#onServerEnd(lsn, position),
     });
     this.#stream = stream;
     const timer = setInterval(() => this.#tick(stream, spool), STATUS_EVERY_MS);
@@ -245,10 +248,8 @@ export class LogReceiver {
       directory: system.directory,
       segmentSize: system.segmentSize,
       onFlushed: () => this.#report(spool),
-      onSegment: () => {
-        system.archiver.wake();
-        this.checkRoom();
-      },
+      onReceived: () => this.checkRoom(),
+      onSegment: () => system.archiver.wake(),
       onDivergence: (lsn, aside) =>
         note(
           'warning',

@@ -12,6 +12,8 @@ export interface WalSpoolOptions {
   readonly segmentSize: number;
   /** All up to here is on the disk. */
   readonly onFlushed: (lsn: bigint) => void;
+  /** A segment was received to its end, and is not on the disk yet. */
+  readonly onReceived: () => void;
   /** A segment is complete and on the disk, under its name. */
   readonly onSegment: (segment: string) => void;
   /** The spool held other bytes than the server sends now; they were put aside. */
@@ -36,6 +38,7 @@ interface OpenFile {
 export class WalSpool {
   readonly #options: WalSpoolOptions;
   readonly #flusher: Worker;
+  readonly #wakeUp = new Int32Array(new SharedArrayBuffer(4));
   #timeline = 0;
   #written = 0n;
   #flushed = 0n;
@@ -51,7 +54,10 @@ export class WalSpool {
   constructor(options: WalSpoolOptions) {
     this.#options = options;
     // The files it closes were opened by this thread.
-    this.#flusher = new Worker(workerUrl('flush-worker', import.meta.url), { trackUnmanagedFds: false });
+    this.#flusher = new Worker(workerUrl('flush-worker', import.meta.url), {
+      trackUnmanagedFds: false,
+      workerData: this.#wakeUp,
+    });
     // A thread that ends would leave a flush unanswered.
     this.#flusher.on('error', error => this.#fail(fileError('flush', options.directory.path, error)));
   }
@@ -104,13 +110,19 @@ export class WalSpool {
       this.#written += BigInt(piece.length);
       if (offset + piece.length === this.#options.segmentSize) this.#complete(file);
     }
-    this.#flush();
+  }
+
+  /** Begins to flush what was written; while a flush is under way, the next one begins at its end. */
+  flush(): void {
+    if (this.#flushing || this.#failed) return;
+    if (this.#written === this.#flushed && this.#full.length === 0) return;
+    this.#startFlush();
   }
 
   /** Resolves when everything written is on the disk, or the spool failed. */
   async settled(): Promise<void> {
     while (!this.#failed && (this.#flushing || this.#flushed < this.#written)) {
-      this.#flush();
+      this.flush();
       await new Promise<void>(resolve => this.#idle.push(resolve));
     }
   }
@@ -174,6 +186,7 @@ export class WalSpool {
     this.#full.push({ fd: file.fd, path: `${name}${PARTIAL}`, name, segment: file.segment });
     this.#directoryChanged = true;
     this.#file = null;
+    this.#options.onReceived();
   }
 
   /** Lets go of a file that is not full; it stays in the spool as it is. */
@@ -188,12 +201,10 @@ export class WalSpool {
     else closeSync(fd);
   }
 
-  #flush(): void {
-    if (this.#flushing || this.#failed) return;
+  #startFlush(): void {
     const upTo = this.#written;
     const timeline = this.#timeline;
     const full = this.#full;
-    if (upTo === this.#flushed && full.length === 0) return;
     this.#full = [];
     this.#flushing = true;
     const startedMs = performance.now();
@@ -216,10 +227,12 @@ export class WalSpool {
       this.#oldestUnflushedMs = this.#written > this.#flushed ? startedMs : null;
       for (const { segment } of full) this.#options.onSegment(segment);
       this.#options.onFlushed(this.#flushed);
-      this.#flush();
+      this.flush();
       if (!this.#flushing) for (const wake of this.#idle.splice(0)) wake();
     });
     this.#flusher.postMessage(job);
+    Atomics.add(this.#wakeUp, 0, 1);
+    Atomics.notify(this.#wakeUp, 0);
   }
 
   #fail(error: AppError): void {

@@ -29,6 +29,7 @@ function open(directory: SpoolDirectory): { readonly spool: WalSpool; readonly h
     directory,
     segmentSize: MIB,
     onFlushed: lsn => heard.flushed.push(lsn),
+    onReceived: () => undefined,
     onSegment: segment => heard.segments.push(segment),
     onDivergence: (_lsn, aside) => heard.diverged.push(aside),
     onFailure: error => heard.failures.push(error),
