@@ -1,4 +1,6 @@
+import { execFile } from 'node:child_process';
 import { readdir, readFile } from 'node:fs/promises';
+import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
 import type { GoBackReport } from '../../src/operations/rewind/go-back.ts';
 import {
@@ -136,4 +138,42 @@ test('what a rewind cannot do - is refused when it is asked for, and else restor
   expect(report.way?.reason).toContain('wal_log_hints');
   expect(await wideState(cluster)).toEqual(before);
   expect(await cluster.query('select count(*)::int as rows from users')).toEqual([{ rows: USERS }]);
+});
+
+/** Whether a directory can be made a mount point here: by root, and not in every container. */
+async function mountOnItself(directory: string): Promise<AsyncDisposable | null> {
+  const run = promisify(execFile);
+  const mounted = await run('mount', ['--bind', directory, directory]).then(
+    () => true,
+    () => false,
+  );
+  return mounted
+    ? { [Symbol.asyncDispose]: async () => void (await run('umount', ['--lazy', directory])) }
+    : null;
+}
+
+test('a data directory that is a mount point - is rewound, with the safety copy in it, and goes back', async context => {
+  await using cluster = await startTestCluster({ version: 17, settings: wideSettings });
+  await cluster.stop();
+  const mount = await mountOnItself(cluster.dataDirectory);
+  if (mount === null) return context.skip('mounting is not allowed here');
+  try {
+    await cluster.start();
+    const { instance, before, lost, xid } = await disaster(cluster);
+    const refused = failureOf(
+      await instance.run(['backup', 'restore', '--xid', xid, '--full', ...confirmed]),
+    );
+    expect(refused).toMatchObject({ exitCode: 4, code: 'TARGET_UNUSABLE' });
+    const report = await instance.restore(['--xid', xid, '--rewind', '--verify-before-open']);
+    expect(report.safety?.path.startsWith(`${cluster.dataDirectory}/aishell-safety-`)).toBe(true);
+    expect(await wideState(cluster)).toEqual(before);
+    resultOf(await instance.run(['backup', 'restore', '--go-back', report.safety!.path, ...confirmed]));
+    expect(await wideState(cluster)).toEqual(lost);
+    expect((await readdir(cluster.dataDirectory)).filter(name => name.startsWith('aishell-safety'))).toEqual(
+      [],
+    );
+  } finally {
+    await cluster.stop();
+    await mount[Symbol.asyncDispose]();
+  }
 });

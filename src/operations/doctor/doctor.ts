@@ -244,16 +244,22 @@ async function checkDirectory(dataDirectory: string): Promise<Found> {
 }
 
 async function checkSafetyCopies(dataDirectory: string): Promise<Found> {
-  const names = (await readdir(dirname(dataDirectory)).catch(() => [])).filter(name =>
-    name.startsWith(`${basename(dataDirectory)}.aishell-safety-`),
-  );
-  if (names.length === 0) return ok('none are kept');
-  const old: string[] = [];
-  for (const name of names) {
-    const { ctimeMs } = await stat(join(dirname(dataDirectory), name));
-    if (Date.now() - ctimeMs > SAFETY_DAYS * 86_400_000) old.push(join(dirname(dataDirectory), name));
+  const kept: string[] = [];
+  // Beside the data directory; in it, where that is a mount point.
+  for (const [directory, prefix] of [
+    [dirname(dataDirectory), `${basename(dataDirectory)}.aishell-safety-`],
+    [dataDirectory, 'aishell-safety-'],
+  ] as const) {
+    for (const name of await readdir(directory).catch(() => []))
+      if (name.startsWith(prefix)) kept.push(join(directory, name));
   }
-  if (old.length === 0) return ok(`${names.length} kept from restores of the last ${SAFETY_DAYS} days`);
+  if (kept.length === 0) return ok('none are kept');
+  const old: string[] = [];
+  for (const path of kept) {
+    const { ctimeMs } = await stat(path);
+    if (Date.now() - ctimeMs > SAFETY_DAYS * 86_400_000) old.push(path);
+  }
+  if (old.length === 0) return ok(`${kept.length} kept from restores of the last ${SAFETY_DAYS} days`);
   return warning(
     `${old.length} older than ${SAFETY_DAYS} days`,
     `When nobody needs the state from before the restore any more: rm -rf ${old.join(' ')}`,

@@ -11,6 +11,7 @@ import { type Manifest, openManifest } from '../../repository/manifest-reader.ts
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import { readChanges } from '../log/log-summaries.ts';
 import { openLogView } from '../log/log-view.ts';
+import { compareLiveLog } from '../log/same-log.ts';
 import { secureHistory, secureStoppedLog } from '../log/secure-live-log.ts';
 import { syncDirectories } from '../restore/recover-directory.ts';
 import { waitUntilOpen } from '../restore/restore-in-place.ts';
@@ -29,7 +30,9 @@ import { findLiveLogEnd, readSegments } from './live-log-end.ts';
 import { keptPlace, layoutOf, livePlace, ownerOfFiles } from './places.ts';
 import { serviceOf } from './resume-rewind.ts';
 import { undoSaving } from './rewind.ts';
+import { whyNotAllSince } from './rewind-check.ts';
 import { archivedFrom } from './rewind-log.ts';
+import { readKeptControl } from './rewind-run.ts';
 import { exists, removeSafetyCopy } from './safety-copy.ts';
 import { readMapSince, readSavedState, type SavedState, writeMapSince } from './saved-state.ts';
 
@@ -145,6 +148,7 @@ async function changesSince(
   const { places, instance, systemIdentifier, recovered } = journal;
   const manifest = await manifestOf(context, journal, options.signal);
   if (journal.phase === 'going-back') return { context, manifest, map: await readMapSince(places.safety) };
+  const control = await readControlFile(places.dataDirectory);
   const map = await runStep(
     options.onEvent,
     {
@@ -154,7 +158,6 @@ async function changesSince(
     },
     async (): Promise<ChangeMap> => {
       const owner = { instance, systemIdentifier };
-      const control = await readControlFile(places.dataDirectory);
       const { timeline } = control.checkpoint;
       await secureHistory(context, { owner, dataDirectory: places.dataDirectory, timeline }, options.signal);
       await secureStoppedLog(context, { owner, dataDirectory: places.dataDirectory }, options.signal);
@@ -164,6 +167,9 @@ async function changesSince(
       if (!view.chain.some(step => step.timeline === recovered?.timeline && step.begin === begin))
         throw tooLate(journal, 'the instance is on another timeline by now');
       const archived = archivedFrom(view, begin);
+      const span = { from: begin, to: archived - 1n };
+      const { foreign } = await compareLiveLog(view, places.log, span);
+      if (foreign !== null) throw tooLate(journal, `segment ${foreign} of its log is not the archived one`);
       const checkpoint = control.checkpoint.lsn;
       const from = checkpoint < archived ? checkpoint : archived;
       const end = await findLiveLogEnd(places.log, { control, from });
@@ -173,8 +179,8 @@ async function changesSince(
       return await readChanges(context, view, range, { signal: options.signal, extra });
     },
   );
-  if (map.storage.some(each => each.kind.startsWith('tablespace') || each.kind === 'unknown'))
-    throw tooLate(journal, 'a tablespace was created or dropped since the rewind');
+  const why = whyNotAllSince(map, control, await readKeptControl(journal));
+  if (why !== null) throw tooLate(journal, why);
   await writeMapSince(places.safety, map);
   return { context, manifest, map };
 }

@@ -90,6 +90,28 @@ export function whyNotThisLog(
   return null;
 }
 
+/**
+ * Why the log since a rewind does not name all pages that were changed since, so that going back would leave some of them as
+ * they are; null when it does. `was` is the control file from before the rewind.
+ */
+export function whyNotAllSince(
+  map: ChangeMap,
+  now: ControlFile,
+  was: Pick<ControlFile, 'dataChecksums'>,
+): string | null {
+  if (map.storage.some(each => each.kind.startsWith('tablespace') || each.kind === 'unknown'))
+    return 'a tablespace was created or dropped since the rewind';
+  if (now.dataChecksums !== was.dataChecksums)
+    return `page checksums were turned ${now.dataChecksums ? 'on' : 'off'} since the rewind`;
+  const changes = map.events.filter(event => event.kind === 'parameter change');
+  if (changes.some(({ walLevel }) => walLevel === 'minimal' || walLevel === 'unknown'))
+    return 'wal_level was minimal for a while since the rewind: not every change is in the log';
+  const hintsLogged = now.walLogHints && changes.every(({ walLogHints }) => walLogHints);
+  return now.dataChecksums || hintsLogged
+    ? null
+    : 'wal_log_hints was off for a while since the rewind, and there are no page checksums';
+}
+
 /** A server that crashed just after it was promoted has a control file of the timeline before. */
 async function isAfterPromotion(logDirectory: string, control: ControlFile): Promise<boolean> {
   const { timeline } = control.checkpoint;
