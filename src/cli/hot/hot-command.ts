@@ -1,8 +1,10 @@
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { archiveThroughAgent } from '../../agent/archive-through-agent.ts';
-import { openConfiguredRepository } from '../../app/open-repository.ts';
+import { locationOf, openConfiguredRepository } from '../../app/open-repository.ts';
 import { exitCodes } from '../../base/codes.ts';
 import { toErrorRecord } from '../../base/errors.ts';
+import { workerUrl } from '../../base/worker-url.ts';
 import { findConfigFile } from '../../config/find-config.ts';
 import { quickConfig } from '../../config/quick-config.ts';
 import { readConfigText } from '../../config/read-config-text.ts';
@@ -43,7 +45,9 @@ export async function runHotCommand(
       const ahead = callOf(args, { file, cacheDirectory, path: command.path });
       await Promise.all([
         archiveSegment(repository, request),
-        ahead === null ? undefined : archiveAhead(repository, request, ahead),
+        ahead === null
+          ? undefined
+          : archiveAhead({ repository, location: locationOf(config) }, request, ahead),
       ]);
       return 0;
     }
@@ -67,6 +71,7 @@ function callOf(
   return {
     notes: join(cacheDirectory, 'archived'),
     configFile: file,
+    workerUrl: workerUrl('archive-ahead-worker', pathToFileURL(process.argv[1] ?? '').href),
     commandFor: other => [environment, ...args.map(arg => (arg === path ? other : arg))].join(' '),
   };
 }

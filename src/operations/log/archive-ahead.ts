@@ -1,10 +1,13 @@
 import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
-import { mapBounded } from '../../base/bounded.ts';
 import { MIB } from '../../base/sizes.ts';
 import { classifyLogFileName } from '../../engines/postgres/lsn.ts';
 import type { Repository } from '../../repository/repository.ts';
-import { type ArchiveRequest, archiveSegment } from './archive-segment.ts';
+import type { StorageLocation } from '../../storage/storage.ts';
+import { startWorkerPool } from '../worker-pool.ts';
+import type { AheadDone, AheadStart, AheadTask } from './archive-ahead-protocol.ts';
+import type { ArchiveRequest } from './archive-segment.ts';
 
 /**
  * What archive_command was called with, and what it would be called with for another segment. A note is only for the very
@@ -17,14 +20,16 @@ export interface ArchiveCall {
   readonly commandFor: (path: string) => string;
   /** The configuration that was read. */
   readonly configFile: string;
+  /** The code of the threads: this program is one file, which they are not part of. */
+  readonly workerUrl: URL;
 }
 
 /** More than this is not taken on at once, so that no call takes longer than a few seconds. */
 const AHEAD_BYTES = 512 * MIB;
 /** With fewer segments waiting, the archiver is as quick alone. */
 const QUEUE = 3;
-/** While one is hashed and written, others are compressed. */
-const AT_ONCE = 3;
+/** One more than there are processors, as one of them mostly waits for the disk. */
+const THREADS_AT_MOST = 4;
 const NOTE_SECONDS = 600;
 
 /**
@@ -33,7 +38,7 @@ const NOTE_SECONDS = 600;
  * promised to the server here: whatever fails is left to its own call, which has the words for it.
  */
 export async function archiveAhead(
-  repository: Repository,
+  source: { readonly repository: Repository; readonly location: StorageLocation },
   request: ArchiveRequest,
   call: ArchiveCall,
 ): Promise<void> {
@@ -42,17 +47,53 @@ export async function archiveAhead(
     if (queue.length < QUEUE) return;
     await mkdir(call.notes, { recursive: true, mode: 0o700 });
     await removeOldNotes(call.notes);
-    await mapBounded(queue, AT_ONCE, async name => {
+    const tasks: AheadTask[] = [];
+    for (const name of queue) {
       const path = join(dirname(request.path), name);
-      const before = await factsOf(path, call);
-      if (before === null || (await isNoted(path, call, before))) return;
-      await archiveSegment(repository, { ...request, path });
-      // The bytes that were archived are those of the file as it still is.
-      if ((await factsOf(path, call)) === before) await leaveNote(path, call, before);
-    });
+      const facts = await factsOf(path, call);
+      if (facts !== null && !(await isNoted(path, call, facts))) tasks.push({ path, facts });
+    }
+    await archiveAll(source, { request, call, tasks });
   } catch {
     // Its own call comes to the same end, and says what is wrong.
   }
+}
+
+async function archiveAll(
+  source: { readonly repository: Repository; readonly location: StorageLocation },
+  work: {
+    readonly request: ArchiveRequest;
+    readonly call: ArchiveCall;
+    readonly tasks: readonly AheadTask[];
+  },
+): Promise<void> {
+  const { request, call, tasks } = work;
+  const noting: Promise<void>[] = [];
+  const pool = startWorkerPool<AheadStart, AheadTask, AheadDone>({
+    url: call.workerUrl,
+    count: Math.min(THREADS_AT_MOST, availableParallelism() + 1, tasks.length),
+    start: {
+      location: source.location,
+      keys: source.repository.keyring.toWorker(),
+      request: { instance: request.instance, level: request.level },
+    },
+    onMessage: ({ path, facts, isArchived }) => {
+      if (isArchived) noting.push(note(path, call, facts));
+      return 'batch-done';
+    },
+  });
+  try {
+    for (const task of tasks) await pool.submit(task);
+    await pool.drain();
+  } finally {
+    await pool.terminate();
+    await Promise.allSettled(noting);
+  }
+}
+
+/** Leaves a note, if the bytes that were archived are those of the file as it still is. */
+async function note(path: string, call: ArchiveCall, facts: string): Promise<void> {
+  if ((await factsOf(path, call)) === facts) await leaveNote(path, call, facts);
 }
 
 /** The names of the segments that wait behind this one, as the server's archiver takes them. @source pgarch.c */

@@ -1,0 +1,18 @@
+import type { StorageLocation } from '../../storage/storage.ts';
+import type { ArchiveRequest } from './archive-segment.ts';
+
+export interface AheadStart {
+  readonly location: StorageLocation;
+  readonly keys: readonly (readonly [number, Uint8Array])[];
+  readonly request: Omit<ArchiveRequest, 'path'>;
+}
+
+/** A segment, and what was known of its file before it was read. */
+export interface AheadTask {
+  readonly path: string;
+  readonly facts: string;
+}
+
+export interface AheadDone extends AheadTask {
+  readonly isArchived: boolean;
+}
