@@ -57,7 +57,8 @@ async function rewindAndCompare(
   const compared = await compareDirectories(truth, journal.places, rewinding.plan.backup);
   expect(compared.differences.slice(0, 50)).toEqual([]);
   // Every way of treating a file was taken.
-  const { filesPatched, filesReplaced, filesUntouched, filesRemoved, pagesLeft, pagesKept } = begun.amount;
+  const { filesPatched, filesReplaced, filesUntouched, filesRemoved, pagesLeft, pagesKept } =
+    begun.run.work.amount;
   for (const count of [filesPatched, filesReplaced, filesUntouched, filesRemoved, pagesLeft, pagesKept])
     expect(count).toBeGreaterThan(0);
   const opened = await completeRewind(

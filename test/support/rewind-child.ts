@@ -1,6 +1,7 @@
 import { openInstance } from '../../src/app/open-instance.ts';
 import { readConfig } from '../../src/config/read-config.ts';
 import { parseLsn } from '../../src/engines/postgres/lsn.ts';
+import { decideWork } from '../../src/operations/rewind/decide-work.ts';
 import { goBack } from '../../src/operations/rewind/go-back.ts';
 import { findUnfinished, writeJournal } from '../../src/operations/rewind/journal.ts';
 import { ownerOfFiles } from '../../src/operations/rewind/places.ts';
@@ -30,7 +31,8 @@ if (what === 'begin') {
   if (what === 'resume') {
     const opened = await openRewind(context, found, options.signal);
     const binaries = await binariesOf(context, found, opened.manifest);
-    const run = { context, ...opened, binaries, owner: await ownerOfFiles(dataDirectory) };
+    const work = await decideWork(context, opened, options.signal);
+    const run = { context, ...opened, work, binaries, owner: await ownerOfFiles(dataDirectory) };
     let journal = await writeJournal(found);
     if (journal.phase === 'saving') journal = await saveLive(run, journal, options);
     await finishRewind(run, journal, options);

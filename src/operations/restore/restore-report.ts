@@ -5,7 +5,7 @@ import { shellCommand } from '../../engines/postgres/service-process.ts';
 import type { BackupFacts, DamagedPage } from '../../repository/manifest.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import type { RecoveryWork } from '../recovery-time/recovery-speed.ts';
-import type { RewindAmount } from '../rewind/rewind-work.ts';
+import type { RewindAmount } from '../rewind/decide-work.ts';
 import type { LossAccount } from '../timeline/account-of-loss.ts';
 import type { LiveInstance } from './live-instance.ts';
 import type { RecoveryPlan } from './plan-restore.ts';

@@ -3,6 +3,7 @@ import { parseLsn } from '../../engines/postgres/lsn.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import type { LiveInstance } from '../restore/live-instance.ts';
 import type { RecoveryPlan } from '../restore/plan-restore.ts';
+import { decideWork, type RewindAmount } from './decide-work.ts';
 import { estimateFull, estimateRewind } from './estimate-rewind.ts';
 import { findPlaces } from './places.ts';
 import { whyNotThisDirectory, whyNotThisLog } from './rewind-check.ts';
@@ -13,7 +14,7 @@ import {
   readWholeChanges,
   whyOtherLog,
 } from './rewind-log.ts';
-import { countRewindWork, findSpGist, type RewindAmount } from './rewind-work.ts';
+import { findSpGist } from './rewind-work.ts';
 import type { SavedState } from './saved-state.ts';
 import { listLogDirectory, listServerFiles } from './server-files.ts';
 
@@ -59,7 +60,7 @@ export async function assessRewind(
     spGist: findSpGist(places, found, map),
     map,
   };
-  const { amount, neededDamage } = await countRewindWork(context, { manifest: plan.manifest, state }, signal);
+  const { amount, neededDamage } = await decideWork(context, { manifest: plan.manifest, state }, signal);
   if (neededDamage !== null)
     return { possible: false, reason: `${neededDamage} is damaged in the backup, and would be needed` };
   return {

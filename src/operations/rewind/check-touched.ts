@@ -3,11 +3,13 @@ import { runStep } from '../../base/events.ts';
 import { relationOf } from '../../engines/postgres/data-files-names.ts';
 import type { DamagedPage } from '../../repository/manifest.ts';
 import type { Manifest } from '../../repository/manifest-reader.ts';
+import { uniteRanges } from '../backup/ranges.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import { progressTeller } from '../restore/restore-files.ts';
+import type { RewindWork } from './decide-work.ts';
 import { livePlace, type Places } from './places.ts';
 import { rewindPool } from './rewind-pool.ts';
-import type { Rewritten } from './rewrite-files.ts';
+import type { SavedState } from './saved-state.ts';
 import { listServerFiles } from './server-files.ts';
 
 export interface TouchedPages {
@@ -22,13 +24,17 @@ export interface TouchedPages {
  * @throws VERIFICATION_FAILED
  */
 export async function checkTouched(
-  run: { readonly context: InstanceContext; readonly manifest: Manifest },
-  from: { readonly places: Places; readonly rewritten: Rewritten },
+  run: {
+    readonly context: InstanceContext;
+    readonly manifest: Manifest;
+    readonly state: SavedState;
+    readonly work: RewindWork;
+  },
+  places: Places,
   options: RunOptions,
 ): Promise<TouchedPages | null> {
-  const { context, manifest } = run;
+  const { context, manifest, work } = run;
   const { backup } = manifest;
-  const { places, rewritten } = from;
   if (!backup.pageChecksums) return null;
   return await runStep(
     options.onEvent,
@@ -40,14 +46,15 @@ export async function checkTouched(
     async () => {
       const onProgress = progressTeller('pages', 0, options.onEvent);
       const pool = rewindPool(context, { manifest, places }, { ...options, onProgress });
+      const patched = patchedRanges(run);
       let files = 0;
       try {
         const { files: found } = listServerFiles(places, backup.tablespaceVersionDirectory);
         for (const [path, { sizeBytes }] of found) {
           const relation = relationOf(path, backup.relationSegmentBlocks);
-          if (relation === null || rewritten.untouched.has(path)) continue;
+          if (relation === null || work.untouched.has(path)) continue;
           files += 1;
-          const ranges = rewritten.touched.get(path) ?? null;
+          const ranges = patched.get(path) ?? null;
           const task = { path, source: livePlace(places, path), firstBlock: relation.firstBlock, ranges };
           await pool.add({ kind: 'check', ...task }, sizeBytes);
         }
@@ -60,6 +67,21 @@ export async function checkTouched(
       }
     },
   );
+}
+
+/** What is written of patched files, by the rewind or by the replay, which may make them longer; of others, all is. */
+function patchedRanges(run: {
+  readonly state: SavedState;
+  readonly work: RewindWork;
+}): ReadonlyMap<string, readonly number[]> {
+  const patched = new Map<string, readonly number[]>();
+  for (const { path, sizeBytes, work } of run.work.items) {
+    if (work.kind !== 'patch') continue;
+    const end = Math.min(sizeBytes, run.state.live.files.get(path)?.sizeBytes ?? 0);
+    const behind = [end, Number.MAX_SAFE_INTEGER - end];
+    patched.set(path, uniteRanges(uniteRanges(work.changed, work.fromBase), behind));
+  }
+  return patched;
 }
 
 function refuseDamage(damaged: readonly DamagedPage[], known: readonly DamagedPage[]): void {

@@ -1,5 +1,5 @@
 import type { RecoveryPlan } from '../restore/plan-restore.ts';
-import type { RewindAmount } from './rewind-work.ts';
+import type { RewindAmount } from './decide-work.ts';
 
 /**
  * What the machine is taken to do, in MB/s, where nothing was measured: a usual server with a disk of its own. Only the

@@ -17,6 +17,7 @@ import { syncDirectories } from '../restore/recover-directory.ts';
 import { waitUntilOpen } from '../restore/restore-in-place.ts';
 import { type BroughtBack, bringBack, type UsedSince } from './bring-back.ts';
 import { moveFile, syncDirectory } from './durable-files.ts';
+import { placeControlFile } from './guard.ts';
 import {
   findUnfinished,
   pointToJournal,
@@ -148,6 +149,8 @@ async function changesSince(
   const { places, instance, systemIdentifier, recovered } = journal;
   const manifest = await manifestOf(context, journal, options.signal);
   if (journal.phase === 'going-back') return { context, manifest, map: await readMapSince(places.safety) };
+  // After a verification that found damage it is held back.
+  await placeControlFile(places);
   const control = await readControlFile(places.dataDirectory);
   const map = await runStep(
     options.onEvent,

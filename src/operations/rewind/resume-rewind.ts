@@ -13,13 +13,13 @@ import { type RestoreReport, type RestoreWay, reportOf } from '../restore/restor
 import type { RestoreOptions } from '../restore/restore-request.ts';
 import { withHint } from '../restore/stop-live-server.ts';
 import { completeRewind, goBackCommand, resumeCommand } from './complete-rewind.ts';
+import { decideWork } from './decide-work.ts';
 import { decodeRequest, encodeRequest, type RewindRequest } from './encode-request.ts';
 import { showOptions } from './guard.ts';
 import { type RewindJournal, refuseOther, removePointer, writeJournal } from './journal.ts';
 import { keptPlace, ownerOfFiles } from './places.ts';
 import { saveLive, undoSaving } from './rewind.ts';
 import { outcomeOf, safetyOf, tellOpen } from './rewind-in-place.ts';
-import { countRewindWork } from './rewind-work.ts';
 import { exists, removeSafetyCopy } from './safety-copy.ts';
 import { readSavedState, type SavedState } from './saved-state.ts';
 
@@ -51,7 +51,8 @@ export async function resumeRewind(
     { id: 'resume', title: 'A rewind that was cut off is gone on with', detail: () => found.requested },
     () => openRewind(context, found, options.signal),
   );
-  const { amount } = await countRewindWork(context, { manifest, state }, options.signal);
+  const work = await decideWork(context, { manifest, state }, options.signal);
+  const { amount } = work;
   const service = await serviceOf(context, found);
   const binaries = await binariesOf(context, found, manifest);
   const report = {
@@ -68,7 +69,7 @@ export async function resumeRewind(
   await options.confirm('ready', before);
   if (found.phase !== 'placed') await stopLeftOver(places.dataDirectory);
   const owner = await ownerOfFiles(places.dataDirectory);
-  const run = { context, manifest, view, state, binaries, owner };
+  const run = { context, manifest, view, state, work, binaries, owner };
   // Whoever works on it now is written down before anything is done.
   let journal = await writeJournal(found);
   if (journal.phase === 'saving') journal = await saveOrUndo(run, journal, { service, options });

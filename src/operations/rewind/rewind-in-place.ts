@@ -14,10 +14,10 @@ import {
 import type { RestoreOptions } from '../restore/restore-request.ts';
 import { stopLiveServer, withHint } from '../restore/stop-live-server.ts';
 import { type CompletedRewind, completeRewind, goBackCommand } from './complete-rewind.ts';
+import type { RewindAmount } from './decide-work.ts';
 import type { RewindJournal } from './journal.ts';
 import { findPlaces } from './places.ts';
 import { type BegunRewind, beginRewind } from './rewind.ts';
-import type { RewindAmount } from './rewind-work.ts';
 
 /** A rewind that is planned and possible. */
 export interface RewindJob {
@@ -82,7 +82,7 @@ export async function rewindInPlace(
     dryRun: false,
     seconds: (completed.openedAt - startedAt) / 1000,
     downtimeSeconds: live.running ? (completed.openedAt - stoppedAt) / 1000 : null,
-    ...outcomeOf(completed, begun.amount),
+    ...outcomeOf(completed, begun.run.work.amount),
   });
 }
 

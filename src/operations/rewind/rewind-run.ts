@@ -12,6 +12,7 @@ import { startLogFeeder } from '../restore/log-feeder.ts';
 import type { Owner } from '../restore/new-files.ts';
 import { syncDirectories } from '../restore/recover-directory.ts';
 import { checkTouched, type TouchedPages } from './check-touched.ts';
+import type { RewindWork } from './decide-work.ts';
 import { guardDirectory, holdControlFile, placeControlFile, unguardDirectory } from './guard.ts';
 import { hasRebooted, type RewindJournal, removePointer, writeJournal } from './journal.ts';
 import { heldControlFile, keptPlace, layoutOf, livePlace } from './places.ts';
@@ -27,6 +28,7 @@ export interface RewindRun {
   readonly manifest: Manifest;
   readonly view: LogView;
   readonly state: SavedState;
+  readonly work: RewindWork;
   readonly binaries: Binaries;
   readonly owner: Owner;
 }
@@ -83,7 +85,7 @@ async function rewriteAndRecover(
   journal: RewindJournal,
   options: RunOptions,
 ): Promise<{ readonly at: NonNullable<RewindJournal['recovered']>; readonly done: RewindDone }> {
-  const { context, manifest, owner, state } = run;
+  const { context, manifest, owner, state, work } = run;
   const { places } = journal;
   const targetLsn = parseLsn(journal.targetLsn);
   const beforeControl = (): Promise<void> => guardDirectory(places, { targetLsn: journal.targetLsn, owner });
@@ -94,7 +96,7 @@ async function rewriteAndRecover(
       title: 'Pages rewritten from the backup',
       detail: made => `${made.files} files`,
     },
-    () => rewriteFiles(context, { places, manifest, state, owner, beforeControl }, options),
+    () => rewriteFiles(context, { places, manifest, work, owner, beforeControl }, options),
   );
   const names = new Set([...state.log.files.keys()].map(path => path.slice('pg_wal/'.length)));
   const keptLog = keptPlace(places, 'pg_wal/x').slice(0, -2);
@@ -140,7 +142,7 @@ async function rewriteAndRecover(
   const control = await holdControlFile(places);
   const { newLogFiles } = await finishLog(places.log, control);
   await markForArchiving(places.dataDirectory, newLogFiles, owner);
-  const touched = await checkTouched(run, { places, rewritten }, options);
+  const touched = await checkTouched(run, places, options);
   return { at: { timeline: at.timeline, lsn: formatLsn(at.lsn) }, done: { rewritten, touched } };
 }
 

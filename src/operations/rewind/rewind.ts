@@ -11,13 +11,14 @@ import type { RecoveryPlan } from '../restore/plan-restore.ts';
 import { syncDirectories } from '../restore/recover-directory.ts';
 import { checkSpace } from '../restore/target-directory.ts';
 import { rewindLogOf } from './assess-rewind.ts';
+import { decideWork, type RewindWork } from './decide-work.ts';
 import { encodeRequest } from './encode-request.ts';
 import { pointToJournal, type RewindJournal, removePointer, writeJournal } from './journal.ts';
 import { findPlaces, layoutOf, ownerOfFiles, type Places } from './places.ts';
 import { whyNotThisDirectory, whyNotThisLog } from './rewind-check.ts';
 import { readWholeChanges } from './rewind-log.ts';
 import type { RewindRun } from './rewind-run.ts';
-import { countRewindWork, findSpGist, type RewindAmount } from './rewind-work.ts';
+import { findSpGist } from './rewind-work.ts';
 import { bringBackMoved, keepLive, makeSafetyDirectory, removeSafetyCopy } from './safety-copy.ts';
 import { type SavedState, writeSavedState } from './saved-state.ts';
 import { listLogDirectory, listServerFiles } from './server-files.ts';
@@ -37,7 +38,6 @@ export interface Rewinding {
 export interface BegunRewind {
   readonly run: RewindRun;
   readonly journal: RewindJournal;
-  readonly amount: RewindAmount;
 }
 
 /**
@@ -57,13 +57,14 @@ export async function beginRewind(
     {
       id: 'rewind-plan',
       title: 'Every page accounted for',
-      detail: ({ amount }) =>
+      detail: ({ work: { amount } }) =>
         `${amount.pagesFromBackup} from the backup, ${amount.pagesLeft} left to the log`,
     },
     () => decide(context, rewinding, options),
   );
-  const { places, state, amount, endLsn, targetLsn } = decided;
-  await checkSpace(places.dataDirectory, amount.keptBytes + amount.writtenBytes + logBytes(plan));
+  const { places, state, work, endLsn, targetLsn } = decided;
+  const neededBytes = work.amount.keptBytes + work.amount.writtenBytes + logBytes(plan);
+  await checkSpace(places.dataDirectory, neededBytes);
   await secureTail(context, live, options);
   const made = await makeSafetyDirectory(places);
   const first: RewindJournal = {
@@ -91,9 +92,9 @@ export async function beginRewind(
   };
   const owner = await ownerOfFiles(places.dataDirectory);
   const { binaries } = rewinding;
-  const run: RewindRun = { context, manifest: plan.manifest, view: plan.view, state, binaries, owner };
+  const run: RewindRun = { context, manifest: plan.manifest, view: plan.view, state, work, binaries, owner };
   const journal = await save(run, first, options);
-  return { run, journal, amount };
+  return { run, journal };
 }
 
 async function decide(
@@ -103,7 +104,7 @@ async function decide(
 ): Promise<{
   readonly places: Places;
   readonly state: SavedState;
-  readonly amount: RewindAmount;
+  readonly work: RewindWork;
   readonly endLsn: bigint;
   readonly targetLsn: bigint;
 }> {
@@ -125,9 +126,10 @@ async function decide(
     spGist: findSpGist(places, found, map),
     map,
   };
-  const { amount, neededDamage } = await countRewindWork(context, { manifest: plan.manifest, state }, signal);
+  const work = await decideWork(context, { manifest: plan.manifest, state }, signal);
+  const { neededDamage } = work;
   refuse(neededDamage === null ? null : `${neededDamage} is damaged in the backup, and would be needed`);
-  return { places, state, amount, endLsn, targetLsn: isAtEnd ? endLsn : planned.targetLsn };
+  return { places, state, work, endLsn, targetLsn: isAtEnd ? endLsn : planned.targetLsn };
 }
 
 /** From here on the rewind is known in its directory, and goes on or is undone. */
@@ -159,7 +161,8 @@ export async function saveLive(
       detail: made => `${made.movedFiles} files, ${Math.round(made.keptBytes / 1e6)} MB of pages`,
     },
     async () => {
-      const made = await keepLive(run.context, { places, manifest: run.manifest, state: run.state }, options);
+      const { manifest, state, work } = run;
+      const made = await keepLive(run.context, { places, manifest, state, work }, options);
       await syncDirectories({
         ...layoutOf(places),
         tablespaces: new Map([...places.tablespaces, [0, places.log]]),

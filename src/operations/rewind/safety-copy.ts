@@ -3,12 +3,14 @@ import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileError, systemCode } from '../../base/errors.ts';
 import type { Manifest } from '../../repository/manifest-reader.ts';
+import { rangeBytes } from '../backup/ranges.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import { progressTeller } from '../restore/restore-files.ts';
+import type { RewindWork } from './decide-work.ts';
 import { moveFile } from './durable-files.ts';
 import { keptDirectories, keptPlace, livePlace, type Places, withinDataDirectory } from './places.ts';
 import { rewindPool } from './rewind-pool.ts';
-import { rewindWork } from './rewind-work.ts';
+import { CONTROL_FILE } from './rewind-work.ts';
 import type { SavedState } from './saved-state.ts';
 
 const PAGE_FILE = /^pages-\d+$/;
@@ -43,28 +45,31 @@ export interface Kept {
  */
 export async function keepLive(
   context: InstanceContext,
-  from: { readonly places: Places; readonly manifest: Manifest; readonly state: SavedState },
+  from: {
+    readonly places: Places;
+    readonly manifest: Manifest;
+    readonly state: SavedState;
+    readonly work: RewindWork;
+  },
   options: RunOptions,
 ): Promise<Kept> {
-  const { places, manifest, state } = from;
+  const { places, manifest, state, work } = from;
   const counts = { moved: 0 };
   const keepAside = async (path: string): Promise<void> => {
     if (await moveAside(places, path)) counts.moved += 1;
   };
-  await keepAside('global/pg_control');
+  await keepAside(CONTROL_FILE);
   await removePageFiles(places);
-  const onProgress = progressTeller('keep', 0, options.onEvent);
+  const onProgress = progressTeller('keep', work.amount.keptBytes, options.onEvent);
   const pool = rewindPool(context, { manifest, places }, { ...options, onProgress });
-  const known = new Set(['global/pg_control']);
   try {
-    const seen = (path: string): unknown => known.add(path);
-    for await (const { line, work } of rewindWork(context, from, { signal: options.signal, seen })) {
-      if (work.kind === 'patch' && work.changed.length > 0) {
-        const task = { path: line.p, source: livePlace(places, line.p), ranges: work.changed };
-        await pool.add({ kind: 'keep', ...task }, bytesOf(work.changed));
-      } else if (work.kind === 'replace' && state.live.files.has(line.p)) await keepAside(line.p);
+    for (const item of work.items) {
+      if (item.work.kind === 'patch' && item.work.changed.length > 0) {
+        const task = { path: item.path, source: livePlace(places, item.path), ranges: item.work.changed };
+        await pool.add({ kind: 'keep', ...task }, rangeBytes(item.work.changed));
+      } else if (item.work.kind === 'replace' && state.live.files.has(item.path)) await keepAside(item.path);
     }
-    for (const path of state.live.files.keys()) if (!known.has(path)) await keepAside(path);
+    for (const path of state.live.files.keys()) if (!work.files.has(path)) await keepAside(path);
     for (const path of state.log.files.keys()) await keepAside(path);
     const { keptBytes } = await pool.finish();
     return { pageFiles: await pageFilesOf(places), keptBytes, movedFiles: counts.moved };
@@ -92,10 +97,8 @@ function isThere(path: string): boolean {
 
 /** Brings back what {@link keepLive} has renamed; of what it only copied nothing was changed yet. */
 export async function bringBackMoved(places: Places, state: SavedState): Promise<void> {
-  const paths = [...state.log.files.keys(), ...state.live.files.keys()].filter(
-    path => path !== 'global/pg_control',
-  );
-  for (const path of [...paths, 'global/pg_control']) {
+  const paths = [...state.log.files.keys(), ...state.live.files.keys()].filter(path => path !== CONTROL_FILE);
+  for (const path of [...paths, CONTROL_FILE]) {
     const kept = keptPlace(places, path);
     if (!(await exists(kept))) continue;
     const live = livePlace(places, path);
@@ -125,10 +128,4 @@ async function removePageFiles(places: Places): Promise<void> {
 
 async function pageFilesOf(places: Places): Promise<string[]> {
   return (await readdir(places.safety)).filter(name => PAGE_FILE.test(name)).sort();
-}
-
-function bytesOf(ranges: readonly number[]): number {
-  let sum = 0;
-  for (let index = 1; index < ranges.length; index += 2) sum += ranges[index]!;
-  return sum;
 }

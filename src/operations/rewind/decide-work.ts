@@ -1,0 +1,171 @@
+import { assert } from '../../base/errors.ts';
+import { relationFileOf } from '../../engines/postgres/data-files-names.ts';
+import type { FileLine } from '../../repository/manifest.ts';
+import type { Manifest } from '../../repository/manifest-reader.ts';
+import { rangeBytes } from '../backup/ranges.ts';
+import type { InstanceContext } from '../instance-context.ts';
+import type { PageWork } from './page-rules.ts';
+import { piecesOf } from './pieces.ts';
+import type { Piece } from './rewind-protocol.ts';
+import { CONTROL_FILE, rewindWork } from './rewind-work.ts';
+import type { SavedState } from './saved-state.ts';
+
+/** A file that a rewind writes, and where in the backup it finds what. */
+export interface WorkItem {
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly mode: number;
+  readonly work: Exclude<PageWork, { kind: 'keep' }>;
+  readonly pieces: readonly Piece[];
+}
+
+/** Every decision of a rewind. Only what changes is held: of files that are not touched no more than the path. */
+export interface RewindWork {
+  /** In the order of the backup; without the control file. */
+  readonly items: readonly WorkItem[];
+  readonly control: WorkItem;
+  readonly untouched: ReadonlySet<string>;
+  /** All files of the backup: what else is in the live directory does not belong there. */
+  readonly files: ReadonlySet<string>;
+  /** All directories of the backup, with their modes; parents first. */
+  readonly directories: ReadonlyMap<string, number>;
+  readonly amount: RewindAmount;
+  /** A damaged page of the backup that would be needed, for people; null when there is none. */
+  readonly neededDamage: string | null;
+}
+
+/** What a rewind costs and changes, counted before anything is changed. */
+export interface RewindAmount {
+  /** Written over or made anew from the backup. */
+  readonly pagesFromBackup: number;
+  /** Changed since, and left to the replay, which overwrites them whole. */
+  readonly pagesLeft: number;
+  /** Of the live files, copied into the safety copy. */
+  readonly pagesKept: number;
+  readonly filesPatched: number;
+  readonly filesReplaced: number;
+  readonly filesUntouched: number;
+  /** In the live directory and not in the backup. */
+  readonly filesRemoved: number;
+  /** To be written from the backup, whole files included. */
+  readonly writtenBytes: number;
+  readonly keptBytes: number;
+  /** To be fetched and opened for it, whole frames: as stored, and unpacked. */
+  readonly fetchedBytes: number;
+  readonly openedBytes: number;
+}
+
+/** Decides about every file of the backup, reading its list once. */
+export async function decideWork(
+  context: Pick<InstanceContext, 'repository'>,
+  from: { readonly manifest: Manifest; readonly state: SavedState },
+  signal: AbortSignal,
+): Promise<RewindWork> {
+  const { manifest, state } = from;
+  const files = new Set<string>();
+  const directories = new Map<string, number>();
+  const seen = (path: string, mode: number, isFile: boolean): void => {
+    if (isFile) files.add(path);
+    else directories.set(path, mode);
+  };
+  const items: WorkItem[] = [];
+  const untouched = new Set<string>();
+  const tally = newTally(manifest.backup.blockSize);
+  let control: WorkItem | null = null;
+  let neededDamage: string | null = null;
+  for await (const { line, work } of rewindWork(context, from, { signal, seen })) {
+    if (work.kind === 'keep') {
+      untouched.add(line.p);
+      continue;
+    }
+    const wanted = wantedRanges(line, work);
+    const pieces = piecesOf(line, wanted);
+    tally.add(line, work, wanted);
+    neededDamage ??= damageIn(line, wanted, manifest.backup);
+    const item = { path: line.p, sizeBytes: line.s, mode: line.m, work, pieces };
+    if (line.p === CONTROL_FILE) control = item;
+    else items.push(item);
+  }
+  assert(control !== null, 'a backup has a control file');
+  let filesRemoved = 0;
+  for (const path of state.live.files.keys()) if (path.includes('/') && !files.has(path)) filesRemoved += 1;
+  const amount = { ...tally.total(), filesUntouched: untouched.size, filesRemoved };
+  return { items, control, untouched, files, directories, amount, neededDamage };
+}
+
+type Tally = Omit<RewindAmount, 'filesUntouched' | 'filesRemoved'>;
+
+function newTally(blockSize: number): {
+  add(line: FileLine, work: WorkItem['work'], wanted: readonly number[]): void;
+  total(): Tally;
+} {
+  const pagesOf = (line: FileLine, bytes: number): number =>
+    relationFileOf(line.p) === null ? 0 : Math.ceil(bytes / blockSize);
+  const count = {
+    ...{ pagesFromBackup: 0, pagesLeft: 0, pagesKept: 0, filesPatched: 0, filesReplaced: 0 },
+    ...{ writtenBytes: 0, keptBytes: 0, fetchedBytes: 0, openedBytes: 0 },
+  };
+  return {
+    total: () => count,
+    add(line, work, wanted) {
+      const bytes = rangeBytes(wanted);
+      count.writtenBytes += bytes;
+      count.pagesFromBackup += pagesOf(line, bytes);
+      if (work.kind === 'patch') {
+        const keptBytes = rangeBytes(work.changed);
+        count.filesPatched += 1;
+        count.pagesLeft += pagesOf(line, work.leftBytes);
+        count.pagesKept += pagesOf(line, keptBytes);
+        count.keptBytes += keptBytes;
+      } else {
+        count.filesReplaced += 1;
+        count.pagesLeft += pagesOf(line, rangeBytes(work.left));
+      }
+      const frames = framesNeeded(line, wanted);
+      count.fetchedBytes += frames.stored;
+      count.openedBytes += frames.raw;
+    },
+  };
+}
+
+/** What of a file comes from the backup, as `[offset, length, …]`. */
+function wantedRanges(line: FileLine, work: PageWork): readonly number[] {
+  if (work.kind === 'keep') return [];
+  if (work.kind === 'patch') return work.fromBase;
+  const ranges: number[] = [];
+  let at = 0;
+  for (let index = 0; index < work.left.length; index += 2) {
+    if (work.left[index]! > at) ranges.push(at, work.left[index]! - at);
+    at = work.left[index]! + work.left[index + 1]!;
+  }
+  if (at < line.s) ranges.push(at, line.s - at);
+  return ranges;
+}
+
+function framesNeeded(line: FileLine, wanted: readonly number[]): { stored: number; raw: number } {
+  let stored = 0;
+  let raw = 0;
+  let at = 0;
+  let index = 0;
+  for (const chunk of line.c) {
+    const end = at + chunk[0];
+    while (index < wanted.length && wanted[index]! + wanted[index + 1]! <= at) index += 2;
+    if (index < wanted.length && wanted[index]! < end) {
+      stored += chunk[4];
+      raw += chunk[5];
+    }
+    at = end;
+  }
+  return { stored, raw };
+}
+
+function damageIn(line: FileLine, wanted: readonly number[], backup: Manifest['backup']): string | null {
+  for (const page of backup.damagedPages) {
+    if (page.path !== line.p) continue;
+    const at = (page.block % backup.relationSegmentBlocks) * backup.blockSize;
+    for (let index = 0; index < wanted.length; index += 2)
+      if (at >= wanted[index]! && at < wanted[index]! + wanted[index + 1]!)
+        return `block ${page.block} of ${page.path}`;
+  }
+  return null;
+}
