@@ -15,6 +15,7 @@ export interface IsolationRequest {
     | 'maxLocksPerTransaction'
     | 'trackCommitTimestamp'
     | 'walSegmentSize'
+    | 'walLogHints'
   >;
   /** Belongs to the server's user, closed to all others; holds its socket and the files below. */
   readonly privateDirectory: string;
@@ -49,6 +50,8 @@ export function isolatedSettings(request: IsolationRequest): Settings {
     ssl: 'off',
     cluster_name: 'aishell-isolated',
     wal_level: 'replica',
+    // Without page checksums, only this has the log name all pages that sessions change.
+    wal_log_hints: control.walLogHints ? 'on' : 'off',
     hot_standby: request.hotStandby ? 'on' : 'off',
     max_connections: String(control.maxConnections),
     max_worker_processes: String(control.maxWorkerProcesses),

@@ -48,6 +48,7 @@ test('every version - is closed to the outside and archives nothing', () => {
     maxLocksPerTransaction: 99,
     trackCommitTimestamp: true,
     walSegmentSize: 16 * 1024 * 1024,
+    walLogHints: true,
   };
   for (const majorVersion of [14, 15, 16, 17, 18] as const) {
     const settings = isolatedSettings({
@@ -70,6 +71,7 @@ test('every version - is closed to the outside and archives nothing', () => {
       config_file: '/p/postgresql.conf',
       max_connections: '77',
       track_commit_timestamp: 'on',
+      wal_log_hints: 'on',
     });
     expect(settings).not.toHaveProperty('fsync');
   }
