@@ -121,6 +121,12 @@ test('killed while it replays - no server starts, another target is refused, the
   expect(await wideState(cluster)).toEqual(before);
   await instance.run(['backup', 'restore', '--go-back', report.safety.path, ...confirmed]);
   expect(await wideState(cluster)).toEqual(lost);
+  // To the end of a log that is in no archive yet, of a server that crashed.
+  await trade(cluster);
+  const last = await wideState(cluster);
+  await cluster.kill9();
+  await instance.restore(['--latest', '--rewind']);
+  expect(await wideState(cluster)).toEqual(last);
 });
 
 test('what a rewind cannot do - is refused when it is asked for, and else restored in full, with the reason', async () => {

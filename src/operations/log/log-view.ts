@@ -125,6 +125,16 @@ export async function openLogView(
   };
 }
 
+/** The same log as it is in the archive now. @throws as {@link openLogView} */
+export async function reopenLogView(
+  repository: Repository,
+  view: LogView,
+  signal: AbortSignal,
+): Promise<LogView> {
+  const { owner, segmentSize, timeline } = view;
+  return await openLogView(repository, { owner, segmentSize, timeline, backupTimelines: [] }, signal);
+}
+
 /** What there is of a log, by its objects' names. */
 interface StoredLog {
   /** Segments that are there under their own name, and those archived as `.partial`. */

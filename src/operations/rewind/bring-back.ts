@@ -180,16 +180,13 @@ function writeKeptPages(journal: RewindJournal, signal: AbortSignal): number {
 
 function restoreSizes(places: Places, state: SavedState): void {
   for (const [path, { sizeBytes }] of state.live.files) {
-    if (path === CONTROL_FILE) continue;
+    // Settings and the like may have been changed since; they are no part of a rewind.
+    if (path === CONTROL_FILE || !path.includes('/')) continue;
     const place = livePlace(places, path);
     const stats = lstatSync(place, { throwIfNoEntry: false });
     if (stats === undefined) {
-      // These are not needed to start, and come and go with the server.
-      if (!path.includes('/')) continue;
-      throw new AppError(
-        'CORRUPT',
-        `unable to bring back '${path}': it is neither there nor in the safety copy`,
-      );
+      const what = `unable to bring back '${path}': it is neither there nor in the safety copy`;
+      throw new AppError('CORRUPT', what);
     }
     if (stats.size === sizeBytes) continue;
     const file = openLive(place);

@@ -17,7 +17,7 @@ import { syncDirectories } from '../restore/recover-directory.ts';
 import { waitUntilOpen } from '../restore/restore-in-place.ts';
 import { type BroughtBack, bringBack, type UsedSince } from './bring-back.ts';
 import { moveFile, syncDirectory } from './durable-files.ts';
-import { placeControlFile } from './guard.ts';
+import { placeControlFile, placeControlFile } from './guard.ts';
 import {
   findUnfinished,
   pointToJournal,
@@ -109,6 +109,8 @@ async function goBackFully(
 ): Promise<BroughtBack> {
   const { found, state } = from;
   const { places } = found;
+  // A verification before opening may have been cut off with the control file held back: it is read, then goes.
+  if (found.used && found.phase !== 'going-back') await placeControlFile(places);
   const used = found.used ? await changesSince(needRepository(context), found, options) : null;
   const journal = await writeJournal({ ...found, phase: 'going-back' });
   await pointToJournal(journal);

@@ -5,6 +5,7 @@ import { formatLsn } from '../../engines/postgres/lsn.ts';
 import type { Binaries } from '../../engines/postgres/service-binaries.ts';
 import type { Service } from '../../engines/postgres/service-contract.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
+import { type LogView, reopenLogView } from '../log/log-view.ts';
 import { secureStoppedLog } from '../log/secure-live-log.ts';
 import type { LiveInstance } from '../restore/live-instance.ts';
 import type { RecoveryPlan } from '../restore/plan-restore.ts';
@@ -62,7 +63,7 @@ export async function beginRewind(
     },
     () => decide(context, rewinding, options),
   );
-  const { places, state, work, endLsn, targetLsn } = decided;
+  const { places, view, state, work, endLsn, targetLsn } = decided;
   const neededBytes = work.amount.keptBytes + work.amount.writtenBytes + logBytes(plan);
   await checkSpace(places.dataDirectory, neededBytes);
   await secureTail(context, live, options);
@@ -92,7 +93,7 @@ export async function beginRewind(
   };
   const owner = await ownerOfFiles(places.dataDirectory);
   const { binaries } = rewinding;
-  const run: RewindRun = { context, manifest: plan.manifest, view: plan.view, state, work, binaries, owner };
+  const run: RewindRun = { context, manifest: plan.manifest, view, state, work, binaries, owner };
   const journal = await save(run, first, options);
   return { run, journal };
 }
@@ -103,6 +104,7 @@ async function decide(
   { signal }: RunOptions,
 ): Promise<{
   readonly places: Places;
+  readonly view: LogView;
   readonly state: SavedState;
   readonly work: RewindWork;
   readonly endLsn: bigint;
@@ -112,7 +114,9 @@ async function decide(
   const places = await findPlaces(live.dataDirectory, stamp);
   const control = await readControlFile(live.dataDirectory);
   refuse(await whyNotThisDirectory(plan, live, places));
-  const planned = rewindLogOf(plan);
+  // A server that ran on since the plan may have archived segments, and removed them.
+  const view = await reopenLogView(context.repository, plan.view, signal);
+  const planned = rewindLogOf({ ...plan, view });
   const where = { control, logDirectory: places.log };
   const whole = await readWholeChanges(context, planned, where, signal);
   if (typeof whole === 'string') throw impossible(whole);
@@ -129,7 +133,7 @@ async function decide(
   const work = await decideWork(context, { manifest: plan.manifest, state }, signal);
   const { neededDamage } = work;
   refuse(neededDamage === null ? null : `${neededDamage} is damaged in the backup, and would be needed`);
-  return { places, state, work, endLsn, targetLsn: isAtEnd ? endLsn : planned.targetLsn };
+  return { places, view, state, work, endLsn, targetLsn: isAtEnd ? endLsn : planned.targetLsn };
 }
 
 /** From here on the rewind is known in its directory, and goes on or is undone. */
