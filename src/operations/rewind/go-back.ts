@@ -17,7 +17,7 @@ import { syncDirectories } from '../restore/recover-directory.ts';
 import { waitUntilOpen } from '../restore/restore-in-place.ts';
 import { type BroughtBack, bringBack, type UsedSince } from './bring-back.ts';
 import { moveFile, syncDirectory } from './durable-files.ts';
-import { placeControlFile, placeControlFile } from './guard.ts';
+import { placeControlFile } from './guard.ts';
 import {
   findUnfinished,
   pointToJournal,
