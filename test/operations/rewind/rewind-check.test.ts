@@ -14,11 +14,10 @@ import {
 import { temporaryDirectory } from '../../support/temp.ts';
 
 function mapWith(storage: readonly object[], events: readonly object[] = []): ChangeMap {
-  const place = { lsn: 5n, endLsn: 6n, xid: 0 };
   return {
     ...{ from: 1n, target: 2n, to: 9n, forks: new Map() },
-    storage: storage.map(event => ({ ...place, ...event }) as StorageEvent),
-    events: events.map(event => ({ ...place, ...event }) as WalEvent),
+    storage: storage.map(event => ({ lsn: 5n, xid: 0, ...event }) as unknown as StorageEvent),
+    events: events.map(event => ({ lsn: 5n, endLsn: 6n, ...event }) as unknown as WalEvent),
   };
 }
 
