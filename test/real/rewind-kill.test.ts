@@ -69,6 +69,10 @@ test('killed anywhere, then gone on with or undone - equal to a full restore, or
   const instance = await protect(cluster);
   await makeWorld(cluster);
   await instance.backup();
+  await changeWorld(cluster, 9);
+  // The base is an incremental one: its pages lie in frames of several backups, here and there.
+  const base = await instance.backup(['--type', 'incremental']);
+  expect(base.backup?.type).toBe('incremental');
   await changeWorld(cluster, 1);
   await changeDatabases(cluster, 1);
   const open = await openTransactions(cluster, 1_000_000);
