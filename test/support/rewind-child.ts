@@ -3,7 +3,7 @@ import { readConfig } from '../../src/config/read-config.ts';
 import { parseLsn } from '../../src/engines/postgres/lsn.ts';
 import { decideWork } from '../../src/operations/rewind/decide-work.ts';
 import { goBack } from '../../src/operations/rewind/go-back.ts';
-import { findUnfinished, writeJournal } from '../../src/operations/rewind/journal.ts';
+import { findUnfinished, takeOver } from '../../src/operations/rewind/journal.ts';
 import { ownerOfFiles } from '../../src/operations/rewind/places.ts';
 import { binariesOf, openRewind } from '../../src/operations/rewind/resume-rewind.ts';
 import { beginRewind, saveLive } from '../../src/operations/rewind/rewind.ts';
@@ -33,7 +33,7 @@ if (what === 'begin') {
     const binaries = await binariesOf(context, found, opened.manifest);
     const work = await decideWork(context, opened, options.signal);
     const run = { context, ...opened, work, binaries, owner: await ownerOfFiles(dataDirectory) };
-    let journal = await writeJournal(found);
+    let journal = await takeOver(found);
     if (journal.phase === 'saving') journal = await saveLive(run, journal, options);
     await finishRewind(run, journal, options);
   } else {

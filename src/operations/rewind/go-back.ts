@@ -151,8 +151,6 @@ async function changesSince(
   const { places, instance, systemIdentifier, recovered } = journal;
   const manifest = await manifestOf(context, journal, options.signal);
   if (journal.phase === 'going-back') return { context, manifest, map: await readMapSince(places.safety) };
-  // After a verification that found damage it is held back.
-  await placeControlFile(places);
   const control = await readControlFile(places.dataDirectory);
   const map = await runStep(
     options.onEvent,

@@ -111,11 +111,18 @@ export async function refuseOther(journal: RewindJournal): Promise<void> {
   });
 }
 
-/** Whether the machine was started anew since the journal was written: what was not flushed then may be lost. */
-export async function hasRebooted(journal: RewindJournal): Promise<boolean> {
+/**
+ * Makes this process the one that works on a rewind. Where the machine was started anew since it was recovered, without
+ * flushing, that is begun anew; which boot it was is known only until this is written down.
+ */
+export async function takeOver(found: RewindJournal): Promise<RewindJournal> {
+  await refuseOther(found);
   const { bootId } = await thisProcess();
   // Where the system does not say, it is safer to think so.
-  return bootId === '' || journal.bootId !== bootId;
+  const hasRebooted = bootId === '' || found.bootId !== bootId;
+  return await writeJournal(
+    found.phase === 'recovered' && hasRebooted ? { ...found, phase: 'rewriting' } : found,
+  );
 }
 
 async function thisProcess(): Promise<Pick<RewindJournal, 'bootId' | 'pid' | 'processStart'>> {

@@ -16,7 +16,7 @@ import { completeRewind, goBackCommand, resumeCommand } from './complete-rewind.
 import { decideWork } from './decide-work.ts';
 import { decodeRequest, encodeRequest, type RewindRequest } from './encode-request.ts';
 import { showOptions } from './guard.ts';
-import { type RewindJournal, refuseOther, removePointer, writeJournal } from './journal.ts';
+import { type RewindJournal, refuseOther, removePointer, takeOver } from './journal.ts';
 import { keptPlace, ownerOfFiles } from './places.ts';
 import { saveLive, undoSaving } from './rewind.ts';
 import { outcomeOf, safetyOf, tellOpen } from './rewind-in-place.ts';
@@ -70,8 +70,7 @@ export async function resumeRewind(
   if (found.phase !== 'placed') await stopLeftOver(places.dataDirectory);
   const owner = await ownerOfFiles(places.dataDirectory);
   const run = { context, manifest, view, state, work, binaries, owner };
-  // Whoever works on it now is written down before anything is done.
-  let journal = await writeJournal(found);
+  let journal = await takeOver(found);
   if (journal.phase === 'saving') journal = await saveOrUndo(run, journal, { service, options });
   const onOpen = (): void => tellOpen(options, { startedAt, stoppedAt: null });
   const opening = { service, verifyBeforeOpen: resuming.verifyBeforeOpen, onOpen };

@@ -14,7 +14,7 @@ import { syncDirectories } from '../restore/recover-directory.ts';
 import { checkTouched, type TouchedPages } from './check-touched.ts';
 import type { RewindWork } from './decide-work.ts';
 import { guardDirectory, holdControlFile, placeControlFile, unguardDirectory } from './guard.ts';
-import { hasRebooted, type RewindJournal, removePointer, writeJournal } from './journal.ts';
+import { type RewindJournal, removePointer, writeJournal } from './journal.ts';
 import { heldControlFile, keptPlace, layoutOf, livePlace } from './places.ts';
 import { replayUnseen, type UnseenResult } from './replay-unseen.ts';
 import { logFilesOf } from './rewind-log.ts';
@@ -50,8 +50,7 @@ export async function finishRewind(
 ): Promise<{ readonly journal: RewindJournal; readonly done: RewindDone }> {
   let now = journal;
   let done: RewindDone = { rewritten: null, touched: null };
-  // What was recovered without flushing is worth nothing after a crash of the machine.
-  if (now.phase === 'rewriting' || (now.phase === 'recovered' && (await hasRebooted(now)))) {
+  if (now.phase === 'rewriting') {
     const recovered = await rewriteAndRecover(run, now, options);
     done = recovered.done;
     now = await writeJournal({ ...now, phase: 'recovered', recovered: recovered.at });
