@@ -31,6 +31,21 @@ export async function changeHistory<T>(
   change: (history: History) => { readonly history: History; readonly result: T },
 ): Promise<T> {
   if (directory === null) return change(emptyHistory).result;
+  // Those of this process take turns: all of them after the one lock, the last of a burst would not have it in time.
+  const turn = (turns.get(directory) ?? Promise.resolve()).then(() => changeLocked(directory, change));
+  turns.set(
+    directory,
+    turn.catch(() => undefined),
+  );
+  return await turn;
+}
+
+const turns = new Map<string, Promise<unknown>>();
+
+async function changeLocked<T>(
+  directory: string,
+  change: (history: History) => { readonly history: History; readonly result: T },
+): Promise<T> {
   const release = await lock(directory).catch(() => null);
   try {
     const before = await readHistory(directory);

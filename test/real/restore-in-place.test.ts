@@ -131,7 +131,7 @@ test('root restores - the files belong to the server, and it starts; the way bac
     `cd '${cluster.dataDirectory}' && mkdir conf.d && echo > conf.d/new.conf && echo > new.crt`,
   );
   expect(made.exitCode, made.output).toBe(0);
-  const report = await instance.restore(['--xid', xid], { asServerUser: false });
+  const report = await instance.restore(['--xid', xid, '--full'], { asServerUser: false });
   expect(await wideState(cluster)).toEqual(before);
   const { uid } = await stat(cluster.dataDirectory);
   const names = await readdir(cluster.dataDirectory);
@@ -248,7 +248,7 @@ test('a pack that turns out to be damaged once the server is stopped - the old s
   // The check looks whether every pack is there, and the sample of `backup create` found them good.
   const faults = JSON.stringify({ reads: { fault: 'flip', key: '/packs/' } });
   const confirmed = ['--confirm', 'restore shop', '--yes'];
-  const done = await instance.run(['backup', 'restore', '--xid', xid, ...confirmed], {
+  const done = await instance.run(['backup', 'restore', '--xid', xid, '--full', ...confirmed], {
     env: { AISHELL_STORAGE_FAULTS: faults },
   });
   const failed = failureOf(done);
@@ -297,7 +297,7 @@ test('a restore killed at any moment - the old server starts again, or the scrip
 /** SIGKILL a moment after a step began. */
 async function killAt(instance: TestInstance, xid: string, step: string): Promise<void> {
   const confirmed = ['--confirm', 'restore shop', '--yes'];
-  const run = instance.start(['backup', 'restore', '--xid', xid, ...confirmed]);
+  const run = instance.start(['backup', 'restore', '--xid', xid, '--full', ...confirmed]);
   while (!run.stdout().includes(`"step":"${step}"`) && run.process.exitCode === null)
     await new Promise(resolve => setTimeout(resolve, 1));
   await new Promise(resolve => setTimeout(resolve, Math.random() * 30));
