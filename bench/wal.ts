@@ -19,7 +19,7 @@ import { createDataDirectory, startServer } from './server.ts';
 import type { Setting } from './stage.ts';
 
 const SEGMENT_BYTES = 16 * MIB;
-const LOG_BYTES = 4 * SEGMENT_BYTES;
+const LOG_BYTES = 8 * SEGMENT_BYTES;
 const LIMIT_MB_PER_SECOND = 400;
 
 interface Segment {
@@ -39,7 +39,7 @@ const mixes: readonly Mix[] = [
     title: 'small transactions, few images of pages',
     async write(client) {
       await client.query(`do $$ begin for i in 1..20000 loop
-        update rows set balance = balance + 1 where id = 1 + (random() * 50000)::int;
+        update rows set balance = balance + 1 where id = 1 + i * 7919 % 50000;
         insert into history values (i, clock_timestamp()); commit; end loop; end $$`);
     },
   },

@@ -97,7 +97,7 @@ test.for(servers)(
     }
     const bytes = Buffer.concat(segments.slice(0, parts.length).map(segment => segment.bytes));
     const joined = summarizeSegment(bytes, { lsn: segments[0]!.lsn, segmentSize });
-    const merged = parts.reduce(mergeSummaries);
+    const merged = parts.reduce((first, second) => mergeSummaries(first, second));
     expect(Buffer.from(encodeSummary(merged)).equals(encodeSummary(joined))).toBe(true);
     expect(joined.open).toMatchObject([{ outcome: 'prepare', gid: 'forgotten' }]);
     expectStorage(joined, server.version);

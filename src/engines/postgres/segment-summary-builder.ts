@@ -1,5 +1,6 @@
 import { PageSet } from './change-map-pages.ts';
 import type { KeptRecord, Second, SummaryContent, SummaryFacts } from './segment-summary-content.ts';
+import { type EndedOptions, EndedTransactions } from './segment-summary-ended.ts';
 import { RelationOwners } from './segment-summary-owners.ts';
 import {
   OUTCOME_ABORTED,
@@ -7,7 +8,6 @@ import {
   OUTCOME_CRASHED,
   OUTCOME_PREPARED,
   RelationTable,
-  RowCounts,
   TransactionPart,
 } from './segment-summary-parts.ts';
 import type { StoredSummary } from './segment-summary-stored.ts';
@@ -31,7 +31,7 @@ import { decodeStorage } from './wal-storage.ts';
 import { decodePlainEnd, decodeTransaction, timeNumber, type WalTransaction } from './wal-transactions.ts';
 
 /** What a {@link SummaryBuilder} keeps. */
-export interface BuilderOptions {
+export interface BuilderOptions extends EndedOptions {
   /** Where the positions count from: the start of the first segment. */
   readonly origin: bigint;
   /** False: pages are left out. */
@@ -42,10 +42,6 @@ export interface BuilderOptions {
   readonly transactions?: boolean;
   /** True where nothing earlier will be put in front: what only serves to join it with what is earlier is left out. */
   readonly isFirst?: boolean;
-  /** Ended transactions below it are only counted, where nothing is remarkable about them. */
-  readonly minimumRows?: number;
-  /** Told of the transactions that end, instead of keeping them. */
-  readonly onEnded?: (part: TransactionPart) => void;
 }
 
 /**
@@ -56,13 +52,12 @@ export class SummaryBuilder {
   readonly relations = new RelationTable();
   readonly pages = new PageSet();
   readonly open = new Map<number, TransactionPart>();
-  readonly seconds = new Map<number, Second>();
   kept: KeptRecord[] = [];
   resetAt = -1;
 
   readonly #options: BuilderOptions;
   readonly #headers = new RecordHeaders();
-  readonly #ended: TransactionPart[] = [];
+  readonly #ended: EndedTransactions;
   readonly #owners: RelationOwners;
   #lastPart: TransactionPart | null = null;
   readonly #withPages: boolean;
@@ -70,6 +65,7 @@ export class SummaryBuilder {
 
   constructor(options: BuilderOptions) {
     this.#options = options;
+    this.#ended = new EndedTransactions(options);
     this.#owners = new RelationOwners(this.relations, { keepsLocks: !(options.isFirst ?? false) });
     this.#withPages = options.pages ?? true;
     this.#targetAt =
@@ -77,18 +73,22 @@ export class SummaryBuilder {
   }
 
   /** The content of a summary; the parts in it stay the builder's. */
-  content(facts: SummaryFacts): SummaryContent {
+  content(facts: Omit<SummaryFacts, 'resetAt' | 'folded'>): SummaryContent {
     return {
-      facts,
+      facts: { ...facts, resetAt: this.resetAt, folded: this.#ended.folded },
       relations: this.relations,
       kept: this.kept,
       orphans: this.#owners.orphans,
       locks: this.#owners.locks,
       open: [...this.open.values()],
-      ended: this.#ended,
+      ended: this.#ended.parts,
       seconds: this.seconds,
       pages: this.pages,
     };
+  }
+
+  get seconds(): ReadonlyMap<number, Second> {
+    return this.#ended.seconds;
   }
 
   /** @throws CORRUPT when the record is not what its headers promise */
@@ -145,9 +145,11 @@ export class SummaryBuilder {
     const found = this.#owners.adopt(locks);
     for (const number of orphans) this.#owners.addOrphan(numbers[number]!);
     this.#addSeconds(summary, numbers);
+    this.#ended.addFolded(summary.facts.folded);
     const take = (part: TransactionPart): TransactionPart => {
       const moved = part.moved(shift, numbers);
-      for (const xid of [part.xid, ...part.subxids]) moved.created.push(...(found.get(xid) ?? []));
+      if (found.size > 0)
+        for (const xid of [part.xid, ...part.subxids]) this.#addCreated(moved, found.get(xid) ?? []);
       return moved;
     };
     const { resetAt } = summary.facts;
@@ -218,7 +220,8 @@ export class SummaryBuilder {
     for (const subxid of ending.subxids) this.#absorbOpen(part, subxid);
     part.subxids = this.#options.isFirst ? [] : ending.subxids;
     part.gid ??= ending.gid;
-    part.dropped.push(...ending.droppedRelations.map(relation => this.relations.of(relation)));
+    if (ending.droppedRelations.length > 0)
+      part.dropped = ending.droppedRelations.map(relation => this.relations.of(relation));
     part.timeUs = timeNumber(Number(ending.timeUs));
     if (kind === 'prepare') {
       part.outcome = OUTCOME_PREPARED;
@@ -238,14 +241,8 @@ export class SummaryBuilder {
     part.outcome = outcome;
     part.endAt = record.at;
     part.recordEndAt = record.endsAt;
-    const second = this.#second(Math.floor(part.timeUs / 1e6));
-    if (outcome === OUTCOME_COMMITTED) {
-      second.commits += 1;
-      second.rows.addAll(part.rows);
-    } else {
-      second.aborts += 1;
-    }
-    this.#finish(part);
+    this.#ended.count(part);
+    this.#ended.add(part);
   }
 
   #absorbOpen(part: TransactionPart, xid: number): void {
@@ -253,22 +250,6 @@ export class SummaryBuilder {
     if (sub === undefined || sub === part) return;
     this.open.delete(xid);
     part.absorb(sub);
-  }
-
-  #finish(part: TransactionPart): void {
-    const { minimumRows = 0, onEnded } = this.#options;
-    if (minimumRows > 0 && !part.isRemarkable && part.rows.total < minimumRows) return;
-    if (onEnded === undefined) this.#ended.push(part);
-    else onEnded(part);
-  }
-
-  #second(second: number): Second {
-    let totals = this.seconds.get(second);
-    if (totals === undefined) {
-      totals = { commits: 0, aborts: 0, rows: new RowCounts() };
-      this.seconds.set(second, totals);
-    }
-    return totals;
   }
 
   #addEvent(record: WalRecord): void {
@@ -291,7 +272,7 @@ export class SummaryBuilder {
       part.outcome = OUTCOME_CRASHED;
       part.endAt = at;
       part.recordEndAt = at;
-      this.#finish(part);
+      this.#ended.add(part);
     }
   }
 
@@ -299,10 +280,11 @@ export class SummaryBuilder {
     const event = decodeStorage(record);
     if (event === null) return;
     this.#keep(record);
+    if (record.xid !== 0 && record.rmgr !== RMGR_SMGR) this.#partOf(record).changesPlaces = true;
     if (event.kind !== 'relation created' || event.fork !== 0) return;
     const number = this.relations.of(event.relation);
     if (record.xid === 0) this.#owners.addOrphan(number);
-    else this.#partOf(record).created.push(number);
+    else this.#addCreated(this.#partOf(record), [number]);
   }
 
   /** @source storage/standbydefs.h, xl_standby_locks */
@@ -317,8 +299,12 @@ export class SummaryBuilder {
     }));
     for (const [xid, created] of this.#owners.adopt(locks)) {
       const part = this.open.get(xid);
-      part?.created.push(...created);
+      if (part !== undefined) this.#addCreated(part, created);
     }
+  }
+
+  #addCreated(part: TransactionPart, numbers: readonly number[]): void {
+    part.created = [...part.created, ...numbers];
   }
 
   #keep(record: WalRecord): void {
@@ -328,7 +314,7 @@ export class SummaryBuilder {
 
   #addSeconds(summary: StoredSummary, numbers: Uint32Array): void {
     for (const { second, commits, aborts, rows } of summary.secondTotals()) {
-      const totals = this.#second(second);
+      const totals = this.#ended.second(second * 1e6);
       totals.commits += commits;
       totals.aborts += aborts;
       totals.rows.addAll(rows, numbers);
@@ -346,7 +332,7 @@ export class SummaryBuilder {
       if (!isJoined && !isListed && !options.isEach) continue;
       const part = options.take(entry.part());
       this.#joinEarlier(part);
-      this.#finish(part);
+      this.#ended.add(part);
     }
   }
 
@@ -360,11 +346,11 @@ export class SummaryBuilder {
     const ended = [...summary.endedEntries()].map(entry => take(entry.part()));
     const open = summary.openParts().map(take);
     for (const part of [...ended, ...open]) if (part.firstAt < resetAt) this.#joinEarlier(part);
-    for (const part of ended) if (part.endAt < resetAt) this.#finish(part);
+    for (const part of ended) if (part.endAt < resetAt) this.#ended.add(part);
     this.#crash(resetAt);
     for (const part of ended) {
       if (part.firstAt >= resetAt) this.#joinEarlier(part);
-      if (part.endAt >= resetAt) this.#finish(part);
+      if (part.endAt >= resetAt) this.#ended.add(part);
     }
     for (const part of open) {
       if (part.firstAt >= resetAt) this.#joinEarlier(part);
@@ -379,8 +365,7 @@ export class SummaryBuilder {
       if (earlier === undefined) continue;
       this.open.delete(xid);
       part.absorb(earlier);
-      if (part.outcome === OUTCOME_COMMITTED)
-        this.#second(Math.floor(part.timeUs / 1e6)).rows.addAll(earlier.rows);
+      if (part.outcome === OUTCOME_COMMITTED) this.#ended.second(part.timeUs).rows.addAll(earlier.rows);
     }
     if (this.#options.isFirst) part.subxids = [];
   }

@@ -28,8 +28,33 @@ export interface SummaryFacts {
   readonly cutRecordAt: number;
   /** The first record that says that no transaction was running: the server had started anew. */
   readonly resetAt: number;
+  readonly folded: Folded;
   readonly head: RecordPart | null;
   readonly tail: RecordPart | null;
+}
+
+/**
+ * Which transactions are only counted: those below so many rows with nothing remarkable about them, whose xids are all
+ * later than those of the first so many that ended. Of these it is certain that they began in what was read, unless more
+ * ran at once than that.
+ */
+export interface FoldRule {
+  readonly belowRows: number;
+  readonly behind: number;
+}
+
+export const FOLD_RULE: FoldRule = { belowRows: 100, behind: 1000 };
+
+export interface Folded {
+  /** How many transactions are only counted. */
+  readonly count: number;
+  /** The latest xid of those in front of them. */
+  readonly behindXid: number;
+}
+
+/** Whether an xid was given out later than another, of xids less than half of all apart. */
+export function isLaterXid(xid: number, other: number): boolean {
+  return ((xid - other) | 0) > 0;
 }
 
 export interface KeptRecord {

@@ -12,6 +12,8 @@ import {
 } from './segment-summary-content.ts';
 import { OUTCOME_OPEN, ROW_ITEMS, type RowCounts, type TransactionPart } from './segment-summary-parts.ts';
 
+/** Added to a transaction's outcome. */
+const CHANGES_PLACES = 0x80;
 const MAX_U32 = 0xffffffff;
 
 /**
@@ -73,6 +75,8 @@ function writeFacts(writer: ByteWriter, facts: SummaryFacts): void {
   writer.u64(facts.previousRecordLsn);
   writer.number(facts.cutRecordAt + 1);
   writer.number(facts.resetAt + 1);
+  writer.number(facts.folded.count);
+  writer.number(facts.folded.behindXid);
   for (const part of [facts.head, facts.tail]) {
     writer.u8(part === null ? 0 : 1);
     if (part === null) continue;
@@ -94,7 +98,7 @@ function writePart(writer: ByteWriter, part: TransactionPart, places: Uint32Arra
   writer.number(part.xid);
   writer.number(part.topXid);
   writer.number(part.firstAt);
-  writer.u8(part.outcome);
+  writer.u8(part.outcome + (part.changesPlaces ? CHANGES_PLACES : 0));
   if (part.outcome !== OUTCOME_OPEN) {
     writer.number(part.endAt);
     writer.number(part.recordEndAt - part.endAt);

@@ -4,11 +4,12 @@ import { readU32, readU64 } from './little-endian.ts';
 import { formatLsn, nextSegment, segmentStart } from './lsn.ts';
 import type { RecordPart } from './segment-summary.ts';
 import { type BuilderOptions, SummaryBuilder } from './segment-summary-builder.ts';
-import type { SummaryContent, SummaryFacts } from './segment-summary-content.ts';
+import { isLaterXid, type SummaryContent, type SummaryFacts } from './segment-summary-content.ts';
 import type { StoredSummary } from './segment-summary-stored.ts';
 import { alignUp, pageHeaderBytes, WAL_PAGE_BYTES } from './wal-pages.ts';
 import { RECORD_HEADER_BYTES, RMGR_XLOG, recordAt, type WalRecord } from './wal-record.ts';
 
+const XID_OFFSET = 4;
 const CRC_OFFSET = 20;
 const XLOG_SWITCH = 0x40;
 
@@ -44,7 +45,20 @@ export class SummaryJoiner {
 
   content(): SummaryContent {
     if (this.#facts === null) throw new AppError('LOG_NOT_FOUND', 'there is no log to summarise');
-    return this.builder.content({ ...this.#facts, resetAt: this.builder.resetAt });
+    return this.builder.content(this.#facts);
+  }
+
+  /**
+   * Whether a transaction that is open at this place may be among those that a summary only counts: then it has to be made
+   * anew, with all of them. That takes a thousand transactions at once.
+   */
+  needsDetail(summary: StoredSummary): boolean {
+    const { count, behindXid } = summary.facts.folded;
+    if (count === 0) return false;
+    // That of the record which is cut may not be open yet. @source access/xlogrecord.h, xl_xid
+    const tail = this.#facts?.tail;
+    const cutXids = tail === null || tail === undefined ? [] : [readU32(tail.bytes, XID_OFFSET)];
+    return [...this.builder.open.keys(), ...cutXids].some(xid => isLaterXid(xid, behindXid));
   }
 
   /**
@@ -117,13 +131,15 @@ export class SummaryJoiner {
     const last = before.lastRecordAt < 0 ? null : this.#origin + BigInt(before.lastRecordAt);
     if (record !== null && last !== null && record.prevLsn !== last)
       throw unlinked(record.lsn, record.prevLsn);
-    const { previousRecordLsn } = after;
-    if (previousRecordLsn === null || tail !== null) return;
+    const { firstRecordLsn } = after;
+    if (firstRecordLsn === null || tail !== null) return;
+    // The first record that pg_resetwal writes links to none: what was lost before it, nobody knows.
+    const previousRecordLsn = after.previousRecordLsn ?? 0n;
     const cut = before.cutRecordAt < 0 ? null : this.#origin + BigInt(before.cutRecordAt);
     // Without a head, a record that was cut is lost in a crash: the next one links to the one before it.
     const expected = after.head !== null && cut !== null ? cut : last;
     if (expected !== null && previousRecordLsn !== expected)
-      throw unlinked(after.firstRecordLsn!, previousRecordLsn);
+      throw unlinked(firstRecordLsn, previousRecordLsn);
   }
 
   #joined(before: SummaryFacts, crossing: Crossing, after: SummaryFacts): SummaryFacts {

@@ -123,6 +123,9 @@ export const OUTCOME_ABORTED = 3;
 /** Ended by a crash: `endAt` is the record that says that the server had none left. */
 export const OUTCOME_CRASHED = 4;
 
+/** Of most transactions these lists are empty, and there are tens of thousands in a segment. */
+const NONE: readonly number[] = [];
+
 /** What one transaction or subtransaction did in what was read. Positions are bytes from the summary's start. */
 export class TransactionPart {
   readonly xid: number;
@@ -130,10 +133,12 @@ export class TransactionPart {
   /** The transaction that a subtransaction belongs to, where the log said so; else 0. */
   topXid = 0;
   readonly rows = new RowCounts();
-  dropped: number[] = [];
-  created: number[] = [];
+  dropped: readonly number[] = NONE;
+  created: readonly number[] = NONE;
   /** Of one that ended or was prepared: the subtransactions that ended with it. */
-  subxids: readonly number[] = [];
+  subxids: readonly number[] = NONE;
+  /** It created or dropped a database or a tablespace. */
+  changesPlaces = false;
   gid: string | null = null;
   outcome = OUTCOME_OPEN;
   endAt = 0;
@@ -156,8 +161,9 @@ export class TransactionPart {
     moved.gid = this.gid;
     moved.subxids = this.subxids;
     moved.rows.addAll(this.rows, numbers);
-    moved.dropped = this.dropped.map(number => numbers[number]!);
-    moved.created = this.created.map(number => numbers[number]!);
+    moved.changesPlaces = this.changesPlaces;
+    if (this.dropped.length > 0) moved.dropped = this.dropped.map(number => numbers[number]!);
+    if (this.created.length > 0) moved.created = this.created.map(number => numbers[number]!);
     return moved;
   }
 
@@ -168,6 +174,7 @@ export class TransactionPart {
     if (other.dropped.length > 0) this.dropped = [...other.dropped, ...this.dropped];
     if (other.created.length > 0) this.created = [...other.created, ...this.created];
     this.gid ??= other.gid;
+    this.changesPlaces ||= other.changesPlaces;
     if (this.topXid === 0 && other.xid === this.xid) this.topXid = other.topXid;
   }
 
@@ -177,6 +184,7 @@ export class TransactionPart {
       this.dropped.length > 0 ||
       this.created.length > 0 ||
       this.gid !== null ||
+      this.changesPlaces ||
       this.outcome === OUTCOME_PREPARED
     );
   }

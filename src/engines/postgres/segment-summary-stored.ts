@@ -20,6 +20,8 @@ import type { PostgresMajorVersion } from './wal-pages.ts';
 import type { StorageEvent } from './wal-storage.ts';
 import type { RelationFile } from './wal-transactions.ts';
 
+/** Added to a transaction's outcome. */
+const CHANGES_PLACES = 0x80;
 const RELATION_BYTES = 3;
 const PART_BYTES = 7;
 /** Of the columns: xid, rows, offset, flags. */
@@ -282,6 +284,7 @@ function readFacts(reader: ByteReader): SummaryFacts {
     previousRecordLsn: reader.u64(),
     cutRecordAt: reader.number() - 1,
     resetAt: reader.number() - 1,
+    folded: { count: reader.number(), behindXid: reader.number() },
     head: readRecordPart(reader),
     tail: readRecordPart(reader),
   };
@@ -302,7 +305,9 @@ function readPart(reader: ByteReader): TransactionPart {
   const topXid = reader.number();
   const part = new TransactionPart(xid, reader.number());
   part.topXid = topXid;
-  part.outcome = reader.u8();
+  const outcome = reader.u8();
+  part.outcome = outcome & ~CHANGES_PLACES;
+  part.changesPlaces = (outcome & CHANGES_PLACES) !== 0;
   if (part.outcome > OUTCOME_CRASHED) throw damaged(`it has no outcome ${part.outcome}`);
   if (part.outcome !== OUTCOME_OPEN) {
     part.endAt = reader.number();

@@ -94,7 +94,10 @@ export interface SegmentSummary {
   readonly aborts: number;
   /** Pages changed: distinct blocks of all forks. */
   readonly pageCount: number;
-  /** Transactions that end in it, in the order of their ends; of those begun before it, the part in it. */
+  /**
+   * Transactions that end in it, in the order of their ends; of those begun before it, the part in it. Behind the first
+   * thousand, those of less than 100 rows that drop and create nothing are left out, and only counted.
+   */
   transactions(options?: { readonly minimumRows?: number }): Iterable<TransactionSummary>;
   /** Those that have not ended, subtransactions apart from each other, in ascending order of xids. */
   readonly open: readonly TransactionSummary[];

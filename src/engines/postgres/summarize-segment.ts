@@ -4,7 +4,7 @@ import { KIB } from '../../base/sizes.ts';
 import { readU32 } from './little-endian.ts';
 import type { RecordPart, SegmentSummary } from './segment-summary.ts';
 import { SummaryBuilder } from './segment-summary-builder.ts';
-import type { SummaryFacts } from './segment-summary-content.ts';
+import { FOLD_RULE, type FoldRule, type SummaryFacts } from './segment-summary-content.ts';
 import { encodeContent } from './segment-summary-encoding.ts';
 import { readHead, SummaryJoiner } from './segment-summary-joiner.ts';
 import { decodeSummary, encodeSummary, StoredSummary } from './segment-summary-stored.ts';
@@ -24,6 +24,8 @@ export interface SummaryOptions {
   readonly verifyCrc?: boolean;
   /** Only records that start in it; what is outside is still read. */
   readonly range?: { readonly from: bigint; readonly to: bigint };
+  /** Which transactions are only counted; null: none is. */
+  readonly fold?: FoldRule | null;
   /** That a page is overwritten counts before this position alone; null: nowhere. Left out: everywhere. */
   readonly target?: bigint | null;
 }
@@ -78,6 +80,7 @@ function* readSummary(
   const { lsn, segmentSize, range, verifyCrc } = options;
   const builder = new SummaryBuilder({
     origin: lsn,
+    fold: options.fold === undefined ? FOLD_RULE : options.fold,
     ...(options.target === undefined ? {} : { target: options.target }),
   });
   let previousRecordLsn = 0n;
@@ -103,11 +106,10 @@ function* readSummary(
   }
   const cut = reader.end === null ? reader.incompleteRecordLsn : null;
   const head = readHead(bytes, lsn, segmentSize);
-  const facts: SummaryFacts = {
+  const facts = {
     ...factsOf(reader, bytes, { ...options, head }),
     previousRecordLsn,
     cutRecordAt: cut === null ? -1 : Number(cut - lsn),
-    resetAt: builder.resetAt,
     head: range === undefined || range.from <= lsn ? head : null,
     tail: cut !== null && inRange(cut) ? tailOf(reader) : null,
   };
@@ -123,7 +125,7 @@ function factsOf(
   reader: WalReader,
   bytes: Uint8Array,
   options: SummaryOptions & { readonly verifyCrc: boolean; readonly head: RecordPart | null },
-): Omit<SummaryFacts, 'previousRecordLsn' | 'cutRecordAt' | 'resetAt' | 'head' | 'tail'> {
+): Omit<SummaryFacts, 'previousRecordLsn' | 'cutRecordAt' | 'resetAt' | 'folded' | 'head' | 'tail'> {
   const { lsn } = options;
   const { majorVersion, systemIdentifier, timeline } = reader;
   if (majorVersion === null || systemIdentifier === null || timeline === null) {
@@ -154,9 +156,19 @@ function factsOf(
  * The summary of two neighbours' joined log.
  *
  * @throws LOG_NOT_FOUND when the second does not start where the first ends; CORRUPT when their records do not link
+ * @throws UNSUPPORTED when so many transactions ran at once that it takes summaries without a `fold`
  */
-export function mergeSummaries(first: SegmentSummary, second: SegmentSummary): SegmentSummary {
-  const joiner = new SummaryJoiner({ origin: first.lsn });
-  for (const summary of [first, second]) joiner.add(new StoredSummary(encodeSummary(summary)));
+export function mergeSummaries(
+  first: SegmentSummary,
+  second: SegmentSummary,
+  fold: FoldRule | null = FOLD_RULE,
+): SegmentSummary {
+  const joiner = new SummaryJoiner({ origin: first.lsn, fold });
+  for (const summary of [first, second].map(each => new StoredSummary(encodeSummary(each)))) {
+    if (joiner.needsDetail(summary)) {
+      throw new AppError('UNSUPPORTED', 'unable to merge summaries of a log with a thousand transactions at once');
+    }
+    joiner.add(summary);
+  }
   return decodeSummary(encodeContent(joiner.content()));
 }

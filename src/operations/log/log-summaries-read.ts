@@ -18,6 +18,8 @@ export interface SummariesQuestion {
   readonly to: bigint;
   /** As in {@link SummaryOptions}: where it lies in a segment, that one is read anew. */
   readonly target?: bigint | null;
+  /** True: every transaction is listed, none only counted; where a stored summary does not, the log is read. */
+  readonly detail?: boolean;
   /** Segments that are read instead of those of the view, or behind them, in ascending order. */
   readonly extra?: AsyncIterable<LogPiece> | undefined;
   readonly signal: AbortSignal;
@@ -66,6 +68,11 @@ async function nextPiece(extra: AsyncIterator<LogPiece> | undefined, from: bigin
   }
 }
 
+/** The summary of one segment of a question with every transaction in it. */
+export function summaryInDetail(question: SummariesQuestion, at: bigint): Promise<StoredSummary> {
+  return readSegment({ ...question, detail: true }, at, null);
+}
+
 /** Reads a segment, and stores its summary where it can serve others. */
 async function readSegment(
   question: SummariesQuestion,
@@ -80,6 +87,7 @@ async function readSegment(
     segmentSize: view.segmentSize,
     systemIdentifier: view.owner.systemIdentifier,
     ...(isWhole ? {} : { range: { from, to } }),
+    ...(question.detail === true ? { fold: null } : {}),
     ...(isWhole || target === undefined ? {} : { target }),
   };
   const bytesOfSummary = encodeSummary(summarizeSegment(bytes, options));
@@ -87,6 +95,7 @@ async function readSegment(
   const isStored =
     isWhole &&
     live === null &&
+    question.detail !== true &&
     name !== null &&
     classifyLogFileName(name, view.segmentSize)?.kind === 'segment' &&
     bytesOfSummary.length <= MAX_STORED_SUMMARY_BYTES;
@@ -139,7 +148,8 @@ class StoredAhead {
   }
 
   async #fetch(lsn: bigint): Promise<StoredSummary | null> {
-    const { repository, view, signal } = this.#question;
+    const question = this.#question;
+    const { repository, view, signal } = question;
     const name = view.nameAt(lsn);
     if (name === null || classifyLogFileName(name, view.segmentSize)?.kind !== 'segment') return null;
     const segment = { ...view.owner, name };
@@ -151,7 +161,8 @@ class StoredAhead {
         summary.lsn === lsn &&
         summary.segmentSize === view.segmentSize &&
         summary.systemIdentifier === view.owner.systemIdentifier;
-      return isItsOwn && summary.verified ? summary : null;
+      const isEnough = question.detail !== true || summary.facts.folded.count === 0;
+      return isItsOwn && isEnough && summary.verified ? summary : null;
     } catch (error) {
       if (!(error instanceof AppError) || !DAMAGE.includes(error.code)) throw error;
       // It is made again from the log; a storage that keeps every object keeps this one too.

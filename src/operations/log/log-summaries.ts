@@ -7,6 +7,7 @@ import type {
   SegmentSummary,
   TransactionSummary,
 } from '../../engines/postgres/segment-summary.ts';
+import { FOLD_RULE } from '../../engines/postgres/segment-summary-content.ts';
 import { SummaryJoiner } from '../../engines/postgres/segment-summary-joiner.ts';
 import {
   logEvents,
@@ -19,7 +20,7 @@ import type { WalEvent } from '../../engines/postgres/wal-events.ts';
 import { LONG_HEADER_BYTES } from '../../engines/postgres/wal-pages.ts';
 import type { StorageEvent } from '../../engines/postgres/wal-storage.ts';
 import type { InstanceContext } from '../instance-context.ts';
-import { summariesOf } from './log-summaries-read.ts';
+import { type SummariesQuestion, summariesOf, summaryInDetail } from './log-summaries-read.ts';
 import type { LogView } from './log-view.ts';
 
 export type SummaryContext = Pick<InstanceContext, 'repository'>;
@@ -78,7 +79,7 @@ export async function readActivity(
   range: LogSpan,
   options: {
     readonly signal: AbortSignal;
-    /** Smaller transactions that drop and create nothing are only counted. Left out: 1,000. */
+    /** Smaller transactions that drop and create nothing are only counted. Left out: 1,000; below 100 the log itself is read. */
     readonly minimumRows?: number;
     /** Of those, only the ones it says true for are listed; it sees each once, whole, in the order of their ends. */
     readonly keep?: (transaction: TransactionSummary) => boolean;
@@ -87,24 +88,28 @@ export async function readActivity(
   },
 ): Promise<LogActivity> {
   const transactions: TransactionSummary[] = [];
+  const minimumRows = options.minimumRows ?? DEFAULT_MINIMUM_ROWS;
   const origin = segmentStart(range.from, view.segmentSize);
   const joiner: SummaryJoiner = new SummaryJoiner({
     origin,
     isFirst: true,
     pages: false,
-    minimumRows: options.minimumRows ?? DEFAULT_MINIMUM_ROWS,
+    minimumRows,
     onEnded(part) {
       const transaction = transactionSummary(part, origin, joiner.builder.relations.relations);
       if (options.keep?.(transaction) ?? true) transactions.push(transaction);
     },
   });
-  for await (const summary of summariesOf({
+  const question: SummariesQuestion = {
     repository: context.repository,
     view,
     ...range,
+    detail: minimumRows < FOLD_RULE.belowRows,
     signal: options.signal,
-  })) {
-    joiner.add(summary);
+  };
+  for await (const summary of summariesOf(question)) {
+    const isEnough = !joiner.needsDetail(summary);
+    joiner.add(isEnough ? summary : await summaryInDetail(question, summary.lsn));
     options.onSummary?.();
   }
   const { endLsn } = joiner;

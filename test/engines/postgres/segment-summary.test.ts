@@ -2,7 +2,11 @@ import fc from 'fast-check';
 import { describe, expect, test, vi } from 'vitest';
 import { MIB } from '../../../src/base/sizes.ts';
 import type { SegmentSummary } from '../../../src/engines/postgres/segment-summary.ts';
-import { decodeSummary, encodeSummary } from '../../../src/engines/postgres/segment-summary-stored.ts';
+import {
+  decodeSummary,
+  encodeSummary,
+  type StoredSummary,
+} from '../../../src/engines/postgres/segment-summary-stored.ts';
 import { mergeSummaries, summarizeSegment } from '../../../src/engines/postgres/summarize-segment.ts';
 import { buildWal, type RecordToBuild } from './wal-builder.ts';
 import * as wal from './wal-records.ts';
@@ -253,47 +257,73 @@ const bigSteps = fc
   )
   .map(([t, bytes]) => running(xid => wal.message(xid, bytes), t));
 
-const anyLog: fc.Arbitrary<RecordToBuild[]> = fc
-  .array(
-    fc.oneof(
-      { weight: 9, arbitrary: rowSteps },
-      { weight: 5, arbitrary: endSteps },
-      { weight: 3, arbitrary: otherSteps },
-      { weight: 8, arbitrary: bigSteps },
-    ),
-    { minLength: 1, maxLength: 150, size: 'max' },
-  )
-  .map(steps => {
-    const log = new LogToBuild();
-    return steps.map(step => step(log)).filter(record => record !== null);
-  })
-  .filter(records => records.length > 0);
+function anyLog(steps: fc.Arbitrary<Step>, maxLength: number): fc.Arbitrary<RecordToBuild[]> {
+  return fc
+    .array(steps, { minLength: 1, maxLength, size: 'max' })
+    .map(taken => {
+      const log = new LogToBuild();
+      return taken.map(step => step(log)).filter(record => record !== null);
+    })
+    .filter(records => records.length > 0);
+}
+
+const wideLog = anyLog(
+  fc.oneof(
+    { weight: 9, arbitrary: rowSteps },
+    { weight: 5, arbitrary: endSteps },
+    { weight: 3, arbitrary: otherSteps },
+    { weight: 8, arbitrary: bigSteps },
+  ),
+  150,
+);
+
+/** Hundreds of small transactions. */
+const busyLog = anyLog(
+  fc.oneof(
+    { weight: 20, arbitrary: rowSteps },
+    {
+      weight: 20,
+      arbitrary: fc
+        .tuple(anyTransaction, anyTime)
+        .map(([t, time]) => running((_, log) => wal.commit(log.end(t), time), t)),
+    },
+    { weight: 3, arbitrary: endSteps },
+    { weight: 1, arbitrary: bigSteps },
+  ),
+  600,
+);
 
 describe('merging', () => {
+  // Fewer than the thousand of the real one: more than a dozen never run at once here.
+  const fold = { belowRows: 200, behind: 15 };
+
   test('neighbours in any order of merging - the very bytes of the joined log', () => {
     let crossed = 0;
     let middles = 0;
+    let left = 0;
     fc.assert(
-      fc.property(anyLog, fc.boolean(), (records, fromRight) => {
+      fc.property(fc.oneof(wideLog, busyLog), fc.boolean(), (records, fromRight) => {
         const { bytes } = buildWal({ segmentSize, startLsn, records });
-        const joined = summarizeSegment(bytes, { lsn: startLsn, segmentSize });
+        const joined = summarizeSegment(bytes, { lsn: startLsn, segmentSize, fold });
         const parts: SegmentSummary[] = [];
         for (let at = 0; at < bytes.length; at += segmentSize) {
           const part = bytes.subarray(at, at + segmentSize);
-          parts.push(summarizeSegment(part, { lsn: startLsn + BigInt(at), segmentSize }));
+          parts.push(summarizeSegment(part, { lsn: startLsn + BigInt(at), segmentSize, fold }));
         }
+        left += (joined as StoredSummary).facts.folded.count;
         crossed += parts.filter(({ tail }) => tail !== null).length;
         middles += parts.filter(({ head }) => head !== null && head.missingBehind > 0).length;
         const stored = parts.map(part => decodeSummary(encodeSummary(part)));
         const merged = fromRight
-          ? stored.reduceRight((right, left) => mergeSummaries(left, right))
-          : stored.reduce(mergeSummaries);
+          ? stored.reduceRight((after, before) => mergeSummaries(before, after, fold))
+          : stored.reduce((before, after) => mergeSummaries(before, after, fold));
         expect(Buffer.from(encodeSummary(merged)).equals(encodeSummary(joined))).toBe(true);
       }),
       { numRuns: 50 },
     );
     expect(crossed).toBeGreaterThan(25);
     expect(middles).toBeGreaterThan(3);
+    expect(left).toBeGreaterThan(200);
   });
 
   test('a gap, another system, a record that does not link - refused', () => {
@@ -315,6 +345,15 @@ describe('merging', () => {
       records: [wal.message(10, 899_000), ...records],
     }).bytes;
     expect(() => mergeSummaries(at(0), at(1, shifted))).toThrow(expect.objectContaining({ code: 'CORRUPT' }));
+    const whole = summarizeSegment(
+      buildWal({ segmentSize, startLsn, records: [wal.message(10, 10), wal.switchSegment()] }).bytes,
+      { lsn: startLsn, segmentSize },
+    );
+    // As pg_resetwal begins a log anew: with a record that links to none.
+    const next = startLsn + BigInt(segmentSize);
+    const reset = buildWal({ segmentSize, startLsn: next, records: [wal.message(10, 10)] }).bytes;
+    const begunAnew = summarizeSegment(reset, { lsn: next, segmentSize });
+    expect(() => mergeSummaries(whole, begunAnew)).toThrow(expect.objectContaining({ code: 'CORRUPT' }));
   });
 });
 
