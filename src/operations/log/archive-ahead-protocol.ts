@@ -8,11 +8,15 @@ export interface AheadStart {
 }
 
 /** A segment, and what was known of its file before it was read. */
-export interface AheadTask {
+export interface AheadSegment {
   readonly path: string;
   readonly facts: string;
 }
 
-export interface AheadDone extends AheadTask {
-  readonly isArchived: boolean;
+export interface AheadTask {
+  readonly segments: readonly AheadSegment[];
+}
+
+export interface AheadDone {
+  readonly archived: readonly AheadSegment[];
 }

@@ -4,7 +4,7 @@ import type { Repository } from '../../repository/repository.ts';
 import { openStorage } from '../../storage/registry.ts';
 import { serveBatches } from '../worker-thread.ts';
 import type { AheadDone, AheadStart, AheadTask } from './archive-ahead-protocol.ts';
-import { archiveSegment } from './archive-segment.ts';
+import { archiveSegment, newSegmentMemory, type SegmentMemory } from './archive-segment.ts';
 
 /** A thread that archives segments of a queue: hashing, sealing and summarising one keeps a processor busy. */
 const start = workerData as AheadStart;
@@ -14,11 +14,16 @@ const repository: Repository = {
   keyring: Keyring.fromWorker(start.keys),
 };
 
-const send = serveBatches<AheadTask, AheadDone>(async ({ path, facts }) => {
+/** For each of the segments that are in work at a time. */
+const memories: SegmentMemory[] = [];
+
+const send = serveBatches<AheadTask, AheadDone>(async ({ segments }) => {
   // What cannot be archived says why in its own call.
-  const isArchived = await archiveSegment(repository, { ...start.request, path }).then(
-    () => true,
-    () => false,
+  const outcomes = await Promise.allSettled(
+    segments.map(({ path }, index) => {
+      memories[index] ??= newSegmentMemory();
+      return archiveSegment(repository, { ...start.request, path, memory: memories[index] });
+    }),
   );
-  send({ path, facts, isArchived });
+  send({ archived: segments.filter((_, index) => outcomes[index]?.status === 'fulfilled') });
 });

@@ -1,12 +1,12 @@
 import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
-import { MIB } from '../../base/sizes.ts';
+import { GIB } from '../../base/sizes.ts';
 import { classifyLogFileName } from '../../engines/postgres/lsn.ts';
 import type { Repository } from '../../repository/repository.ts';
 import type { StorageLocation } from '../../storage/storage.ts';
 import { startWorkerPool } from '../worker-pool.ts';
-import type { AheadDone, AheadStart, AheadTask } from './archive-ahead-protocol.ts';
+import type { AheadDone, AheadSegment, AheadStart, AheadTask } from './archive-ahead-protocol.ts';
 import type { ArchiveRequest } from './archive-segment.ts';
 
 /**
@@ -24,12 +24,16 @@ export interface ArchiveCall {
   readonly workerUrl: URL;
 }
 
-/** More than this is not taken on at once, so that no call takes longer than a few seconds. */
-const AHEAD_BYTES = 512 * MIB;
+/** No segment is begun later than this: a server that is stopped waits for the call. */
+const AHEAD_MS = 5000;
+/** So much is what a call could ever do in that time. */
+const AHEAD_BYTES = 4 * GIB;
 /** With fewer segments waiting, the archiver is as quick alone. */
 const QUEUE = 3;
-/** One more than there are processors, as one of them mostly waits for the disk. */
+/** One for two processors: it hashes and reads what the thread pool, on the other one, compresses. */
 const THREADS_AT_MOST = 4;
+/** Segments in one thread at a time: while one is compressed or written, another one is hashed. */
+const SEGMENTS_AT_ONCE = 3;
 const NOTE_SECONDS = 600;
 
 /**
@@ -47,13 +51,13 @@ export async function archiveAhead(
     if (queue.length < QUEUE) return;
     await mkdir(call.notes, { recursive: true, mode: 0o700 });
     await removeOldNotes(call.notes);
-    const tasks: AheadTask[] = [];
+    const segments: AheadSegment[] = [];
     for (const name of queue) {
       const path = join(dirname(request.path), name);
       const facts = await factsOf(path, call);
-      if (facts !== null && !(await isNoted(path, call, facts))) tasks.push({ path, facts });
+      if (facts !== null && !(await isNoted(path, call, facts))) segments.push({ path, facts });
     }
-    await archiveAll(source, { request, call, tasks });
+    await archiveAll(source, { request, call, segments });
   } catch {
     // Its own call comes to the same end, and says what is wrong.
   }
@@ -64,26 +68,30 @@ async function archiveAll(
   work: {
     readonly request: ArchiveRequest;
     readonly call: ArchiveCall;
-    readonly tasks: readonly AheadTask[];
+    readonly segments: readonly AheadSegment[];
   },
 ): Promise<void> {
-  const { request, call, tasks } = work;
+  const { request, call, segments } = work;
+  const startedAt = performance.now();
   const noting: Promise<void>[] = [];
   const pool = startWorkerPool<AheadStart, AheadTask, AheadDone>({
     url: call.workerUrl,
-    count: Math.min(THREADS_AT_MOST, availableParallelism() + 1, tasks.length),
+    count: Math.max(1, Math.min(THREADS_AT_MOST, Math.floor(availableParallelism() / 2))),
     start: {
       location: source.location,
       keys: source.repository.keyring.toWorker(),
       request: { instance: request.instance, level: request.level },
     },
-    onMessage: ({ path, facts, isArchived }) => {
-      if (isArchived) noting.push(note(path, call, facts));
+    onMessage: ({ archived }) => {
+      for (const segment of archived) noting.push(note(segment, call));
       return 'batch-done';
     },
   });
   try {
-    for (const task of tasks) await pool.submit(task);
+    for (let at = 0; at < segments.length; at += SEGMENTS_AT_ONCE) {
+      if (performance.now() - startedAt > AHEAD_MS) break;
+      await pool.submit({ segments: segments.slice(at, at + SEGMENTS_AT_ONCE) });
+    }
     await pool.drain();
   } finally {
     await pool.terminate();
@@ -92,7 +100,7 @@ async function archiveAll(
 }
 
 /** Leaves a note, if the bytes that were archived are those of the file as it still is. */
-async function note(path: string, call: ArchiveCall, facts: string): Promise<void> {
+async function note({ path, facts }: AheadSegment, call: ArchiveCall): Promise<void> {
   if ((await factsOf(path, call)) === facts) await leaveNote(path, call, facts);
 }
 
