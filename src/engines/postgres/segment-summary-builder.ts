@@ -28,7 +28,13 @@ import {
 } from './wal-record.ts';
 import { ROWS_NONE, rowsCount, rowsKind } from './wal-rows.ts';
 import { decodeStorage } from './wal-storage.ts';
-import { decodePlainEnd, decodeTransaction, timeNumber, type WalTransaction } from './wal-transactions.ts';
+import {
+  decodeTransaction,
+  isCommit,
+  plainEndTimeUs,
+  timeNumber,
+  type WalTransaction,
+} from './wal-transactions.ts';
 
 /** What a {@link SummaryBuilder} keeps. */
 export interface BuilderOptions extends EndedOptions {
@@ -60,6 +66,8 @@ export class SummaryBuilder {
   readonly #ended: EndedTransactions;
   readonly #owners: RelationOwners;
   #lastPart: TransactionPart | null = null;
+  /** One that nothing refers to any more: most are counted and forgotten, and making a new one each time takes time. */
+  #spare: TransactionPart | null = null;
   readonly #withPages: boolean;
   readonly #targetAt: number;
 
@@ -176,7 +184,8 @@ export class SummaryBuilder {
     if (last !== null && last.xid === record.xid) return last;
     let part = this.open.get(record.xid);
     if (part === undefined) {
-      part = new TransactionPart(record.xid, record.at);
+      part = this.#spare?.reuse(record.xid, record.at) ?? new TransactionPart(record.xid, record.at);
+      this.#spare = null;
       this.open.set(record.xid, part);
     }
     this.#lastPart = part;
@@ -184,11 +193,11 @@ export class SummaryBuilder {
   }
 
   #addTransaction(record: WalRecord): void {
-    const plain = decodePlainEnd(record, this.#headers.mainStart);
-    if (plain !== null) {
+    const timeUs = plainEndTimeUs(record, this.#headers.mainStart);
+    if (timeUs !== null) {
       const part = this.#partOf(record);
-      part.timeUs = plain.timeUs;
-      this.#end(part, record, plain.kind === 'commit' ? OUTCOME_COMMITTED : OUTCOME_ABORTED);
+      part.timeUs = timeUs;
+      this.#end(part, record, isCommit(record) ? OUTCOME_COMMITTED : OUTCOME_ABORTED);
       return;
     }
     if ((record.info & XACT_OPERATION_MASK) === XACT_ASSIGNMENT) this.#addAssignment(record);
@@ -242,7 +251,7 @@ export class SummaryBuilder {
     part.endAt = record.at;
     part.recordEndAt = record.endsAt;
     this.#ended.count(part);
-    this.#ended.add(part);
+    if (!this.#ended.add(part)) this.#spare = part;
   }
 
   #absorbOpen(part: TransactionPart, xid: number): void {

@@ -60,13 +60,17 @@ export class EndedTransactions {
     return totals;
   }
 
-  /** Keeps one, or passes it on, or does without. */
-  add(part: TransactionPart): void {
+  /** Keeps one, or passes it on: true; or does without it. */
+  add(part: TransactionPart): boolean {
     const { minimumRows = 0, onEnded } = this.#options;
-    if (minimumRows > 0 && !part.isRemarkable && part.rows.total < minimumRows) return;
-    if (this.#isFolded(part)) this.#foldedCount += 1;
-    else if (onEnded === undefined) this.parts.push(part);
+    if (minimumRows > 0 && !part.isRemarkable && part.rows.total < minimumRows) return false;
+    if (this.#isFolded(part)) {
+      this.#foldedCount += 1;
+      return false;
+    }
+    if (onEnded === undefined) this.parts.push(part);
     else onEnded(part);
+    return true;
   }
 
   /** Adds what another summary has counted only. */

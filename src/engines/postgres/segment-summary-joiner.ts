@@ -1,5 +1,5 @@
 import { AppError } from '../../base/errors.ts';
-import { CRC32C_INIT, finishCrc32c, updateCrc32c } from './crc32c.ts';
+import { recordCrc32c } from './crc32c.ts';
 import { readU32, readU64 } from './little-endian.ts';
 import { formatLsn, nextSegment, segmentStart } from './lsn.ts';
 import type { RecordPart } from './segment-summary.ts';
@@ -7,7 +7,7 @@ import { type BuilderOptions, SummaryBuilder } from './segment-summary-builder.t
 import { isLaterXid, type SummaryContent, type SummaryFacts } from './segment-summary-content.ts';
 import type { StoredSummary } from './segment-summary-stored.ts';
 import { alignUp, pageHeaderBytes, WAL_PAGE_BYTES } from './wal-pages.ts';
-import { RECORD_HEADER_BYTES, RMGR_XLOG, recordAt, type WalRecord } from './wal-record.ts';
+import { RMGR_XLOG, recordAt, type WalRecord } from './wal-record.ts';
 
 const XID_OFFSET = 4;
 const CRC_OFFSET = 20;
@@ -227,8 +227,7 @@ function isSwitchRecord(record: WalRecord): boolean {
 }
 
 function hasGoodCrc(record: Uint8Array): boolean {
-  const data = updateCrc32c(CRC32C_INIT, record, RECORD_HEADER_BYTES, record.length);
-  return finishCrc32c(updateCrc32c(data, record, 0, CRC_OFFSET)) === readU32(record, CRC_OFFSET);
+  return recordCrc32c(record, 0, record.length) === readU32(record, CRC_OFFSET);
 }
 
 function join(first: RecordPart, second: RecordPart): RecordPart {

@@ -59,6 +59,12 @@ export class RowCounts {
   #index: Map<number, number> | null = null;
   #last = 0;
 
+  clear(): void {
+    this.items.length = 0;
+    this.#index = null;
+    this.#last = 0;
+  }
+
   /** `kind`: 0 inserted, 1 updated, 2 deleted. */
   add(relation: number, kind: number, count: number): void {
     const at = this.#place(relation) + 1 + kind;
@@ -128,7 +134,7 @@ const NONE: readonly number[] = [];
 
 /** What one transaction or subtransaction did in what was read. Positions are bytes from the summary's start. */
 export class TransactionPart {
-  readonly xid: number;
+  xid: number;
   firstAt: number;
   /** The transaction that a subtransaction belongs to, where the log said so; else 0. */
   topXid = 0;
@@ -148,6 +154,24 @@ export class TransactionPart {
   constructor(xid: number, firstAt: number) {
     this.xid = xid;
     this.firstAt = firstAt;
+  }
+
+  /** Makes it the part of another transaction, of which nothing is known yet. */
+  reuse(xid: number, firstAt: number): this {
+    this.xid = xid;
+    this.firstAt = firstAt;
+    this.topXid = 0;
+    this.rows.clear();
+    this.dropped = NONE;
+    this.created = NONE;
+    this.subxids = NONE;
+    this.changesPlaces = false;
+    this.gid = null;
+    this.outcome = OUTCOME_OPEN;
+    this.endAt = 0;
+    this.recordEndAt = 0;
+    this.timeUs = 0;
+    return this;
   }
 
   /** A copy with its positions and relations as they are in another summary. */

@@ -1,6 +1,6 @@
 import { assert } from '../../base/errors.ts';
 import { GIB, KIB, MIB } from '../../base/sizes.ts';
-import { CRC32C_INIT, finishCrc32c, updateCrc32c } from './crc32c.ts';
+import { loadRecords, recordCrc32c } from './crc32c.ts';
 import { readU32 } from './little-endian.ts';
 import { formatLsn, isSegmentSize, segmentStart } from './lsn.ts';
 import {
@@ -276,6 +276,7 @@ class Reader implements WalReader {
   /** Reads the records that lie as a whole in `bytes[at, limit)`, which is within one page. Returns where it stopped. */
   #readWholeRecords(bytes: Uint8Array, start: number, limit: number): number {
     let at = start;
+    if (this.#verifyCrc) loadRecords(bytes, start, limit);
     while (limit - at >= RECORD_HEADER_BYTES) {
       const length = readU32(bytes, at);
       if (length > limit - at) break;
@@ -368,9 +369,7 @@ class Reader implements WalReader {
   /** Verifies and delivers a record that is there as a whole. False when it is not valid. */
   #finishRecord(bytes: Uint8Array, start: number, recordAt: number, length: number): boolean {
     if (this.#verifyCrc) {
-      const data = updateCrc32c(CRC32C_INIT, bytes, start + RECORD_HEADER_BYTES, start + length);
-      const crc = finishCrc32c(updateCrc32c(data, bytes, start, start + CRC_OFFSET));
-      if (crc !== readU32(bytes, start + CRC_OFFSET)) {
+      if (recordCrc32c(bytes, start, start + length) !== readU32(bytes, start + CRC_OFFSET)) {
         this.#endAt(recordAt, 'damaged', 'the CRC of the record is wrong');
         return false;
       }

@@ -31,6 +31,7 @@ export interface RelationFile {
 
 /** Microseconds from 1970, where Unix times start, to 2000, where PostgreSQL's do. */
 export const POSTGRES_EPOCH_US = 946_684_800_000_000n;
+const POSTGRES_EPOCH_US_NUMBER = Number(POSTGRES_EPOCH_US);
 
 /** @source access/xact.h, XLOG_XACT_* */
 const COMMIT = 0x00;
@@ -72,20 +73,21 @@ export function decodeTransaction(record: WalRecord): WalTransaction | null {
 }
 
 /**
- * The same for a commit or an abort of which there is no more to say than its time, as nearly all of a busy server are;
- * null for any other record. `mainStart`: where its main data is.
+ * The time, in microseconds since 1970, of a commit or an abort of which there is no more to say, as of nearly all on a busy
+ * server; null for any other record. `mainStart`: where its main data is.
  */
-export function decodePlainEnd(
-  record: WalRecord,
-  mainStart: number,
-): { readonly kind: 'commit' | 'abort'; readonly timeUs: number } | null {
+export function plainEndTimeUs(record: WalRecord, mainStart: number): number | null {
   const operation = record.info & OPERATION_MASK;
   if (record.xid === 0 || record.info & HAS_INFO || (operation !== COMMIT && operation !== ABORT))
     return null;
   const low = readU32(record.bytes, mainStart);
   const high = readU32(record.bytes, mainStart + 4) | 0;
-  const timeUs = timeNumber(high * 2 ** 32 + low + Number(POSTGRES_EPOCH_US));
-  return { kind: operation === COMMIT ? 'commit' : 'abort', timeUs };
+  return timeNumber(high * 2 ** 32 + low + POSTGRES_EPOCH_US_NUMBER);
+}
+
+/** Whether a record of {@link plainEndTimeUs} is a commit. */
+export function isCommit(record: WalRecord): boolean {
+  return (record.info & OPERATION_MASK) === COMMIT;
 }
 
 /** Microseconds since 1970 fit a number for 285 years; what lies outside is no time of a server, and becomes 0. */
