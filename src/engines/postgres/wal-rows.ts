@@ -1,36 +1,12 @@
 import { readU16 } from './little-endian.ts';
-import { RecordHeaders, relationOf } from './wal-blocks.ts';
+import type { RecordHeaders } from './wal-blocks.ts';
 import { RMGR_HEAP, RMGR_HEAP2, type WalRecord } from './wal-record.ts';
-import type { RelationFile } from './wal-transactions.ts';
-
-/** Rows that one record changes, all of one relation. */
-export interface RecordRows {
-  readonly relation: RelationFile;
-  readonly kind: 'inserted' | 'updated' | 'deleted';
-  readonly count: number;
-}
-
-/**
- * The rows that a record inserts, updates or deletes; null for any other record. A row that an update moves to another
- * partition is deleted in one and inserted in the other. The speculative insert of ON CONFLICT counts once it is
- * confirmed. @throws CORRUPT
- */
-export function decodeRows(record: WalRecord): RecordRows | null {
-  if (record.rmgr !== RMGR_HEAP && record.rmgr !== RMGR_HEAP2) return null;
-  const headers = new RecordHeaders();
-  headers.read(record);
-  const kind = rowsKind(record, headers);
-  const count = kind === ROWS_NONE ? 0 : rowsCount(record, headers);
-  if (kind === ROWS_NONE || count === 0) return null;
-  return { relation: relationOf(headers, 0), kind: kindNames[kind], count };
-}
 
 export const ROWS_NONE = -1;
 export const ROWS_INSERTED = 0;
 export const ROWS_UPDATED = 1;
 export const ROWS_DELETED = 2;
 export type RowsKind = typeof ROWS_NONE | typeof ROWS_INSERTED | typeof ROWS_UPDATED | typeof ROWS_DELETED;
-const kindNames = ['inserted', 'updated', 'deleted'] as const;
 
 /** @source access/heapam_xlog.h, XLOG_HEAP_* and XLOG_HEAP2_* */
 const OPERATION_MASK = 0x70;
@@ -49,7 +25,10 @@ const DELETE_IS_SUPER = 1 << 3;
 /** @source xl_heap_multi_insert: the flags, aligned, then the count */
 const MULTI_INSERT_COUNT_AT = 2;
 
-/** What a record of HEAP or HEAP2 does to the rows of the relation of its first page. */
+/**
+ * What a record of HEAP or HEAP2 does to the rows of the relation of its first page. A row that an update moves to another
+ * partition is deleted in one and inserted in the other. The speculative insert of ON CONFLICT counts once it is confirmed.
+ */
 export function rowsKind(record: WalRecord, headers: RecordHeaders): RowsKind {
   if (headers.count === 0) return ROWS_NONE;
   const operation = record.info & OPERATION_MASK;
