@@ -30,7 +30,8 @@ const marks: Mark[] = [];
 let aborted: string;
 
 beforeAll(async () => {
-  cluster = await startTestCluster({ version: 17 });
+  // Without commits of its own: what is behind the last one here must be nothing.
+  cluster = await startTestCluster({ version: 17, settings: { autovacuum: 'off' } });
   instance = await protect(cluster);
   await cluster.query('create table marks (id int primary key)');
   early = await mark(0);
@@ -68,6 +69,11 @@ async function mark(id: number): Promise<Mark> {
   }
 }
 
+/** Each restore completes a segment, so the log of the second one may end later. */
+function withoutSegments(failure: CliFailure): CliFailure {
+  return { ...failure, message: failure.message.replaceAll(/\b[0-9A-F]{24}\b|\b\d+\/\d+000000\b/g, '…') };
+}
+
 /** Refused in place and beside, by the plan alone: the server runs on, and no directory was made. */
 async function refused(target: readonly string[]): Promise<CliFailure> {
   const pid = await cluster.pid();
@@ -77,7 +83,7 @@ async function refused(target: readonly string[]): Promise<CliFailure> {
   const copy = failureOf(
     await instance.run(['backup', 'restore', ...target, '--target', instance.path('never')]),
   );
-  expect(copy).toEqual(inPlace);
+  expect(withoutSegments(copy)).toEqual(withoutSegments(inPlace));
   expect(await cluster.pid()).toBe(pid);
   expect((await readdir(cluster.directory)).sort()).toEqual(beside);
   expect(inPlace.message).toMatch(/^[^A-Z\n].{10,300}[^.]$/);

@@ -1,6 +1,6 @@
 import { readU16 } from './little-endian.ts';
 import type { RecordHeaders } from './wal-blocks.ts';
-import { RMGR_HEAP, RMGR_HEAP2, type WalRecord } from './wal-record.ts';
+import { RMGR_HEAP2, type WalRecord } from './wal-record.ts';
 
 export const ROWS_NONE = -1;
 export const ROWS_INSERTED = 0;

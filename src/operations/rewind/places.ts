@@ -1,6 +1,6 @@
 import { readdir, readlink, realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { AppError, fileError, systemCode } from '../../base/errors.ts';
+import { fileError, systemCode } from '../../base/errors.ts';
 import type { Layout } from '../restore/assemble-directory.ts';
 import { isMountPoint } from '../restore/target-directory.ts';
 
@@ -95,22 +95,9 @@ export function keptDirectories(places: Places): string[] {
   ];
 }
 
-/** The directories whose file systems hold something of a rewind. */
-export function rootsOf(places: Places): string[] {
-  return [places.dataDirectory, ...places.tablespaces.map(([, place]) => place), places.log];
-}
-
 /** Where the recovered control file waits until everything else is on the disk. */
 export function heldControlFile(places: Places): string {
   return join(places.safety, NEW_CONTROL_FILE);
-}
-
-/** @throws TARGET_UNUSABLE when a tablespace of the backup has no place in the live data directory */
-export function checkTablespaces(places: Places, oids: readonly number[]): void {
-  for (const oid of oids) {
-    if (places.tablespaces.some(([own]) => own === oid)) continue;
-    throw new AppError('TARGET_UNUSABLE', `tablespace ${oid} of the backup is not there any more`);
-  }
 }
 
 /** Who owns the data directory, for files that root makes. */

@@ -15,11 +15,10 @@ import { checkTouched, type TouchedPages } from './check-touched.ts';
 import type { RewindWork } from './decide-work.ts';
 import { guardDirectory, holdControlFile, placeControlFile, unguardDirectory } from './guard.ts';
 import { type RewindJournal, removePointer, writeJournal } from './journal.ts';
-import { heldControlFile, keptPlace, layoutOf, livePlace } from './places.ts';
+import { keptPlace, layoutOf } from './places.ts';
 import { replayUnseen, type UnseenResult } from './replay-unseen.ts';
 import { logFilesOf } from './rewind-log.ts';
 import { type Rewritten, rewriteFiles } from './rewrite-files.ts';
-import { exists } from './safety-copy.ts';
 import type { SavedState } from './saved-state.ts';
 
 /** What a rewind works with once its safety copy is whole. */
@@ -155,10 +154,4 @@ async function flush({ places }: RewindJournal, options: RunOptions): Promise<vo
 export async function readKeptControl({ places }: RewindJournal): Promise<ControlFile> {
   const path = keptPlace(places, 'global/pg_control');
   return parseControlFile(await readFile(path), path);
-}
-
-/** Whether the rewound database lies in its place already. */
-export async function isPlaced({ places }: RewindJournal): Promise<boolean> {
-  const held = await exists(heldControlFile(places));
-  return !held && (await exists(livePlace(places, 'global/pg_control')));
 }
