@@ -1,6 +1,8 @@
-import { rename, rm } from 'node:fs/promises';
+import { readdir, rename, rm, truncate } from 'node:fs/promises';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { parseLsn } from '../../src/engines/postgres/lsn.ts';
+import { assessRewind } from '../../src/operations/rewind/assess-rewind.ts';
 import { beginRewind } from '../../src/operations/rewind/rewind.ts';
 import { protect, shell } from '../support/instance.ts';
 import { startTestCluster, type TestCluster } from '../support/postgres.ts';
@@ -59,4 +61,24 @@ test('a data directory that was put back to a snapshot - its log is not the arch
     message: expect.stringMatching(/is not the one that is archived/),
   });
   await cluster.start();
+});
+
+test('a segment damaged in the archive, behind the target - no rewind is possible, and all else goes on', async () => {
+  await using cluster = await startTestCluster({ version: 15, settings: { autovacuum: 'off' } });
+  const instance = await protect(cluster);
+  await cluster.query('create table t as select generate_series(1, 1000) id');
+  await instance.backup();
+  const [row] = await cluster.query<{ lsn: string }>('select pg_current_wal_insert_lsn()::text as lsn');
+  await cluster.query('delete from t');
+  const context = await contextOf(instance);
+  const rewinding = await planRewind(context, parseLsn(row!.lsn));
+  const newest = (await instance.archivedLog()).filter(name => /^[0-9A-F]{24}$/.test(name)).at(-1)!;
+  const entries = await readdir(instance.repository, { recursive: true, withFileTypes: true });
+  const object = entries.find(entry => entry.name === newest && entry.parentPath.includes('/log/'))!;
+  await truncate(join(object.parentPath, object.name), 1000);
+  const assessment = await assessRewind(context, rewinding, options.signal);
+  expect(assessment).toMatchObject({
+    possible: false,
+    reason: expect.stringContaining('not all of the log can be read'),
+  });
 });

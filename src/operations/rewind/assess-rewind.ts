@@ -1,8 +1,11 @@
+import { AppError } from '../../base/errors.ts';
+import type { ChangeMap } from '../../engines/postgres/change-map.ts';
 import { readControlFile } from '../../engines/postgres/control-file.ts';
 import { parseLsn } from '../../engines/postgres/lsn.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import type { LiveInstance } from '../restore/live-instance.ts';
 import type { RecoveryPlan } from '../restore/plan-restore.ts';
+import { isDamage } from '../verify/verify-problem.ts';
 import { decideWork, type RewindAmount } from './decide-work.ts';
 import { estimateFull, estimateRewind } from './estimate-rewind.ts';
 import { findPlaces } from './places.ts';
@@ -45,11 +48,7 @@ export async function assessRewind(
   const directory = await whyNotThisDirectory(plan, live, places);
   if (directory !== null) return { possible: false, reason: directory };
   const log = rewindLogOf(plan);
-  const other = await whyOtherLog(log, places.log);
-  if (other !== null) return { possible: false, reason: other };
-  const map = live.running
-    ? await readArchivedChanges(context, log, signal)
-    : await wholeMap(context, { log, live, logDirectory: places.log }, signal);
+  const map = await readMap(context, { log, live, logDirectory: places.log }, signal);
   if (typeof map === 'string') return { possible: false, reason: map };
   const why = whyNotThisLog(map, map.events, { checksums: plan.backup.pageChecksums });
   if (why !== null) return { possible: false, reason: why };
@@ -79,13 +78,24 @@ export function rewindLogOf(plan: RecoveryPlan): RewindLog {
   return { ...log, targetLsn: targetLsn ?? archivedEnd(log) };
 }
 
-async function wholeMap(
+/** What the log names; or why that is not known, as where it is damaged behind the target: a full restore does not need that. */
+async function readMap(
   context: InstanceContext,
   from: { readonly log: RewindLog; readonly live: LiveInstance; readonly logDirectory: string },
   signal: AbortSignal,
-): Promise<Awaited<ReturnType<typeof readArchivedChanges>> | string> {
-  const control = await readControlFile(from.live.dataDirectory);
-  const { logDirectory } = from;
-  const whole = await readWholeChanges(context, from.log, { control, logDirectory }, signal);
-  return typeof whole === 'string' ? whole : whole.map;
+): Promise<ChangeMap | string> {
+  const { log, live, logDirectory } = from;
+  try {
+    if (live.running) {
+      const other = await whyOtherLog(log, logDirectory);
+      return other ?? (await readArchivedChanges(context, log, signal));
+    }
+    const control = await readControlFile(live.dataDirectory);
+    const whole = await readWholeChanges(context, log, { control, logDirectory }, signal);
+    return typeof whole === 'string' ? whole : whole.map;
+  } catch (error) {
+    const isMissing = error instanceof AppError && error.code === 'LOG_NOT_FOUND';
+    if (!isMissing && !isDamage(error)) throw error;
+    return `not all of the log can be read: ${error.message}`;
+  }
 }

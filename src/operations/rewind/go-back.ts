@@ -36,6 +36,7 @@ import { archivedFrom } from './rewind-log.ts';
 import { readKeptControl } from './rewind-run.ts';
 import { exists, removeSafetyCopy } from './safety-copy.ts';
 import { readMapSince, readSavedState, type SavedState, writeMapSince } from './saved-state.ts';
+import { hashControlFile, holdUsedControlFile } from './take-control-file.ts';
 
 /** What going back needs. The repository is only needed once the rewound database was used. */
 export type GoBackContext = Pick<InstanceContext, 'instance' | 'connection' | 'service' | 'binaries'> & {
@@ -109,9 +110,12 @@ async function goBackFully(
 ): Promise<BroughtBack> {
   const { found, state } = from;
   const { places } = found;
+  const isRead = found.used && found.phase !== 'going-back';
   // A verification before opening may have been cut off with the control file held back: it is read, then goes.
-  if (found.used && found.phase !== 'going-back') await placeControlFile(places);
+  if (isRead) await placeControlFile(places);
+  const controlHash = isRead ? await hashControlFile(places) : null;
   const used = found.used ? await changesSince(needRepository(context), found, options) : null;
+  if (controlHash !== null) await giveUp(found, controlHash);
   const journal = await writeJournal({ ...found, phase: 'going-back' });
   await pointToJournal(journal);
   const { tablespaceVersionDirectory } = journal;
@@ -136,6 +140,17 @@ async function goBackFully(
   await removePointer(journal);
   await removeSafetyCopy(places);
   return broughtBack;
+}
+
+/** From here on the rewound database cannot be started any more; whoever finds it so is told why. */
+async function giveUp(found: RewindJournal, controlHash: string): Promise<void> {
+  await pointToJournal(found);
+  try {
+    await holdUsedControlFile(found.places, controlHash);
+  } catch (error) {
+    if (found.phase === 'placed') await removePointer(found);
+    throw error;
+  }
 }
 
 /**

@@ -41,6 +41,8 @@ export interface RewindJournal {
   readonly lastKept: { readonly xid: number; readonly timeUs: string; readonly lsn: string } | null;
   readonly firstDropped: { readonly xid: number; readonly timeUs: string; readonly lsn: string } | null;
   readonly wasRunning: boolean;
+  /** Of the live control file that all was decided with. */
+  readonly controlHash: string;
   /** The directory of the server's programs. */
   readonly binaries: string;
   /** Files in which threads have kept pages. */

@@ -23,6 +23,7 @@ import { findSpGist } from './rewind-work.ts';
 import { bringBackMoved, keepLive, makeSafetyDirectory, removeSafetyCopy } from './safety-copy.ts';
 import { type SavedState, writeSavedState } from './saved-state.ts';
 import { listLogDirectory, listServerFiles } from './server-files.ts';
+import { hashControlFile, takeControlFile } from './take-control-file.ts';
 
 /** A rewind that is planned, possible and confirmed. */
 export interface Rewinding {
@@ -63,7 +64,7 @@ export async function beginRewind(
     },
     () => decide(context, rewinding, options),
   );
-  const { places, view, state, work, endLsn, targetLsn } = decided;
+  const { places, controlHash, view, state, work, endLsn, targetLsn } = decided;
   const neededBytes = work.amount.keptBytes + work.amount.writtenBytes + logBytes(plan);
   await checkSpace(places.dataDirectory, neededBytes);
   await secureTail(context, live, options);
@@ -85,6 +86,7 @@ export async function beginRewind(
     lastKept: edge(plan.resolved.lastKept),
     firstDropped: edge(plan.resolved.firstDropped),
     wasRunning: live.running,
+    controlHash,
     binaries: rewinding.binaries.directory,
     pageFiles: [],
     recovered: null,
@@ -104,6 +106,7 @@ async function decide(
   { signal }: RunOptions,
 ): Promise<{
   readonly places: Places;
+  readonly controlHash: string;
   readonly view: LogView;
   readonly state: SavedState;
   readonly work: RewindWork;
@@ -112,6 +115,7 @@ async function decide(
 }> {
   const { plan, live, stamp } = rewinding;
   const places = await findPlaces(live.dataDirectory, stamp);
+  const controlHash = await hashControlFile(live);
   const control = await readControlFile(live.dataDirectory);
   refuse(await whyNotThisDirectory(plan, live, places));
   // A server that ran on since the plan may have archived segments, and removed them.
@@ -133,7 +137,8 @@ async function decide(
   const work = await decideWork(context, { manifest: plan.manifest, state }, signal);
   const { neededDamage } = work;
   refuse(neededDamage === null ? null : `${neededDamage} is damaged in the backup, and would be needed`);
-  return { places, view, state, work, endLsn, targetLsn: isAtEnd ? endLsn : planned.targetLsn };
+  const at = isAtEnd ? endLsn : planned.targetLsn;
+  return { places, controlHash, view, state, work, endLsn, targetLsn: at };
 }
 
 /** From here on the rewind is known in its directory, and goes on or is undone. */
@@ -166,6 +171,7 @@ export async function saveLive(
     },
     async () => {
       const { manifest, state, work } = run;
+      await takeControlFile(places, journal.controlHash);
       const made = await keepLive(run.context, { places, manifest, state, work }, options);
       await syncDirectories({
         ...layoutOf(places),

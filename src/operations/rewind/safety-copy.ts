@@ -38,8 +38,8 @@ export interface Kept {
 
 /**
  * Puts aside everything that a rewind and its replay are going to change: pages are copied; files that are replaced, or do
- * not belong there, and the whole `pg_wal` are renamed. Nothing is written over. The control file goes first, so that from
- * here on no server starts. It may have been cut off before: what was put aside stays aside, pages are copied again.
+ * not belong there, and the whole `pg_wal` are renamed. Nothing is written over. The control file is there already, so that no
+ * server starts meanwhile. It may have been cut off before: what was put aside stays aside, pages are copied again.
  *
  * Not flushed yet when it resolves.
  */
@@ -58,7 +58,6 @@ export async function keepLive(
   const keepAside = async (path: string): Promise<void> => {
     if (await moveAside(places, path)) counts.moved += 1;
   };
-  await keepAside(CONTROL_FILE);
   await removePageFiles(places);
   const onProgress = progressTeller('keep', work.amount.keptBytes, options.onEvent);
   const pool = rewindPool(context, { manifest, places }, { ...options, onProgress });
@@ -80,7 +79,7 @@ export async function keepLive(
 }
 
 /** @returns whether it was there to be moved */
-async function moveAside(places: Places, path: string): Promise<boolean> {
+export async function moveAside(places: Places, path: string): Promise<boolean> {
   const [from, to] = [livePlace(places, path), keptPlace(places, path)];
   const isKept = isThere(to);
   const isLive = isThere(from);
