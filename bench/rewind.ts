@@ -115,8 +115,9 @@ async function makeDisaster(
 
 /** Rows here and there, each in a transaction of its own. */
 async function update(client: pg.Client, count: number, rows: number): Promise<void> {
-  await client.query(`do $$ begin for i in 1..${count} loop
-    update orders set state = state + 1 where id = 1 + floor(random() * ${rows})::int;
+  await client.query(`do $$ declare chosen int; begin for i in 1..${count} loop
+    chosen := 1 + floor(random() * ${rows});
+    update orders set state = state + 1 where id = chosen;
     if i % 20 = 0 then commit; end if; end loop; end $$`);
 }
 
