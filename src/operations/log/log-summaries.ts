@@ -36,7 +36,10 @@ export interface LogActivity {
   readonly from: bigint;
   /** Where the log that was read ends, at most what was asked for. */
   readonly to: bigint;
-  /** In the order of their ends: those of at least `minimumRows`, those that drop or create relations, prepared ones. */
+  /**
+   * In the order of their ends: those of at least `minimumRows`, those that drop or create relations, databases or
+   * tablespaces, and those that were prepared.
+   */
   readonly transactions: readonly TransactionSummary[];
   /** Ascending. */
   readonly seconds: readonly SecondTotals[];
