@@ -166,7 +166,10 @@ export function mergeSummaries(
   const joiner = new SummaryJoiner({ origin: first.lsn, fold });
   for (const summary of [first, second].map(each => new StoredSummary(encodeSummary(each)))) {
     if (joiner.needsDetail(summary)) {
-      throw new AppError('UNSUPPORTED', 'unable to merge summaries of a log with a thousand transactions at once');
+      throw new AppError(
+        'UNSUPPORTED',
+        'unable to merge summaries of a log with a thousand transactions at once',
+      );
     }
     joiner.add(summary);
   }
