@@ -70,7 +70,7 @@ test('messages of any length - the files are the log, full ones under their name
     }),
     { numRuns: 12 },
   );
-});
+}, 60_000);
 
 test('gone on with after a kill - what is there is compared and not written again, what is new is added', async () => {
   await using place = await temporaryDirectory();

@@ -106,9 +106,9 @@ describe('outbox', () => {
   it('too old to be of use - given up by severity, and counted', async () => {
     const now = Date.now();
     await queue(1, 'info', now);
-    await queue(1, 'warning', now);
-    await queue(1, 'critical', now);
-    expect(await flush(now + 2 * day)).toMatchObject({ delivered: 2, dropped: 1 });
+    await queue(1, 'warning', now + 1);
+    await queue(1, 'critical', now + 2);
+    expect(await flush(now + 2 * day + 2)).toMatchObject({ delivered: 2, dropped: 1 });
     expect(titlesAt(slack).slice(-2)).toEqual(['warning 0', 'critical 0']);
     expect(await readAlertingStatus(alerting())).toMatchObject({ channels: [{ dropped: 1 }] });
   });
