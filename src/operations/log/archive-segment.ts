@@ -5,9 +5,8 @@ import { formatBytes, GIB } from '../../base/sizes.ts';
 import { classifyLogFileName, formatLsn, isSegmentSize } from '../../engines/postgres/lsn.ts';
 import type { CompressionLevel } from '../../repository/compression.ts';
 import { checkIdentity, readIdentities } from '../../repository/identity.ts';
-import { BUFFER_MARGIN_BYTES } from '../../repository/log-archive.ts';
+import { BUFFER_MARGIN_BYTES, putLogFile } from '../../repository/log-archive.ts';
 import type { Repository } from '../../repository/repository.ts';
-import { storeSegment } from './store-segment.ts';
 
 /** A file of this name in a data directory says that it is a restored copy: its log is never archived. */
 export const COPY_MARKER = 'aishell-copy.json';
@@ -62,7 +61,9 @@ export async function archiveSegment(
   const options = signal === undefined ? {} : { signal };
   const systemIdentifier = claimed ?? (await systemOf(repository, request.instance, dataDirectory));
   await checkIdentity(repository, { instance: request.instance, systemIdentifier }, options);
-  const outcome = await storeSegment(
+  // Its summary is left to whoever reads it first: making one here, in a process that has just started, takes as long as
+  // archiving the segment (measured: 246 ms for both, against 147 ms), and the server waits.
+  const outcome = await putLogFile(
     repository,
     {
       ...{ instance: request.instance, systemIdentifier, name, bytes, level: request.level },
