@@ -61,6 +61,8 @@ export const exitCodes = {
   LOG_NOT_FOUND: 6,
   /** The instance is not in the configuration or not in the repository. */
   INSTANCE_NOT_FOUND: 6,
+  /** There is no such incident. `aishell incident list` shows which there are. */
+  INCIDENT_NOT_FOUND: 6,
   /** No agent answers for this instance. Start it with `aishell agent run`, as the same user and with the same configuration. */
   AGENT_NOT_RUNNING: 6,
   /** There is no such channel for notifications. `aishell backup alert list` shows which there are. */

@@ -11,6 +11,7 @@ export const objectKinds = {
   summary: 5,
   catalog: 6,
   emergency: 7,
+  incident: 8,
 } as const;
 export type ObjectKind = keyof typeof objectKinds;
 

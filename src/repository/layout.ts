@@ -83,3 +83,8 @@ export const emergencyPrefix = (instance: string): string => `${instancePrefix(i
 /** A record of how writes were stopped: `stop_20251027_140024_abc123/0001`, or `…/resumed`. */
 export const emergencyPath = (instance: string, stop: string, name: string): string =>
   `${emergencyPrefix(instance)}${stop}/${name}`;
+
+export const incidentsPrefix = (instance: string): string => `${instancePrefix(instance)}incidents/`;
+/** A state of an incident: `incident_20271027_140023_abc123/0001`. */
+export const incidentPath = (instance: string, incident: string, name: string): string =>
+  `${incidentsPrefix(instance)}${incident}/${name}`;
