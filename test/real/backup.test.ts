@@ -199,7 +199,13 @@ test.for(['analyze', 'checkpoint', 'copy', 'log', 'commit'])(
 );
 
 test('--dry-run - an estimate, and nothing is written', async () => {
-  const { instance } = await shared();
+  const { cluster, instance } = await shared();
+  // What earlier backups left for the server's archiver must not come between the looks.
+  await expect
+    .poll(() => cluster.query("select name from pg_ls_archive_statusdir() where name like '%.ready'"), {
+      timeout: 60_000,
+    })
+    .toEqual([]);
   const tree = async (): Promise<unknown> => {
     const names = (await readdir(instance.repository, { recursive: true })).sort();
     return Promise.all(

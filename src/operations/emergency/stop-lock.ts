@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { link, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { link, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { AppError, fileError, systemCode } from '../../base/errors.ts';
 
 /** Who holds the lock. The start of the process tells it from a later one of the same number. */
@@ -8,12 +8,14 @@ interface Holder {
   readonly pid: number;
   readonly started: string;
   readonly action: string;
-  readonly token: string;
 }
 
 /**
  * Makes sure that one process at a time stops or resumes an instance's writes from this machine. A lock whose process is
  * gone is taken over.
+ *
+ * The lock is the file with the highest number: who takes it makes the next one, which link(2) lets one do. The highest is
+ * never removed, only marked as released, so that numbers never come again, and nobody can take what another one holds.
  *
  * @throws LOCKED FILE_FAILED
  */
@@ -23,63 +25,67 @@ export async function lockEmergency(
   action: string,
 ): Promise<AsyncDisposable> {
   const path = join(directory, `${instance}.emergency.lock`);
-  const own: Holder = {
-    pid: process.pid,
-    started: await startOf(process.pid),
-    action,
-    token: randomBytes(8).toString('hex'),
-  };
-  const draft = `${path}.${own.token}`;
+  const own: Holder = { pid: process.pid, started: await startOf(process.pid), action };
+  const draft = `${path}.${randomBytes(8).toString('hex')}.draft`;
   try {
     await mkdir(directory, { recursive: true, mode: 0o700 });
-    // The lock gets its name when it is whole: link(2) fails where there is one.
+    // The lock gets its name when it is whole.
     await writeFile(draft, JSON.stringify(own), { mode: 0o600, flag: 'wx' });
-    await take(path, draft);
+    const number = await take(path, draft);
+    return { [Symbol.asyncDispose]: async () => await release(path, number) };
   } catch (error) {
     if (error instanceof AppError) throw error;
     throw fileError('write', path, error);
   } finally {
     await rm(draft, { force: true });
   }
-  return {
-    async [Symbol.asyncDispose]() {
-      if ((await readHolder(path))?.token === own.token) await rm(path, { force: true });
-    },
-  };
 }
 
-async function take(path: string, draft: string): Promise<void> {
-  for (let attempt = 0; attempt < 10; attempt += 1) {
-    try {
-      await link(draft, path);
-      return;
-    } catch (error) {
-      if (systemCode(error) !== 'EEXIST') throw error;
-    }
-    const holder = await readHolder(path);
+async function take(path: string, draft: string): Promise<number> {
+  for (;;) {
+    const highest = Math.max(0, ...(await numbersOf(path)));
+    const holder = await readHolder(`${path}.${highest}`);
     if (holder !== null && (await startOf(holder.pid)) === holder.started) throw locked(holder);
-    await moveAside(path, holder, `${draft}.old`);
+    const mine = highest + 1;
+    try {
+      await link(draft, `${path}.${mine}`);
+    } catch (error) {
+      if (systemCode(error) === 'EEXIST') continue;
+      throw error;
+    }
+    // Who looked long ago may have made a number that is over.
+    const present = await numbersOf(path);
+    const isHighest = present.every(number => number <= mine);
+    for (const number of present)
+      if (isHighest ? number < mine : number === mine) await rm(`${path}.${number}`, { force: true });
+    if (isHighest) return mine;
   }
-  throw locked(await readHolder(path));
 }
 
-/** Removes a lock that is known to be left over. If another process has replaced it meanwhile, that one's is put back. */
-async function moveAside(path: string, expected: Holder | null, aside: string): Promise<void> {
+async function numbersOf(path: string): Promise<number[]> {
+  const prefix = `${basename(path)}.`;
+  return (await readdir(dirname(path))).flatMap(name => {
+    const number = name.startsWith(prefix) ? name.slice(prefix.length) : '';
+    return /^\d{1,15}$/.test(number) ? [Number(number)] : [];
+  });
+}
+
+/** Where it cannot be marked, on a full disk, the end of the process releases it. */
+async function release(path: string, number: number): Promise<void> {
+  const released = `${path}.${number}.released`;
   try {
-    await rename(path, aside);
-    const moved = await readHolder(aside);
-    if (moved !== null && moved.token !== expected?.token) await link(aside, path);
-  } catch (error) {
-    if (!['ENOENT', 'EEXIST'].includes(systemCode(error))) throw error;
-  } finally {
-    await rm(aside, { force: true });
+    await writeFile(released, '{}', { mode: 0o600 });
+    await rename(released, `${path}.${number}`);
+  } catch {
+    await rm(released, { force: true });
   }
 }
 
+/** Null: nobody holds it. */
 async function readHolder(path: string): Promise<Holder | null> {
   try {
     const holder = JSON.parse(await readFile(path, 'utf8')) as Holder;
-    return Number.isInteger(holder.pid) && typeof holder.token === 'string' ? holder : null;
+    return Number.isInteger(holder.pid) ? holder : null;
   } catch {
     return null;
   }
@@ -103,8 +109,8 @@ async function startOf(pid: number): Promise<string> {
   }
 }
 
-function locked(holder: Holder | null): AppError {
-  const who = holder === null ? 'another process' : `process ${holder.pid} (${holder.action})`;
+function locked(holder: Holder): AppError {
+  const who = `process ${holder.pid} (${holder.action})`;
   return new AppError(
     'LOCKED',
     `unable to change anything now: ${who} is at work on this instance's writes`,
