@@ -88,7 +88,9 @@ async function makeDisaster(
   const client = await server.connect();
   try {
     const rows = Math.round(world.bytes / ROW_BYTES);
-    await client.query(`create table orders (id int primary key, state int, filler text)`);
+    await client.query(
+      `create table orders (id int primary key, state int, filler text) with (fillfactor = 90)`,
+    );
     for (let from = 1; from <= rows; from += 500_000) {
       const to = Math.min(rows, from + 499_999);
       await client.query(
@@ -101,11 +103,12 @@ async function makeDisaster(
     await client.query('vacuum (freeze)');
     await world.run('init', url, '--storage', join(world.directory, 'repository'), '--name', 'bench');
     await world.run('create', '--workers', '2');
-    await update(client, CHANGES.before, rows);
+    await update(client, { count: CHANGES.before, rows, first: 1 });
     const { rows: gone } = await client.query<{ xid: string }>(
       'with gone as (delete from users returning 1) select pg_current_xact_id()::text as xid, count(*) from gone',
     );
-    await update(client, CHANGES.after, rows);
+    // Between those from before, in pages that the log before the mistake does not name.
+    await update(client, { count: CHANGES.after, rows, first: Math.floor(rows / CHANGES.before / 2) });
     await client.query('select pg_switch_wal()');
     return gone[0]?.xid ?? '';
   } finally {
@@ -113,10 +116,17 @@ async function makeDisaster(
   }
 }
 
-/** Rows here and there, each in a transaction of its own. */
-async function update(client: pg.Client, count: number, rows: number): Promise<void> {
+/**
+ * Rows all over the table, each in a page of its own where it has room for its new version: so as many pages change
+ * whatever the size. Twenty in a transaction.
+ */
+async function update(
+  client: pg.Client,
+  of: { readonly count: number; readonly rows: number; readonly first: number },
+): Promise<void> {
+  const { count, rows, first } = of;
   await client.query(`do $$ declare chosen int; begin for i in 1..${count} loop
-    chosen := 1 + floor(random() * ${rows});
+    chosen := ${first} + (i::bigint * 7919 % ${count}) * ${Math.floor(rows / count)};
     update orders set state = state + 1 where id = chosen;
     if i % 20 = 0 then commit; end if; end loop; end $$`);
 }

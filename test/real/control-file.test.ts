@@ -1,13 +1,11 @@
 import { execFile } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
 import { type ControlFile, readControlFile } from '../../src/engines/postgres/control-file.ts';
 import { formatLsn } from '../../src/engines/postgres/lsn.ts';
+import { debianProgram } from '../support/debian-postgres.ts';
 import { startTestCluster, type TestCluster } from '../support/postgres.ts';
 import { loadTraffic } from '../support/traffic.ts';
-
-const PG_CONTROLDATA = '/usr/lib/postgresql/15/bin/pg_controldata';
 
 async function factsBySql(cluster: TestCluster): Promise<Record<string, unknown>> {
   const [row] = await cluster.query<{ facts: Record<string, unknown> }>(`
@@ -108,12 +106,13 @@ test('read again and again while checkpoints rewrite it - whole every time', asy
   expect(seen.size).toBeGreaterThan(3);
 });
 
-test.skipIf(!existsSync(PG_CONTROLDATA))('PostgreSQL 15 - what pg_controldata says', async () => {
+test('PostgreSQL 15 - what pg_controldata says', async context => {
+  const controldata = debianProgram(context, 'pg_controldata');
   await using cluster = await startTestCluster({ version: 15 });
   for (const state of ['in production', 'shut down'] as const) {
     if (state === 'shut down') await cluster.stop('fast');
     const control = await readControlFile(cluster.dataDirectory);
-    const { stdout } = await promisify(execFile)(PG_CONTROLDATA, ['-D', cluster.dataDirectory], {
+    const { stdout } = await promisify(execFile)(controldata, ['-D', cluster.dataDirectory], {
       env: { LC_ALL: 'C' },
     });
     const said = Object.fromEntries(stdout.split('\n').map(line => line.split(/:\s+/)));

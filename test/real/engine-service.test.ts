@@ -1,4 +1,3 @@
-import { existsSync } from 'node:fs';
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
@@ -6,6 +5,7 @@ import { runCommand } from '../../src/base/run-command.ts';
 import { connect } from '../../src/engines/postgres/connection.ts';
 import { detectService } from '../../src/engines/postgres/service.ts';
 import { findBinaries } from '../../src/engines/postgres/service-binaries.ts';
+import { debianProgram } from '../support/debian-postgres.ts';
 import { startTestCluster } from '../support/postgres.ts';
 
 async function setting(
@@ -157,35 +157,28 @@ test('binaries - of the asked version only', async () => {
   });
 });
 
-const debian =
-  process.getuid?.() === 0 &&
-  existsSync('/usr/bin/pg_createcluster') &&
-  existsSync('/usr/lib/postgresql/15/bin/postgres');
-
-test.skipIf(!debian)(
-  "Debian's pg_ctlcluster (needs root and Debian's PostgreSQL 15) - is found by the directory, stops and starts",
-  async () => {
-    const name = `aishell${process.pid}`;
-    const created = await runCommand(['pg_createcluster', '15', name, '--start-conf', 'manual'], {
-      timeoutMs: 120_000,
+test("Debian's pg_ctlcluster - is found by the directory, stops and starts", async context => {
+  debianProgram(context, 'postgres');
+  if (process.geteuid?.() !== 0) return context.skip('only root makes clusters that Debian starts');
+  const name = `aishell${process.pid}`;
+  const created = await runCommand(['pg_createcluster', '15', name, '--start-conf', 'manual'], {
+    timeoutMs: 120_000,
+  });
+  expect(created, created.stderr).toMatchObject({ exitCode: 0 });
+  try {
+    const directory = `/var/lib/postgresql/15/${name}`;
+    const stopped = await detectService(directory);
+    expect(stopped).toMatchObject({
+      kind: 'pg_ctlcluster',
+      startCommand: `pg_ctlcluster 15 ${name} start`,
     });
-    expect(created, created.stderr).toMatchObject({ exitCode: 0 });
-    try {
-      const directory = `/var/lib/postgresql/15/${name}`;
-      const stopped = await detectService(directory);
-      expect(stopped).toMatchObject({
-        kind: 'pg_ctlcluster',
-        startCommand: `pg_ctlcluster 15 ${name} start`,
-      });
-      await stopped.start();
-      expect(await stopped.isRunning()).toBe(true);
-      expect((await detectService(directory, { serverAnswers: true })).kind).toBe('pg_ctlcluster');
-      await stopped.stop();
-      expect(await stopped.isRunning()).toBe(false);
-      await stopped.stop();
-    } finally {
-      await runCommand(['pg_dropcluster', '--stop', '15', name], { timeoutMs: 120_000 });
-    }
-  },
-  120_000,
-);
+    await stopped.start();
+    expect(await stopped.isRunning()).toBe(true);
+    expect((await detectService(directory, { serverAnswers: true })).kind).toBe('pg_ctlcluster');
+    await stopped.stop();
+    expect(await stopped.isRunning()).toBe(false);
+    await stopped.stop();
+  } finally {
+    await runCommand(['pg_dropcluster', '--stop', '15', name], { timeoutMs: 120_000 });
+  }
+}, 120_000);

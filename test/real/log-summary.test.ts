@@ -1,5 +1,4 @@
 import { execFile } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -17,10 +16,10 @@ import { type LogView, openLogView } from '../../src/operations/log/log-view.ts'
 import { storeSegment } from '../../src/operations/log/store-segment.ts';
 import type { Repository } from '../../src/repository/repository.ts';
 import { memoryRepository } from '../repository/memory-repository.ts';
+import { debianProgram } from '../support/debian-postgres.ts';
 import { type ExpectedTransaction, logWorkloadSettings, runLogWorkload } from '../support/log-workload.ts';
 import { startTestCluster, type TestCluster } from '../support/postgres.ts';
 
-const WALDUMP = '/usr/lib/postgresql/15/bin/pg_waldump';
 const servers = [
   { version: 14, walSegmentSizeMb: 16 },
   { version: 15, walSegmentSizeMb: 16 },
@@ -243,36 +242,34 @@ test.for(servers.filter(({ version }) => version >= 16))(
   },
 );
 
-test.skipIf(!existsSync(WALDUMP))(
-  'PostgreSQL 15 - the same block references as pg_waldump, record by record',
-  async () => {
-    const segmentSize = 16 * MIB;
-    await using cluster = await startServer(servers[1]);
-    await runLogWorkload(cluster, 15);
-    await cluster.stop('fast');
-    const segments = await segmentsOf(cluster, segmentSize);
-    const directory = join(cluster.dataDirectory, 'pg_wal');
-    // It ends with a failure, as every reading up to the end of a log does.
-    const dump = await promisify(execFile)(
-      WALDUMP,
-      ['--bkp-details', '-p', directory, segments[0]!.name, segments.at(-1)!.name],
-      { maxBuffer: 512 * MIB },
-    ).catch((failure: { stdout: string }) => failure);
-    let lsn = '';
-    const theirs: string[] = [];
-    for (const text of dump.stdout.split('\n')) {
-      const record = /^rmgr: .* lsn: ([0-9A-F]+\/[0-9A-F]+),/.exec(text);
-      if (record !== null) lsn = formatLsn(parseLsn(record[1]!));
-      const block = /^\s*blkref #\d+: rel (\d+\/\d+\/\d+) fork (\w+) blk (\d+)( \(FPW\).*)?/.exec(text);
-      if (block === null) continue;
-      const image =
-        block[4] === undefined ? '-' : block[4].includes('for WAL verification') ? 'check' : 'apply';
-      theirs.push(`${lsn} ${block[1]} ${block[2]} ${block[3]} ${image}`);
-    }
-    const ours = blocksOf(segments, segmentSize);
-    expect(theirs.map(text => text.slice(0, text.lastIndexOf(' ')))).toEqual(ours.map(line));
-    const missed = theirs.filter((text, index) => text.endsWith('apply') && !ours[index]!.overwritten);
-    expect(missed).toEqual([]);
-    expect(theirs.filter(text => text.endsWith('apply')).length).toBeGreaterThan(100);
-  },
-);
+test('PostgreSQL 15 - the same block references as pg_waldump, record by record', async context => {
+  const waldump = debianProgram(context, 'pg_waldump');
+  const segmentSize = 16 * MIB;
+  await using cluster = await startServer(servers[1]);
+  await runLogWorkload(cluster, 15);
+  await cluster.stop('fast');
+  const segments = await segmentsOf(cluster, segmentSize);
+  const directory = join(cluster.dataDirectory, 'pg_wal');
+  // It ends with a failure, as every reading up to the end of a log does.
+  const dump = await promisify(execFile)(
+    waldump,
+    ['--bkp-details', '-p', directory, segments[0]!.name, segments.at(-1)!.name],
+    { maxBuffer: 512 * MIB },
+  ).catch((failure: { stdout: string }) => failure);
+  let lsn = '';
+  const theirs: string[] = [];
+  for (const text of dump.stdout.split('\n')) {
+    const record = /^rmgr: .* lsn: ([0-9A-F]+\/[0-9A-F]+),/.exec(text);
+    if (record !== null) lsn = formatLsn(parseLsn(record[1]!));
+    const block = /^\s*blkref #\d+: rel (\d+\/\d+\/\d+) fork (\w+) blk (\d+)( \(FPW\).*)?/.exec(text);
+    if (block === null) continue;
+    const image =
+      block[4] === undefined ? '-' : block[4].includes('for WAL verification') ? 'check' : 'apply';
+    theirs.push(`${lsn} ${block[1]} ${block[2]} ${block[3]} ${image}`);
+  }
+  const ours = blocksOf(segments, segmentSize);
+  expect(theirs.map(text => text.slice(0, text.lastIndexOf(' ')))).toEqual(ours.map(line));
+  const missed = theirs.filter((text, index) => text.endsWith('apply') && !ours[index]!.overwritten);
+  expect(missed).toEqual([]);
+  expect(theirs.filter(text => text.endsWith('apply')).length).toBeGreaterThan(100);
+});

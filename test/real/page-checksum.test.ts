@@ -1,15 +1,15 @@
 import { execFile } from 'node:child_process';
-import { closeSync, existsSync, openSync, readdirSync, readSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
 import { formatLsn } from '../../src/engines/postgres/lsn.ts';
 import { createPageChecker } from '../../src/engines/postgres/page-checksum.ts';
 import { pageLsn } from '../../src/engines/postgres/page-header.ts';
+import { debianProgram } from '../support/debian-postgres.ts';
 import { startTestCluster, type TestCluster } from '../support/postgres.ts';
 
 const PAGE = 8192;
-const PG_CHECKSUMS = '/usr/lib/postgresql/15/bin/pg_checksums';
 
 /** Every file of a relation, of every fork, below the data directory. */
 function relationFiles(dataDirectory: string): string[] {
@@ -108,20 +108,18 @@ test.for([14, 18] as const)(
   },
 );
 
-test.skipIf(!existsSync(PG_CHECKSUMS))(
-  'PostgreSQL 15, damaged - the same pages as pg_checksums finds',
-  async () => {
-    await using cluster = await startTestCluster({ version: 15 });
-    const table = await fill(cluster);
-    await cluster.stop('fast');
-    for (const block of [5, 130, 131]) flipBit(table, block * PAGE + 5000);
-    const result = await promisify(execFile)(PG_CHECKSUMS, ['--check', '-D', cluster.dataDirectory]).catch(
-      (failure: { stdout: string; stderr: string }) => failure,
-    );
-    const theirs = [...result.stderr.matchAll(/checksum verification failed in file "(.*)", block (\d+)/g)];
-    expect(theirs.map(([, file, block]) => `${file} ${block}`)).toEqual(
-      checkFiles(relationFiles(cluster.dataDirectory)).bad,
-    );
-    expect(theirs.length).toBe(3);
-  },
-);
+test('PostgreSQL 15, damaged - the same pages as pg_checksums finds', async context => {
+  const checksums = debianProgram(context, 'pg_checksums');
+  await using cluster = await startTestCluster({ version: 15 });
+  const table = await fill(cluster);
+  await cluster.stop('fast');
+  for (const block of [5, 130, 131]) flipBit(table, block * PAGE + 5000);
+  const result = await promisify(execFile)(checksums, ['--check', '-D', cluster.dataDirectory]).catch(
+    (failure: { stdout: string; stderr: string }) => failure,
+  );
+  const theirs = [...result.stderr.matchAll(/checksum verification failed in file "(.*)", block (\d+)/g)];
+  expect(theirs.map(([, file, block]) => `${file} ${block}`)).toEqual(
+    checkFiles(relationFiles(cluster.dataDirectory)).bad,
+  );
+  expect(theirs.length).toBe(3);
+});

@@ -1,5 +1,4 @@
 import { execFile } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -10,10 +9,10 @@ import { formatLsn, parseLsn, parseSegmentName } from '../../src/engines/postgre
 import { createWalReader, type WalReader } from '../../src/engines/postgres/wal-reader.ts';
 import { mainDataOf, type WalRecord } from '../../src/engines/postgres/wal-record.ts';
 import { type SegmentScan, scanSegment, scanSegments } from '../../src/engines/postgres/wal-scan.ts';
+import { debianProgram } from '../support/debian-postgres.ts';
 import { startTestCluster, type TestCluster } from '../support/postgres.ts';
 import { loadTraffic } from '../support/traffic.ts';
 
-const WALDUMP = '/usr/lib/postgresql/15/bin/pg_waldump';
 const servers = [
   { version: 14, walSegmentSizeMb: 16 },
   { version: 15, walSegmentSizeMb: 16 },
@@ -284,7 +283,8 @@ test.for(servers.filter(({ version }) => version >= 15))(
   },
 );
 
-test.skipIf(!existsSync(WALDUMP))('PostgreSQL 15 - the same records as pg_waldump, one by one', async () => {
+test('PostgreSQL 15 - the same records as pg_waldump, one by one', async context => {
+  const waldump = debianProgram(context, 'pg_waldump');
   const segmentSize = 16 * MIB;
   await using cluster = await startServer(servers[1]);
   await writeLog(cluster);
@@ -298,7 +298,7 @@ test.skipIf(!existsSync(WALDUMP))('PostgreSQL 15 - the same records as pg_waldum
     .filter(name => parseSegmentName(name, segmentSize) !== null)
     .sort();
   // It ends with a failure, as every reading up to the end of a log does.
-  const dump = await promisify(execFile)(WALDUMP, ['-p', directory, names[0]!, names.at(-1)!], {
+  const dump = await promisify(execFile)(waldump, ['-p', directory, names[0]!, names.at(-1)!], {
     maxBuffer: 256 * MIB,
   }).catch((failure: { stdout: string; stderr: string }) => failure);
   const theirs = dump.stdout

@@ -16,6 +16,7 @@ import {
   temporaryParent,
 } from '../../src/engines/postgres/embedded-process.ts';
 import { copyRuntime } from '../../src/operations/demo/runtime-copy.ts';
+import { type DebianPostgres, prepareDebianPostgres } from './debian-postgres.ts';
 
 /** What the real tests share: `inject('harness')`. */
 export interface Harness {
@@ -28,6 +29,7 @@ export interface Harness {
   readonly user: ServerUser | null;
   /** PostgreSQL 14 to 18, by major version. */
   readonly binaries: Readonly<Record<string, EmbeddedBinaries>>;
+  readonly debian: DebianPostgres;
 }
 
 export type Program =
@@ -63,6 +65,7 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
       user,
       program: await prepareProgram(directory),
       binaries: await prepareServers(directory, user),
+      debian: await prepareDebianPostgres(),
     });
     return teardown;
   } catch (error) {
