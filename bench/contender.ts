@@ -31,6 +31,8 @@ export interface Contender {
   restore(target: string): Promise<Measurement>;
   /** Stores one log segment; undefined where the contender has no notion of a log. */
   archive?(segmentPath: string): Promise<Measurement>;
+  /** Resolves when what archiving goes on with behind the server's back is done; left out: nothing. */
+  settleLog?(): Promise<unknown>;
   /**
    * Takes the running server of the data directory back to a moment, in place; resolves when it answers there, open for
    * writing. Undefined where the contender has no notion of it.

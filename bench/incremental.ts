@@ -76,6 +76,7 @@ export async function benchIncremental(setting: Setting): Promise<void> {
       setting.say(`round ${round + 1}: ${change.title}`);
       await client.run(...statements(change, shopOf(setting.sizeBytes)), 'select pg_switch_wal()');
       await archiverIdle(dataDirectory, 600_000);
+      for (const contender of contenders) await contender.settleLog?.();
       for (let turn = 0; turn < contenders.length; turn += 1) {
         const index = (round + turn) % contenders.length;
         const [contender, row] = [contenders[index]!, rows[index]!];

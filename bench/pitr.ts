@@ -105,6 +105,7 @@ async function makeDisaster(
   await client.run('select pg_switch_wal()', 'checkpoint');
   setting.say('waiting until everybody has archived the log');
   await archiverIdle(bench.dataDirectory, 600_000);
+  for (const contender of made.contenders) await contender.settleLog?.();
   return { moment, segments: Math.floor(Number(bytes) / SEGMENT_BYTES), history: Number(history) };
 }
 

@@ -80,6 +80,7 @@ export function aishell(bench: Bench, launcher: string): Contender {
         options,
       ),
     archive: segmentPath => measure([...base, 'wal-archive', segmentPath], options),
+    settleLog: () => measure([...base, 'wal-summarize'], options),
     async rescue(moment) {
       const whole = await measure(
         [

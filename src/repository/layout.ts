@@ -33,11 +33,14 @@ export const catalogPath = (
   `${catalogsPrefix(log)}${place.timeline.toString(16).toUpperCase().padStart(8, '0')}/${place.lsn.toString(16).toUpperCase().padStart(16, '0')}`;
 
 /** Beside the log: a segment's summary has its name, in a folder of its timeline too. */
+export const logSummariesPrefix = (log: {
+  readonly instance: string;
+  readonly systemIdentifier: string;
+}): string => `${instancePrefix(log.instance)}summaries/${log.systemIdentifier}/`;
 export const logSummaryPath = (
   log: { readonly instance: string; readonly systemIdentifier: string },
   segment: string,
-): string =>
-  `${instancePrefix(log.instance)}summaries/${log.systemIdentifier}/${segment.slice(0, 8)}/${segment}`;
+): string => `${logSummariesPrefix(log)}${segment.slice(0, 8)}/${segment}`;
 
 /** A log file lies in the folder of its timeline: the first 8 characters of PostgreSQL's own name. */
 export const logPath = (

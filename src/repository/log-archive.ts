@@ -2,7 +2,7 @@ import { createHash, type Hash } from 'node:crypto';
 import { AppError } from '../base/errors.ts';
 import { HEADER_BYTES } from '../crypto/sealed-frame.ts';
 import type { CallOptions } from '../storage/storage.ts';
-import { type CompressionLevel, compressInBackground, FRAME_BODY_BYTES } from './compression.ts';
+import { type CompressionLevel, compressInBackground, FRAME_BODY_BYTES, logLevel } from './compression.ts';
 import { logPath, logPrefix } from './layout.ts';
 import {
   joinableParts,
@@ -26,6 +26,7 @@ export const BUFFER_MARGIN_BYTES = 64 * 1024;
 export interface FileToPut extends LogOwner {
   readonly name: string;
   readonly bytes: Uint8Array;
+  /** As configured; {@link logLevel} is what is used. */
   readonly level: CompressionLevel;
   /** Used to put the object together, where one is kept for many files: as large as the file and a margin. */
   readonly buffer?: Uint8Array;
@@ -55,20 +56,21 @@ export async function putLogFile(
   file: FileToPut,
   options: CallOptions = {},
 ): Promise<'stored' | 'same'> {
+  const level = logLevel(file.level);
   const path = logPath(file, file.name);
   const buffer = file.buffer ?? new Uint8Array(file.bytes.length + BUFFER_MARGIN_BYTES);
   const writer = new SealedWriter({
     kind: 'log',
     path,
     keyring: repository.keyring,
-    level: file.level,
+    level,
     buffer,
   });
   const hash = createHash('sha256');
   for (let at = 0; at < file.bytes.length; at += FRAMES_AT_ONCE * FRAME_BODY_BYTES)
     await addFrames(writer, hash, {
       bytes: file.bytes.subarray(at, at + FRAMES_AT_ONCE * FRAME_BODY_BYTES),
-      level: file.level,
+      level,
     });
   const sha256 = hash.digest('hex');
   writer.finish({

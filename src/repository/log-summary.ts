@@ -2,7 +2,7 @@ import { AppError } from '../base/errors.ts';
 import { HEADER_BYTES } from '../crypto/sealed-frame.ts';
 import type { CallOptions } from '../storage/storage.ts';
 import { FRAME_BODY_BYTES } from './compression.ts';
-import { logSummaryPath } from './layout.ts';
+import { logSummariesPrefix, logSummaryPath } from './layout.ts';
 import type { LogOwner } from './log-archive.ts';
 import type { Repository } from './repository.ts';
 import { openFrame, openSealedBytes } from './sealed-reader.ts';
@@ -54,6 +54,16 @@ export async function getLogSummary(
   }
   if (at !== size) throw damaged(path, 'it is shorter than it says');
   return bytes;
+}
+
+/** The names of the segments of which a summary is stored. */
+export async function* listLogSummaries(
+  repository: Repository,
+  owner: LogOwner,
+  options: CallOptions = {},
+): AsyncGenerator<string, void, undefined> {
+  for await (const { key } of repository.storage.list(logSummariesPrefix(owner), options))
+    yield key.slice(key.lastIndexOf('/') + 1);
 }
 
 /** Removes a summary that cannot be read, so that another can be stored. */

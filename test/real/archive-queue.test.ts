@@ -1,5 +1,5 @@
 import { readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { afterAll, beforeAll, expect, inject, test } from 'vitest';
 import { type CliResult, runCli } from '../support/cli.ts';
 import { protect, type TestInstance } from '../support/instance.ts';
@@ -44,11 +44,18 @@ afterAll(async () => {
 /** What archive_command runs for a segment; with a Node that is not there where none may be needed. */
 async function archive(
   segment: string,
-  options: { readonly config?: string; readonly withoutNode?: boolean } = {},
+  options: {
+    readonly config?: string;
+    readonly withoutNode?: boolean;
+    readonly summarizes?: boolean;
+  } = {},
 ): Promise<CliResult> {
   const config = options.config ?? instance.configFile;
   return await runCli(['--config', config, 'backup', 'wal-archive', join(log, segment)], {
-    env: options.withoutNode === true ? { AISHELL_NODE: '/nowhere/node' } : {},
+    env: {
+      ...(options.withoutNode === true ? { AISHELL_NODE: '/nowhere/node' } : {}),
+      ...(options.summarizes === true ? { AISHELL_SUMMARIES: 'now' } : {}),
+    },
   });
 }
 
@@ -67,6 +74,20 @@ test('a segment with a queue behind it - all of that is archived beside it, and 
     expect(await archive(segment, { withoutNode: true }), segment).toMatchObject({ exitCode: 0, stderr: '' });
   // It has no note of its own: nobody had archived it before its call.
   expect(await archive(first!, { withoutNode: true })).toMatchObject(needsNode);
+});
+
+test('what is archived has summaries a little later - made by a process that nobody waits for', async () => {
+  const summaries = join(instance.repository, 'instances', 'shop', 'summaries');
+  const summarized = async (): Promise<string[]> =>
+    (await readdir(summaries, { recursive: true }).catch(() => []))
+      .map(name => basename(name))
+      .filter(name => /^[0-9A-F]{24}$/.test(name))
+      .sort();
+  expect(await summarized()).toEqual([]);
+  // Each call finds the process that the first one has started, or the one after it.
+  for (const segment of queue.slice(0, 3))
+    expect(await archive(segment, { summarizes: true })).toMatchObject({ exitCode: 0 });
+  await expect.poll(summarized, { timeout: 60_000 }).toEqual(queue);
 });
 
 test('a segment that was written to since - its note does not count, and other bytes are refused', async () => {

@@ -42,7 +42,13 @@ export function startCli(args: readonly string[], options: CliOptions = {}): Run
   const startedAt = performance.now();
   const child = spawn(program.launcher, args, {
     cwd: options.cwd ?? home,
-    env: { PATH: '/usr/local/bin:/usr/bin:/bin', HOME: home, LC_ALL: 'C.UTF-8', ...options.env },
+    env: {
+      PATH: '/usr/local/bin:/usr/bin:/bin',
+      HOME: home,
+      LC_ALL: 'C.UTF-8',
+      AISHELL_SUMMARIES: 'later',
+      ...options.env,
+    },
     stdio: ['pipe', 'pipe', 'pipe'],
     // A session of its own: a timeout kills what it started with it.
     detached: true,

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { formatBytes } from '../../base/sizes.ts';
+import { formatBytes, formatCount } from '../../base/sizes.ts';
 import { addExamples, type Cli } from '../cli.ts';
 import { NOT_ARCHIVED } from '../hot/exit-codes.ts';
 import { openCommandInstance } from '../open-instance.ts';
@@ -23,6 +23,25 @@ export function addBackupWal(cli: Cli, group: Command): void {
             `${name}: ${outcome === 'stored' ? 'archived' : 'was archived already'} (${formatBytes(sizeBytes)})`,
           ),
       }),
+  );
+  const summarize = group
+    .command('wal-summarize')
+    .description('make the summaries of the archived log that are missing (wal-archive starts it)')
+    .option('--lock <path>', 'do nothing while another process holds this');
+  addExamples(summarize, [
+    ['aishell backup wal-summarize', 'so that timelines and recoveries need not read the log'],
+  ]).action(({ lock }: { lock?: string }) =>
+    cli.run(summarize, {
+      async run(run) {
+        const { summarizeInBackground } = await import('../../operations/log/summarize-log.ts');
+        return await summarizeInBackground(
+          await openCommandInstance(run),
+          { lock: lock ?? null },
+          run.signal,
+        );
+      },
+      draw: (page, { made }) => page.line(`${formatCount(made)} segments summarised`),
+    }),
   );
   const fetch = group
     .command('wal-fetch')

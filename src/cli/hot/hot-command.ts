@@ -1,9 +1,12 @@
-import { join } from 'node:path';
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { archiveThroughAgent } from '../../agent/archive-through-agent.ts';
 import { locationOf, openConfiguredRepository } from '../../app/open-repository.ts';
 import { exitCodes } from '../../base/codes.ts';
 import { toErrorRecord } from '../../base/errors.ts';
+import { lockHolder } from '../../base/process-lock.ts';
 import { workerUrl } from '../../base/worker-url.ts';
 import { findConfigFile } from '../../config/find-config.ts';
 import { quickConfig } from '../../config/quick-config.ts';
@@ -49,6 +52,8 @@ export async function runHotCommand(
           ? undefined
           : archiveAhead({ repository, location: locationOf(config) }, request, ahead),
       ]);
+      if (cacheDirectory !== null)
+        startSummarizing({ instance: instance.name, configFile: resolve(file), cacheDirectory });
       return 0;
     }
     const request = { instance: instance.name, name: command.fileName, path: command.path };
@@ -58,6 +63,39 @@ export async function runHotCommand(
     process.stderr.write(`${errorLines(record, styleFor(false)).join('\n')}\n`);
     return exitCodes[record.code];
   }
+}
+
+/**
+ * The summary of a segment takes as long to make as the segment to archive, and the server waits for this process: so
+ * another one makes it, and those of all segments that have none yet, at the lowest priority. One at a time.
+ */
+function startSummarizing(of: {
+  readonly instance: string;
+  readonly configFile: string;
+  readonly cacheDirectory: string;
+}): void {
+  const lock = join(of.cacheDirectory, `summarize-${nameOfCall(of)}`);
+  const program = process.argv[1];
+  if (process.env['AISHELL_SUMMARIES'] === 'later' || program === undefined || lockHolder(lock) !== null)
+    return;
+  const args = [
+    'backup',
+    'wal-summarize',
+    '--config',
+    of.configFile,
+    '--instance',
+    of.instance,
+    '--lock',
+    lock,
+  ];
+  // Whatever becomes of it, the segment is archived; who needs a summary that is missing makes it.
+  spawn(process.execPath, [program, ...args], { cwd: '/', detached: true, stdio: 'ignore' })
+    .on('error', () => undefined)
+    .unref();
+}
+
+function nameOfCall(of: { readonly instance: string; readonly configFile: string }): string {
+  return createHash('sha256').update(`${of.instance} ${of.configFile}`).digest('hex').slice(0, 16);
 }
 
 /** How the notes for segments archived ahead look, which bin/aishell compares; null without a place for them. */

@@ -48,7 +48,7 @@ export interface ResumeReport {
 export async function resumeWrites(context: EmergencyContext, options: RunOptions): Promise<ResumeReport> {
   const startedAt = performance.now();
   const { stateDirectory } = context.settings;
-  await using _lock = await lockEmergency(stateDirectory, context.instance, 'resume-writes');
+  using _lock = lockEmergency(stateDirectory, context.instance, 'resume-writes');
   const open = await readOpenStops(context, { signal: options.signal });
   if (open.records.length === 0) {
     // Gives the repository's own error, when it is that which does not answer.

@@ -55,9 +55,9 @@ export async function stopWrites(
   options: StopOptions,
 ): Promise<StopReport> {
   const startedAt = performance.now();
-  await using _lock = request.dryRun
+  using _lock = request.dryRun
     ? null
-    : await lockEmergency(context.settings.stateDirectory, context.instance, 'stop-writes');
+    : lockEmergency(context.settings.stateDirectory, context.instance, 'stop-writes');
   const asked = readOpenStops(context, { signal: options.signal, limitMs: REPOSITORY_LIMIT_MS });
   // It is waited for further down; until then its failure is nobody's.
   asked.catch(() => undefined);

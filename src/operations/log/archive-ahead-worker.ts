@@ -3,7 +3,7 @@ import { Keyring } from '../../crypto/keyring.ts';
 import type { Repository } from '../../repository/repository.ts';
 import { openStorage } from '../../storage/registry.ts';
 import { serveBatches } from '../worker-thread.ts';
-import type { AheadDone, AheadStart, AheadTask } from './archive-ahead-protocol.ts';
+import type { AheadDone, AheadSegment, AheadStart, AheadTask } from './archive-ahead-protocol.ts';
 import { archiveSegment, newSegmentMemory, type SegmentMemory } from './archive-segment.ts';
 
 /** A thread that archives segments of a queue: hashing, sealing and summarising one keeps a processor busy. */
@@ -14,16 +14,22 @@ const repository: Repository = {
   keyring: Keyring.fromWorker(start.keys),
 };
 
-/** For each of the segments that are in work at a time. */
-const memories: SegmentMemory[] = [];
+/** While one is compressed or written, another one is hashed. Each has memory of its own. */
+const memories: readonly SegmentMemory[] = Array.from({ length: 3 }, newSegmentMemory);
 
 const send = serveBatches<AheadTask, AheadDone>(async ({ segments }) => {
-  // What cannot be archived says why in its own call.
-  const outcomes = await Promise.allSettled(
-    segments.map(({ path }, index) => {
-      memories[index] ??= newSegmentMemory();
-      return archiveSegment(repository, { ...start.request, path, memory: memories[index] });
-    }),
-  );
-  send({ archived: segments.filter((_, index) => outcomes[index]?.status === 'fulfilled') });
+  const archived: AheadSegment[] = [];
+  const waiting = segments.values();
+  const archiveOneByOne = async (memory: SegmentMemory): Promise<void> => {
+    for (const segment of waiting) {
+      try {
+        await archiveSegment(repository, { ...start.request, path: segment.path, memory });
+        archived.push(segment);
+      } catch {
+        // Its own call says why.
+      }
+    }
+  };
+  await Promise.all(memories.map(archiveOneByOne));
+  send({ archived });
 });

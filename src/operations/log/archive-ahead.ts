@@ -32,8 +32,8 @@ const AHEAD_BYTES = 4 * GIB;
 const QUEUE = 3;
 /** One for two processors: it hashes and reads what the thread pool, on the other one, compresses. */
 const THREADS_AT_MOST = 4;
-/** Segments in one thread at a time: while one is compressed or written, another one is hashed. */
-const SEGMENTS_AT_ONCE = 3;
+/** So many at a time are handed to a thread: in the end it waits for the last of them. */
+const SEGMENTS_IN_A_TASK = 12;
 const NOTE_SECONDS = 600;
 
 /**
@@ -88,9 +88,9 @@ async function archiveAll(
     },
   });
   try {
-    for (let at = 0; at < segments.length; at += SEGMENTS_AT_ONCE) {
+    for (let at = 0; at < segments.length; at += SEGMENTS_IN_A_TASK) {
       if (performance.now() - startedAt > AHEAD_MS) break;
-      await pool.submit({ segments: segments.slice(at, at + SEGMENTS_AT_ONCE) });
+      await pool.submit({ segments: segments.slice(at, at + SEGMENTS_IN_A_TASK) });
     }
     await pool.drain();
   } finally {

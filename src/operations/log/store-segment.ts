@@ -1,7 +1,7 @@
 import { classifyLogFileName, isSegmentSize } from '../../engines/postgres/lsn.ts';
 import { encodeSummary } from '../../engines/postgres/segment-summary-stored.ts';
 import { summarizeInSteps } from '../../engines/postgres/summarize-segment.ts';
-import { type FileToPut, putLogFile } from '../../repository/log-archive.ts';
+import { type FileToPut, type LogOwner, putLogFile } from '../../repository/log-archive.ts';
 import { putLogSummary } from '../../repository/log-summary.ts';
 import type { Repository } from '../../repository/repository.ts';
 import type { CallOptions } from '../../storage/storage.ts';
@@ -38,7 +38,20 @@ export async function storeSegment(
   return outcome;
 }
 
-async function trySummarize(file: FileToStore): Promise<Uint8Array | null> {
+/** Makes the summary of an archived segment and stores it; false when none can be made. */
+export async function storeSummary(
+  repository: Repository,
+  segment: LogOwner & { readonly name: string; readonly bytes: Uint8Array },
+  options: CallOptions = {},
+): Promise<boolean> {
+  const summary = await trySummarize(segment);
+  if (summary === null) return false;
+  return (await putLogSummary(repository, { ...segment, bytes: summary }, options)) === 'stored';
+}
+
+async function trySummarize(
+  file: Pick<FileToStore, 'bytes' | 'name' | 'systemIdentifier'>,
+): Promise<Uint8Array | null> {
   const { bytes, name, systemIdentifier } = file;
   if (!isSegmentSize(bytes.length)) return null;
   const place = classifyLogFileName(name, bytes.length);
