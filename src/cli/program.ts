@@ -19,6 +19,8 @@ import { addDoctor } from './commands/doctor.ts';
 import { addEmergencyResume } from './commands/emergency-resume.ts';
 import { addEmergencyStatus } from './commands/emergency-status.ts';
 import { addEmergencyStop } from './commands/emergency-stop.ts';
+import { addSecurityHarden } from './commands/security-harden.ts';
+import { addSecurityStatus } from './commands/security-status.ts';
 import { createRenderer } from './run-command.ts';
 import type { GlobalFlags, Terminal } from './terminal.ts';
 import { programVersion } from './version.ts';
@@ -77,6 +79,12 @@ export function createProgram(terminal: Terminal, onExitCode: (exitCode: number)
   addEmergencyStop(cli, emergency);
   addEmergencyResume(cli, emergency);
   addEmergencyStatus(cli, emergency);
+  const security = program
+    .command('security')
+    .description('measures that make the next accident less likely')
+    .helpCommand(false);
+  addSecurityHarden(cli, security);
+  addSecurityStatus(cli, security);
   addDoctor(cli);
   addDemo(cli);
   addCompletion(cli);

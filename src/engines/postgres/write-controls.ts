@@ -113,14 +113,15 @@ export async function setTo(
   change: SettingChange | RoleSettingChange | SubscriptionChange,
   which: 'before' | 'during',
 ): Promise<void> {
-  await queryRows(client, describeSetting(change), { text: statementFor(change, change[which]) });
+  await queryRows(client, describeSetting(change), { text: settingSql(change, change[which]) });
 }
 
 function describeSetting(change: SettingChange | RoleSettingChange | SubscriptionChange): string {
   return `change the ${change.kind === 'subscription' ? 'subscription' : 'setting'} '${change.name}'`;
 }
 
-function statementFor(
+/** The statement that gives a setting or a subscription a value; null: none. */
+export function settingSql(
   change: SettingChange | RoleSettingChange | SubscriptionChange,
   value: string | null,
 ): string {

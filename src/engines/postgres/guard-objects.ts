@@ -1,0 +1,197 @@
+/** The schema that holds everything of ours inside a database, but for the triggers and the event trigger themselves. */
+export const GUARD_SCHEMA = 'aishell_guard';
+
+/** Settings that anybody may set, and that say: what follows is meant. */
+export const ALLOW_MASS_WRITE = 'aishell.allow_mass_write';
+export const ALLOW_DESTRUCTIVE_DDL = 'aishell.allow_destructive_ddl';
+
+export const EVENT_TRIGGER = 'aishell_refuse_drop';
+
+/** A function of ours; its body is compared with what the server has. */
+export interface GuardFunction {
+  readonly name: string;
+  readonly returns: 'trigger' | 'event_trigger';
+  readonly body: string;
+}
+
+/** A trigger of ours on a table of somebody's. */
+export interface GuardTrigger {
+  readonly name: string;
+  readonly event: 'DELETE' | 'UPDATE' | 'TRUNCATE';
+  readonly function: GuardFunction;
+}
+
+const OLD_ROWS = 'aishell_old_rows';
+
+/**
+ * An allowance is a setting of a name that the server does not know, so its value is any text, and an empty one once the
+ * transaction that set it is over.
+ * @source PostgreSQL manual, "Customized Options"
+ */
+function isOn(setting: string): string {
+  return `lower(coalesce(current_setting('${setting}', true), '')) in ('on', 'true', 'yes', '1')`;
+}
+
+/**
+ * Looks at one row more than is allowed, whatever was changed; only a refusal counts them all. A class of SQLSTATE that
+ * begins with Z is for whoever wants one.
+ * @source SQL standard, part 2, "SQLSTATE class and subclass values"
+ */
+const refuseMassWrite: GuardFunction = {
+  name: 'refuse_mass_write',
+  returns: 'trigger',
+  body: `
+declare
+  most constant bigint := tg_argv[0]::bigint;
+  counted bigint;
+  did constant text := case tg_op when 'DELETE' then 'deleted' else 'updated' end;
+begin
+  if ${isOn(ALLOW_MASS_WRITE)} then
+    return null;
+  end if;
+  perform from ${OLD_ROWS} offset most limit 1;
+  if not found then
+    return null;
+  end if;
+  select count(*) into counted from ${OLD_ROWS};
+  raise exception '% of % rows of % refused', tg_op, counted, format('%I.%I', tg_table_schema, tg_table_name)
+    using errcode = 'Z0001', schema = tg_table_schema, table = tg_table_name,
+      detail = format('One statement may have %s at most %s rows here. It was undone.', did, most),
+      hint = 'If it is meant: BEGIN; SET LOCAL ${ALLOW_MASS_WRITE} = on; then the statement again, and COMMIT.';
+end
+`,
+};
+
+const refuseTruncate: GuardFunction = {
+  name: 'refuse_truncate',
+  returns: 'trigger',
+  body: `
+begin
+  if ${isOn(ALLOW_DESTRUCTIVE_DDL)} then
+    return null;
+  end if;
+  raise exception 'TRUNCATE of % refused', format('%I.%I', tg_table_schema, tg_table_name)
+    using errcode = 'Z0002', schema = tg_table_schema, table = tg_table_name,
+      detail = 'The table is protected. Nothing was changed.',
+      hint = 'If it is meant: BEGIN; SET LOCAL ${ALLOW_DESTRUCTIVE_DDL} = on; then the statement again, and COMMIT.';
+end
+`,
+};
+
+/**
+ * Protected is what has the trigger against TRUNCATE: it is dropped together with its table, so a table that goes is known
+ * by it, though the catalog has forgotten it by then. Whoever takes such a trigger away takes the protection away.
+ */
+const refuseDrop: GuardFunction = {
+  name: 'refuse_drop',
+  returns: 'event_trigger',
+  body: `
+declare
+  lost text;
+begin
+  if ${isOn(ALLOW_DESTRUCTIVE_DDL)} then
+    return;
+  end if;
+  with dropped as materialized (select * from pg_event_trigger_dropped_objects())
+  select what into lost
+  from (
+    select 1 as rank, format('the table %I.%I', d.address_names[1], d.address_names[2]) as what
+    from dropped d
+    where d.object_type = 'trigger' and d.address_names[3] = 'aishell_truncate'
+      and exists (select from dropped t where t.object_type = 'table' and t.address_names = d.address_names[1:2])
+    union all
+    select 2, format('the column %I of %I.%I', d.address_names[3], d.address_names[1], d.address_names[2])
+    from dropped d
+    where d.object_type = 'table column'
+      and exists (select from pg_trigger t where t.tgrelid = d.objid and t.tgname = 'aishell_truncate')
+    union all
+    select 3, format('the protection of %I.%I', d.address_names[1], d.address_names[2])
+    from dropped d
+    where d.object_type = 'trigger' and d.address_names[3] in ('aishell_truncate', 'aishell_mass_delete', 'aishell_mass_update')
+  ) found
+  order by rank, what
+  limit 1;
+  if lost is null then
+    return;
+  end if;
+  raise exception '% refused: it would drop %', tg_tag, lost
+    using errcode = 'Z0003',
+      detail = 'The table is protected. Nothing was changed.',
+      hint = 'If it is meant: BEGIN; SET LOCAL ${ALLOW_DESTRUCTIVE_DDL} = on; then the statement again, and COMMIT.';
+end
+`,
+};
+
+export const massWriteTriggers: readonly GuardTrigger[] = [
+  { name: 'aishell_mass_delete', event: 'DELETE', function: refuseMassWrite },
+  { name: 'aishell_mass_update', event: 'UPDATE', function: refuseMassWrite },
+];
+
+export const truncateTrigger: GuardTrigger = {
+  name: 'aishell_truncate',
+  event: 'TRUNCATE',
+  function: refuseTruncate,
+};
+
+export const dropFunction: GuardFunction = refuseDrop;
+
+/** Statements are complete, each with its semicolon. */
+export function createFunctionSql({ name, returns, body }: GuardFunction): string {
+  // Triggers run what they are bound to without asking for the right to: nobody needs it.
+  return `create or replace function ${GUARD_SCHEMA}.${name}() returns ${returns}
+  language plpgsql security invoker set search_path = pg_catalog, pg_temp
+as $guard$${body}$guard$;
+revoke all on function ${GUARD_SCHEMA}.${name}() from public;`;
+}
+
+export function dropFunctionSql({ name }: GuardFunction): string {
+  return `drop function if exists ${GUARD_SCHEMA}.${name}();`;
+}
+
+/**
+ * @param table its quoted name
+ * @param rows the most that one statement may change; null for a trigger that counts none
+ */
+export function createTriggerSql(trigger: GuardTrigger, table: string, rows: number | null): string {
+  const counts = rows !== null;
+  return `create or replace trigger ${trigger.name} ${counts ? 'after' : 'before'} ${trigger.event.toLowerCase()} on ${table}
+  ${counts ? `referencing old table as ${OLD_ROWS} ` : ''}for each statement execute function ${GUARD_SCHEMA}.${trigger.function.name}(${counts ? `'${rows}'` : ''});`;
+}
+
+export function dropTriggerSql(trigger: GuardTrigger, table: string): string {
+  return `drop trigger if exists ${trigger.name} on ${table};`;
+}
+
+export const createEventTriggerSql = `drop event trigger if exists ${EVENT_TRIGGER};
+create event trigger ${EVENT_TRIGGER} on sql_drop execute function ${GUARD_SCHEMA}.${dropFunction.name}();`;
+
+export const dropEventTriggerSql = `drop event trigger if exists ${EVENT_TRIGGER};`;
+
+/**
+ * What was done, beside what it was done to: committed with it, and there wherever the database is. Everybody may read it,
+ * or nobody but its owner could dump the database.
+ */
+export const createSchemaSql = `create schema if not exists ${GUARD_SCHEMA};
+comment on schema ${GUARD_SCHEMA} is 'Protection against accidents. Made and taken away by: aishell security harden';
+create table if not exists ${GUARD_SCHEMA}.measures (
+  name text primary key,
+  options jsonb not null,
+  since timestamptz not null default now(),
+  applied_by text not null default session_user
+);
+create table if not exists ${GUARD_SCHEMA}.changes (
+  measure text not null references ${GUARD_SCHEMA}.measures on delete cascade,
+  kind text not null,
+  role text not null,
+  name text not null,
+  value_before text,
+  value_since text not null,
+  database_oid oid not null,
+  primary key (measure, kind, role, name)
+);
+grant usage on schema ${GUARD_SCHEMA} to public;
+grant select on ${GUARD_SCHEMA}.measures, ${GUARD_SCHEMA}.changes to public;`;
+
+/** Without CASCADE: what somebody else has put there keeps it. */
+export const dropSchemaSql = `drop table if exists ${GUARD_SCHEMA}.changes, ${GUARD_SCHEMA}.measures;
+drop schema if exists ${GUARD_SCHEMA};`;
