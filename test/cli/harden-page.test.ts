@@ -17,6 +17,7 @@ function linesOf(report: HardenReport): string[] {
 
 it('names that carry SQL and steer terminals - stay in their comments, and the SQL is the units’ own', () => {
   const texts = {
+    choices: evil,
     prevents: evil,
     costs: evil,
     limits: [evil],

@@ -64,6 +64,12 @@ for (const version of [14, 18] as const) {
     expect(await shop.apply()).toMatchObject({ units: [], problems: [] });
     expect(await dump()).toEqual(applied);
 
+    // Rows of it would stop subscribers of a publication for all tables.
+    const own = "select relname from pg_class where relnamespace = 'aishell_guard'::regnamespace";
+    const client = await cluster.connect(DATABASE);
+    expect((await client.query(own)).rows).toEqual([]);
+    await client.end();
+
     const roles = await cluster.query(
       `select coalesce(r.rolname, '') as role, unnest(setconfig) as setting from pg_db_role_setting left join pg_roles r on r.oid = setrole order by 1, 2`,
     );

@@ -70,7 +70,7 @@ export async function dumpProtection(
     eventTriggers:
       'select evtname, evtevent, evtenabled, evtfoid::regproc::text from pg_event_trigger order by 1',
     functions: `select n.nspname, proname, prosrc, proconfig, proacl::text from pg_proc p join pg_namespace n on n.oid = pronamespace where ${notSystem} order by 1, 2`,
-    schemas: `select nspname, nspacl::text, obj_description(oid, 'pg_namespace') from pg_namespace n where ${notSystem} order by 1`,
+    schemas: `select nspname, nspacl::text, regexp_replace(obj_description(oid, 'pg_namespace'), '"since": "[0-9-]+T[0-9:.]+Z"', '', 'g') as comment from pg_namespace n where ${notSystem} order by 1`,
     relations: `select n.nspname, relname, relkind, relacl::text from pg_class c join pg_namespace n on n.oid = relnamespace where ${notSystem} order by 1, 2`,
     roleSettings: `select coalesce(d.datname, ''), coalesce(r.rolname, ''), setconfig from pg_db_role_setting s
                    left join pg_database d on d.oid = setdatabase left join pg_roles r on r.oid = setrole order by 1, 2`,

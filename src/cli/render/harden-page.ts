@@ -29,6 +29,7 @@ export function drawHardenScript(page: Page, report: HardenReport): void {
     page.line(style.title(`-- [${index + 1}] ${measure.name}: ${measure.title}`));
     comment(`    Now: ${stateText(measure)}`);
     if (report.action === 'revert') continue;
+    if (measure.choices !== null) paragraph(`With: ${measure.choices}`, '    ');
     paragraph(`Prevents: ${measure.prevents}`, '    ');
     paragraph(`Costs: ${measure.costs}`, '    ');
     for (const limit of measure.limits) paragraph(`Mind: ${limit}`, '    ');
@@ -80,7 +81,10 @@ export function drawHardenPlan(page: Page, plan: HardenReport): void {
     apply ? 'Will be applied' : 'Will be taken back',
     plan.measures
       .filter(({ name }) => concerned.has(name))
-      .map(({ name, title, state }) => `${name}: ${title} (now: ${state})`),
+      .flatMap(({ name, title, state, choices }) => [
+        `${name}: ${title} (now: ${state})`,
+        ...(choices === null || !apply ? [] : [`  ${choices}`]),
+      ]),
   );
   const tables = plan.units.filter(({ table }) => table !== null).length;
   page.section('Locks', [

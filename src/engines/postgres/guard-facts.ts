@@ -1,7 +1,6 @@
 import type pg from 'pg';
 import { queryRow, queryRows } from './connection.ts';
 import { EVENT_TRIGGER, GUARD_SCHEMA } from './guard-objects.ts';
-import { isoTime } from './server-facts.ts';
 import { readFileSettings } from './write-controls.ts';
 
 /** What decides which measures are possible. */
@@ -27,7 +26,8 @@ export interface GuardServer {
   /** Null: there is no schema of ours. */
   readonly schemaOwner: string | null;
   readonly ownsSchema: boolean;
-  readonly hasRecord: boolean;
+  /** Its comment. */
+  readonly record: string | null;
   readonly eventTriggers: readonly {
     readonly name: string;
     readonly enabled: boolean;
@@ -54,7 +54,7 @@ const serverSql = `
          exists (select from pg_available_extensions where name = 'pgaudit') as "pgauditAvailable",
          (select nspowner::regrole::text from pg_namespace where nspname = '${GUARD_SCHEMA}') as "schemaOwner",
          coalesce((select pg_has_role(nspowner, 'usage') from pg_namespace where nspname = '${GUARD_SCHEMA}'), false) as "ownsSchema",
-         to_regclass('${GUARD_SCHEMA}.measures') is not null and to_regclass('${GUARD_SCHEMA}.changes') is not null as "hasRecord",
+         (select obj_description(oid, 'pg_namespace') from pg_namespace where nspname = '${GUARD_SCHEMA}') as record,
          (select coalesce(json_agg(json_build_object('name', e.evtname, 'enabled', e.evtenabled in ('O', 'A'),
                                                      'function', format('%s.%s', n.nspname, p.proname))), '[]')
           from pg_event_trigger e join pg_proc p on p.oid = e.evtfoid join pg_namespace n on n.oid = p.pronamespace
@@ -140,6 +140,8 @@ export interface GroupRole {
   /** It is a member of pg_read_all_data. */
   readonly readsAll: boolean;
   readonly members: readonly string[];
+  /** It owns something, or was granted something, in some database: then it cannot be dropped. */
+  readonly hasRights: boolean;
 }
 
 const groupSql = `
@@ -149,7 +151,9 @@ const groupSql = `
          -- Whoever makes a role is its administrator from version 16 on, by a membership that the server has granted.
          (select coalesce(json_agg(distinct u.rolname order by u.rolname), '[]')
           from pg_auth_members m join pg_roles r on r.oid = m.roleid join pg_roles u on u.oid = m.member
-          where r.rolname = $1 and not (m.grantor = 10 and m.admin_option)) as members`;
+          where r.rolname = $1 and not (m.grantor = 10 and m.admin_option)) as members,
+         exists (select from pg_shdepend s join pg_roles r on r.oid = s.refobjid
+                 where s.refclassid = 'pg_authid'::regclass and r.rolname = $1 and s.deptype in ('o', 'a', 'r')) as "hasRights"`;
 
 export interface LogSettings {
   /** Of the database itself. */
@@ -196,8 +200,6 @@ export interface GuardFacts {
   readonly measures: readonly RecordedMeasure[];
   /** Of this very database: a copy of it has the record of its origin, and nothing of what that says was done to it. */
   readonly changes: readonly RecordedChange[];
-  /** There are changes of another database on record: this one is a copy. */
-  readonly foreignChanges: boolean;
 }
 
 /**
@@ -211,7 +213,6 @@ export async function readGuardFacts(client: pg.Client, group: string): Promise<
   await queryRows(client, doing, { text: 'begin isolation level repeatable read read only' });
   try {
     const server = await queryRow<GuardServer>(client, doing, { text: serverSql });
-    const record = server.hasRecord ? await readRecord(client, server.databaseOid) : emptyRecord;
     return {
       server,
       tables: await queryRows<GuardTable>(client, doing, { text: tablesSql }),
@@ -223,32 +224,41 @@ export async function readGuardFacts(client: pg.Client, group: string): Promise<
           ? ((await readFileSettings(client)).auto.get('log_line_prefix') ?? null)
           : null,
       },
-      ...record,
+      ...parseRecord(server),
     };
   } finally {
     await client.query('rollback').catch(() => undefined);
   }
 }
 
-type Recorded = Pick<GuardFacts, 'measures' | 'changes' | 'foreignChanges'>;
-const emptyRecord: Recorded = { measures: [], changes: [], foreignChanges: false };
+interface RecordEntry extends Omit<RecordedMeasure, 'name'> {
+  readonly database: string | number;
+  readonly changes: readonly Omit<RecordedChange, 'measure'>[];
+}
 
-async function readRecord(client: pg.Client, databaseOid: string): Promise<Recorded> {
-  const doing = 'read what was changed to protect the database';
-  const measures = await queryRows<RecordedMeasure>(client, doing, {
-    text: `select name, options, ${isoTime('since')} as since, applied_by as by from ${GUARD_SCHEMA}.measures`,
-  });
-  const changes = await queryRows<RecordedChange & { readonly own: boolean }>(client, doing, {
-    text: `select measure, kind, nullif(role, '') as role, name, value_before as before, value_since as since,
-                  database_oid = $1::oid as own
-           from ${GUARD_SCHEMA}.changes order by measure, kind, role, name`,
-    values: [databaseOid],
-  });
+/** A comment that is somebody's own says nothing of what was done. */
+function parseRecord({
+  record,
+  databaseOid,
+}: Pick<GuardServer, 'record' | 'databaseOid'>): Pick<GuardFacts, 'measures' | 'changes'> {
+  const entries = Object.entries(readObject(record)).filter((entry): entry is [string, RecordEntry] =>
+    Array.isArray((entry[1] as Partial<RecordEntry> | null)?.changes),
+  );
   return {
-    measures,
-    changes: changes.filter(({ own }) => own).map(({ own: _own, ...change }) => change),
-    foreignChanges: changes.some(({ own }) => !own),
+    measures: entries.map(([name, { options, since, by }]) => ({ name, options, since, by })),
+    changes: entries.flatMap(([measure, { database, changes }]) =>
+      String(database) === databaseOid ? changes.map(change => ({ ...change, measure })) : [],
+    ),
   };
+}
+
+function readObject(text: string | null): object {
+  try {
+    const value: unknown = JSON.parse(text ?? '{}');
+    return typeof value === 'object' && value !== null ? value : {};
+  } catch {
+    return {};
+  }
 }
 
 /** Databases of this server that hold tables cannot be told from here; these are the ones to look into. */

@@ -10,7 +10,9 @@ export const EVENT_TRIGGER = 'aishell_refuse_drop';
 /** A function of ours; its body is compared with what the server has. */
 export interface GuardFunction {
   readonly name: string;
-  readonly returns: 'trigger' | 'event_trigger';
+  /** Their types, as in a signature. */
+  readonly takes: string;
+  readonly returns: 'trigger' | 'event_trigger' | 'void';
   readonly body: string;
 }
 
@@ -39,6 +41,7 @@ function isOn(setting: string): string {
  */
 const refuseMassWrite: GuardFunction = {
   name: 'refuse_mass_write',
+  takes: '',
   returns: 'trigger',
   body: `
 declare
@@ -64,6 +67,7 @@ end
 
 const refuseTruncate: GuardFunction = {
   name: 'refuse_truncate',
+  takes: '',
   returns: 'trigger',
   body: `
 begin
@@ -84,6 +88,7 @@ end
  */
 const refuseDrop: GuardFunction = {
   name: 'refuse_drop',
+  takes: '',
   returns: 'event_trigger',
   body: `
 declare
@@ -122,6 +127,39 @@ end
 `,
 };
 
+/**
+ * What was done is on record in the comment of the schema: beside what it was done to, committed with it, and in a dump.
+ * It is no table, as a publication FOR ALL TABLES would send its rows to subscribers that do not have it, and stop them; and
+ * whoever dumps the database would need the right to read it. It holds an object for each measure.
+ */
+export const recordFunction: GuardFunction = {
+  name: 'record',
+  takes: 'text, jsonb, jsonb',
+  returns: 'void',
+  body: `
+-- What measure, with which options (null: it is forgotten), and all that it has changed, with the values from before.
+declare
+  known jsonb := '{}';
+begin
+  begin
+    known := coalesce(obj_description('${GUARD_SCHEMA}'::regnamespace, 'pg_namespace'), '{}')::jsonb;
+  exception when invalid_text_representation then
+    null;
+  end;
+  if $2 is null then
+    known := known - $1;
+  else
+    known := known || jsonb_build_object($1, jsonb_build_object(
+      'since', coalesce(known #>> array[$1, 'since'], to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')),
+      'by', coalesce(known #>> array[$1, 'by'], session_user::text),
+      'database', (select oid from pg_database where datname = current_database()),
+      'options', $2, 'changes', $3));
+  end if;
+  execute format('comment on schema ${GUARD_SCHEMA} is %L', known);
+end
+`,
+};
+
 export const massWriteTriggers: readonly GuardTrigger[] = [
   { name: 'aishell_mass_delete', event: 'DELETE', function: refuseMassWrite },
   { name: 'aishell_mass_update', event: 'UPDATE', function: refuseMassWrite },
@@ -136,16 +174,16 @@ export const truncateTrigger: GuardTrigger = {
 export const dropFunction: GuardFunction = refuseDrop;
 
 /** Statements are complete, each with its semicolon. */
-export function createFunctionSql({ name, returns, body }: GuardFunction): string {
+export function createFunctionSql({ name, takes, returns, body }: GuardFunction): string {
   // Triggers run what they are bound to without asking for the right to: nobody needs it.
-  return `create or replace function ${GUARD_SCHEMA}.${name}() returns ${returns}
+  return `create or replace function ${GUARD_SCHEMA}.${name}(${takes}) returns ${returns}
   language plpgsql security invoker set search_path = pg_catalog, pg_temp
 as $guard$${body}$guard$;
-revoke all on function ${GUARD_SCHEMA}.${name}() from public;`;
+revoke all on function ${GUARD_SCHEMA}.${name}(${takes}) from public;`;
 }
 
-export function dropFunctionSql({ name }: GuardFunction): string {
-  return `drop function if exists ${GUARD_SCHEMA}.${name}();`;
+export function dropFunctionSql({ name, takes }: GuardFunction): string {
+  return `drop function if exists ${GUARD_SCHEMA}.${name}(${takes});`;
 }
 
 /**
@@ -167,31 +205,7 @@ create event trigger ${EVENT_TRIGGER} on sql_drop execute function ${GUARD_SCHEM
 
 export const dropEventTriggerSql = `drop event trigger if exists ${EVENT_TRIGGER};`;
 
-/**
- * What was done, beside what it was done to: committed with it, and there wherever the database is. Everybody may read it,
- * or nobody but its owner could dump the database.
- */
-export const createSchemaSql = `create schema if not exists ${GUARD_SCHEMA};
-comment on schema ${GUARD_SCHEMA} is 'Protection against accidents. Made and taken away by: aishell security harden';
-create table if not exists ${GUARD_SCHEMA}.measures (
-  name text primary key,
-  options jsonb not null,
-  since timestamptz not null default now(),
-  applied_by text not null default session_user
-);
-create table if not exists ${GUARD_SCHEMA}.changes (
-  measure text not null references ${GUARD_SCHEMA}.measures on delete cascade,
-  kind text not null,
-  role text not null,
-  name text not null,
-  value_before text,
-  value_since text not null,
-  database_oid oid not null,
-  primary key (measure, kind, role, name)
-);
-grant usage on schema ${GUARD_SCHEMA} to public;
-grant select on ${GUARD_SCHEMA}.measures, ${GUARD_SCHEMA}.changes to public;`;
+export const createSchemaSql = `create schema if not exists ${GUARD_SCHEMA};`;
 
 /** Without CASCADE: what somebody else has put there keeps it. */
-export const dropSchemaSql = `drop table if exists ${GUARD_SCHEMA}.changes, ${GUARD_SCHEMA}.measures;
-drop schema if exists ${GUARD_SCHEMA};`;
+export const dropSchemaSql = `drop schema if exists ${GUARD_SCHEMA};`;

@@ -6,7 +6,6 @@ import {
   type Measure,
   type MeasureWork,
   noWork,
-  recordChangesSql,
   recordedOption,
   recordMeasureSql,
 } from './measure.ts';
@@ -38,6 +37,7 @@ export const auditLogging: Measure = {
     `${PREFIX} is of the whole server, and what reads its log has to understand it; the present one is kept, and added to.`,
     'Superusers can turn it off for themselves.',
   ],
+  choices: (facts, settings) => `${STATEMENT} = ${wantedStatement(facts, settings)}`,
   read(facts, settings) {
     const parts = [statementPart(facts, settings), prefixPart(facts)];
     return {
@@ -53,16 +53,14 @@ export const auditLogging: Measure = {
     const [statement, prefix] = [statementPart(facts, settings), prefixPart(facts)];
     const todo = [statement, prefix].filter(({ done, blocked }) => !done && blocked === null);
     const wanted = wantedStatement(facts, settings);
-    const record = recordMeasureSql(facts, NAME, { [STATEMENT]: wanted });
+    const changes = todo.map(({ change }) => change);
     return {
       ...noWork,
       statements: [
-        ...(todo.length > 0 || statement.done ? record : []),
         // What cannot be in a transaction is on record before it is done.
-        ...recordChangesSql(
-          NAME,
-          todo.map(({ change }) => change),
-        ),
+        ...(todo.length > 0 || statement.done
+          ? recordMeasureSql(facts, NAME, { options: { [STATEMENT]: wanted }, changes })
+          : []),
         ...todo.flatMap(({ apart, sql }) => (apart ? [] : [sql])),
       ],
       apart: todo.some(({ apart }) => apart) ? [prefixStatement(prefix.sql), RELOAD] : [],

@@ -69,7 +69,7 @@ export const destructiveDdl: Measure = {
         ...missingFunctionSql(facts, truncateTrigger.function),
         ...(facts.server.superuser ? missingFunctionSql(facts, dropFunction) : []),
         ...(makesEvent ? [createEventTriggerSql] : []),
-        ...recordMeasureSql(facts, NAME, { tables: selection.tables }),
+        ...recordMeasureSql(facts, NAME, { options: { tables: selection.tables } }),
       ],
       tables,
     };

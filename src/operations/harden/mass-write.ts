@@ -1,12 +1,12 @@
 import { formatCount } from '../../base/sizes.ts';
-import type { GuardTable } from '../../engines/postgres/guard-facts.ts';
+import type { GuardFacts, GuardTable } from '../../engines/postgres/guard-facts.ts';
 import {
   ALLOW_MASS_WRITE,
   createTriggerSql,
   type GuardFunction,
   massWriteTriggers,
 } from '../../engines/postgres/guard-objects.ts';
-import { type Measure, noWork, recordedOption, recordMeasureSql } from './measure.ts';
+import { type HardenSettings, type Measure, noWork, recordedOption, recordMeasureSql } from './measure.ts';
 import { revertTriggers } from './revert-triggers.ts';
 import {
   hasFunction,
@@ -33,6 +33,7 @@ export const massWrite: Measure = {
     'Replication, and sessions with session_replication_role = replica, are not held up. Foreign tables cannot have it.',
     'Tables made later have it once this is applied again; `aishell security status` names them.',
   ],
+  choices: (facts, settings) => `at most ${formatCount(rowsFor(facts, settings))} rows for one statement`,
   read(facts, settings) {
     const selection = selectTables(facts, NAME, settings);
     const complete = (table: GuardTable): boolean =>
@@ -53,7 +54,7 @@ export const massWrite: Measure = {
   apply(facts, settings) {
     const selection = selectTables(facts, NAME, settings);
     const recorded = recordedOption(facts, NAME, 'rows') as number | null;
-    const rows = settings.rows ?? recorded ?? DEFAULT_ROWS;
+    const rows = rowsFor(facts, settings);
     const named = new Set(selection.named);
     const tables = new Map<string, readonly string[]>();
     for (const table of selection.possible) {
@@ -73,13 +74,19 @@ export const massWrite: Measure = {
       ...noWork,
       statements: [
         ...guards.flatMap(guard => missingFunctionSql(facts, guard)),
-        ...recordMeasureSql(facts, NAME, { rows: whole ? rows : recorded, tables: selection.tables }),
+        ...recordMeasureSql(facts, NAME, {
+          options: { rows: whole ? rows : recorded, tables: selection.tables },
+        }),
       ],
       tables,
     };
   },
   revert: facts => revertTriggers(facts, { measure: NAME, triggers: massWriteTriggers, functions: guards }),
 };
+
+function rowsFor(facts: GuardFacts, { rows }: HardenSettings): number {
+  return rows ?? (recordedOption(facts, NAME, 'rows') as number | null) ?? DEFAULT_ROWS;
+}
 
 function rowsOf(table: GuardTable, trigger: string): number | null {
   return table.triggers.find(({ name }) => name === trigger)?.rows ?? null;

@@ -63,6 +63,8 @@ export interface Measure {
   readonly prevents: string;
   readonly costs: string;
   readonly limits: readonly string[];
+  /** The numbers it is applied with, for people; left out where there are none. */
+  choices?(facts: GuardFacts, settings: HardenSettings): string;
   read(facts: GuardFacts, settings: HardenSettings): MeasureReading;
   apply(facts: GuardFacts, settings: HardenSettings): MeasureWork;
   revert(facts: GuardFacts): MeasureWork;
@@ -95,44 +97,48 @@ export function recordedOption(facts: GuardFacts, measure: MeasureName, option: 
   return facts.measures.find(({ name }) => name === measure)?.options[option] ?? null;
 }
 
-/** Puts on record that a measure is applied; [] when that, and with these options, is on record already. */
+/**
+ * Puts on record that a measure is applied, in the transaction that does it or committed before it; [] when all of that is on
+ * record already.
+ *
+ * @param changes those that are new, or have another value: what is known of others stays
+ */
 export function recordMeasureSql(
   facts: GuardFacts,
   measure: MeasureName,
-  options: Readonly<Record<string, unknown>>,
+  what: {
+    readonly options: Readonly<Record<string, unknown>>;
+    readonly changes?: readonly Omit<RecordedChange, 'measure'>[];
+  },
 ): string[] {
+  const { options, changes = [] } = what;
   const known = facts.measures.find(({ name }) => name === measure);
   const same = Object.entries(options).every(
     ([key, value]) => JSON.stringify(known?.options[key]) === JSON.stringify(value),
   );
-  if (known !== undefined && same) return [];
-  return [
-    `insert into ${GUARD_SCHEMA}.measures (name, options) values (${quoteLiteral(measure)}, ${quoteLiteral(JSON.stringify(options))})
-  on conflict (name) do update set options = excluded.options;`,
-  ];
+  if (known !== undefined && same && changes.length === 0) return [];
+  const before = facts.changes.filter(
+    change =>
+      change.measure === measure &&
+      !changes.some(({ role, name }) => role === change.role && name === change.name),
+  );
+  const all = [...before, ...changes].map(
+    ({ kind, role, name, before: was, since }) =>
+      ` ${JSON.stringify({ kind, role, name, before: was, since })}`,
+  );
+  const list = all.length === 0 ? '[]' : `[\n${all.join(',\n')}]`;
+  const values = [measure, JSON.stringify(options), list].map(quoteLiteral);
+  return [`select ${GUARD_SCHEMA}.record(${values.join(', ')});`];
 }
 
 export function forgetMeasureSql(facts: GuardFacts, measure: MeasureName): string[] {
   const known = facts.measures.some(({ name }) => name === measure);
-  return known ? [`delete from ${GUARD_SCHEMA}.measures where name = ${quoteLiteral(measure)};`] : [];
+  return known ? [`${forgetting}${quoteLiteral(measure)}, null, null);`] : [];
 }
 
-/** Puts changes on record, with the values from before: in the transaction that makes them, or committed before it. */
-export function recordChangesSql(
-  measure: MeasureName,
-  changes: readonly Omit<RecordedChange, 'measure'>[],
-): string[] {
-  if (changes.length === 0) return [];
-  const text = (value: string | null): string => (value === null ? 'null' : quoteLiteral(value));
-  const rows = changes.map(
-    ({ kind, role, name, before, since }) =>
-      `  (${[measure, kind, role ?? '', name, before, since].map(text).join(', ')})`,
-  );
-  return [
-    `insert into ${GUARD_SCHEMA}.changes (measure, kind, role, name, value_before, value_since, database_oid)
-select v.*, d.oid from pg_catalog.pg_database d cross join (values
-${rows.join(',\n')}) v where d.datname = current_database()
-on conflict (measure, kind, role, name) do update
-set value_before = excluded.value_before, value_since = excluded.value_since, database_oid = excluded.database_oid;`,
-  ];
+const forgetting = `select ${GUARD_SCHEMA}.record(`;
+
+/** Whether work takes its measure off the record. */
+export function forgets({ statements, afterwards }: MeasureWork): boolean {
+  return [...statements, ...afterwards].some(sql => sql.startsWith(forgetting));
 }

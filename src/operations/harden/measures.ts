@@ -28,6 +28,8 @@ export interface MeasureStatus {
   /** When it was applied; null when that is not on record. ISO 8601 in UTC. */
   readonly since: string | null;
   readonly by: string | null;
+  /** What it is, or would be, applied with; null: there is nothing to choose. */
+  readonly choices: string | null;
   readonly prevents: string;
   readonly costs: string;
   readonly limits: readonly string[];
@@ -53,6 +55,7 @@ export function measureStatus(
     state: complete ? 'in force' : some ? 'partly' : blocked === null ? 'off' : 'not possible',
     since: recorded?.since ?? null,
     by: recorded?.by ?? null,
+    choices: measure.choices?.(facts, settings) ?? null,
     prevents: measure.prevents,
     costs: measure.costs,
     limits: measure.limits,

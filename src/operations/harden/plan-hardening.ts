@@ -3,11 +3,14 @@ import type { GuardFacts } from '../../engines/postgres/guard-facts.ts';
 import {
   ALLOW_DESTRUCTIVE_DDL,
   createSchemaSql,
+  dropFunctionSql,
   dropSchemaSql,
   GUARD_SCHEMA,
+  recordFunction,
 } from '../../engines/postgres/guard-objects.ts';
-import { type HardenSettings, hasWork, type MeasureName, type MeasureWork } from './measure.ts';
+import { forgets, type HardenSettings, hasWork, type MeasureName, type MeasureWork } from './measure.ts';
 import { measureStatus, measures } from './measures.ts';
+import { missingFunctionSql } from './table-selection.ts';
 
 export type HardenAction = 'apply' | 'revert';
 
@@ -93,15 +96,9 @@ interface NamedWork {
 function applyUnits(facts: GuardFacts, works: readonly NamedWork[]): WorkUnit[] {
   const active = works.filter(({ work }) => hasWork(work));
   if (active.length === 0) return [];
-  const stale = facts.foreignChanges
-    ? [
-        `-- This database is a copy: what its record says of settings was done to another one.
-delete from ${GUARD_SCHEMA}.changes where database_oid <> (select oid from pg_catalog.pg_database where datname = current_database());`,
-      ]
-    : [];
   const statements = [
-    ...(facts.server.hasRecord ? [] : [createSchemaSql]),
-    ...stale,
+    ...(facts.server.schemaOwner === null ? [createSchemaSql] : []),
+    ...missingFunctionSql(facts, recordFunction),
     ...active.flatMap(headed),
   ];
   return [
@@ -114,30 +111,28 @@ delete from ${GUARD_SCHEMA}.changes where database_oid <> (select oid from pg_ca
 function revertUnits(facts: GuardFacts, works: readonly NamedWork[]): WorkUnit[] {
   const active = works.filter(({ work }) => hasWork(work));
   const gone = new Set(
-    works.filter(({ work }) => work.problems.length === 0 || hasForgotten(work)).map(({ name }) => name),
+    works.filter(({ work }) => work.problems.length === 0 || forgets(work)).map(({ name }) => name),
   );
   const remaining = facts.measures.filter(({ name }) => !gone.has(name as MeasureName));
-  const { server } = facts;
-  const dropsSchema = server.schemaOwner !== null && remaining.length === 0;
+  const dropsSchema = facts.server.schemaOwner !== null && remaining.length === 0;
+  const recorded = active.some(({ work }) => forgets(work));
   return [
-    ...transactionUnit('Functions, roles and settings', active, active.flatMap(headed)),
+    ...transactionUnit('Functions, roles and settings', active, [
+      ...(recorded ? missingFunctionSql(facts, recordFunction) : []),
+      ...active.flatMap(headed),
+    ]),
     // The event trigger may stay, and would refuse it.
     ...tableUnits(active, [`set local ${ALLOW_DESTRUCTIVE_DDL} = on;`]),
     ...apartUnits(active),
     ...transactionUnit('Functions and records removed', active, [
       ...active.flatMap(({ work }) => work.afterwards),
-      ...(dropsSchema ? [dropSchemaSql] : []),
+      ...(dropsSchema ? [dropFunctionSql(recordFunction), dropSchemaSql] : []),
     ]).map(unit => ({ ...unit, needsAll: true })),
   ];
 }
 
 function headed({ name, work }: NamedWork): string[] {
   return work.statements.length === 0 ? [] : [`-- ${name}`, ...work.statements];
-}
-
-/** It has problems, and is off the record all the same. */
-function hasForgotten({ statements, afterwards }: MeasureWork): boolean {
-  return [...statements, ...afterwards].some(sql => sql.startsWith(`delete from ${GUARD_SCHEMA}.measures`));
 }
 
 function transactionUnit(

@@ -1,5 +1,5 @@
 import type { GuardFacts } from '../../engines/postgres/guard-facts.ts';
-import { forgetMeasureSql, type Measure, noWork, recordChangesSql, recordMeasureSql } from './measure.ts';
+import { forgetMeasureSql, type Measure, noWork, recordMeasureSql } from './measure.ts';
 
 const NAME = 'read-only-role';
 export const READ_ONLY_ROLE = 'aishell_read_only';
@@ -59,21 +59,23 @@ export const readOnlyRole: Measure = {
               `comment on role ${READ_ONLY_ROLE} is 'Reads everything, writes nothing. Made by: aishell security harden';`,
             ]),
         ...(group.readsAll ? [] : [`grant pg_read_all_data to ${READ_ONLY_ROLE};`]),
-        ...recordMeasureSql(facts, NAME, {}),
-        ...recordChangesSql(NAME, group.exists ? [] : [made]),
+        ...recordMeasureSql(facts, NAME, { options: {}, changes: group.exists ? [] : [made] }),
       ],
     };
   },
   revert(facts) {
     const { group } = facts;
     if (!isOurs(facts) || !group.exists) return { ...noWork, statements: forgetMeasureSql(facts, NAME) };
-    if (group.members.length > 0) {
-      const members = group.members.join(', ');
+    const why =
+      group.members.length > 0 ? 'it has members' : group.hasRights ? 'it has rights of its own' : null;
+    if (why !== null) {
+      const first =
+        group.members.length > 0
+          ? `REVOKE ${READ_ONLY_ROLE} FROM ${group.members.join(', ')};`
+          : `DROP OWNED BY ${READ_ONLY_ROLE};`;
       return {
         ...noWork,
-        problems: [
-          `the role ${READ_ONLY_ROLE} stays, as it has members: REVOKE ${READ_ONLY_ROLE} FROM ${members}; and revert again`,
-        ],
+        problems: [`the role ${READ_ONLY_ROLE} stays, as ${why}: ${first} and revert again`],
       };
     }
     return { ...noWork, statements: [`drop role ${READ_ONLY_ROLE};`, ...forgetMeasureSql(facts, NAME)] };

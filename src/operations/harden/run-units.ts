@@ -69,6 +69,7 @@ async function runUnit(client: Session, unit: WorkUnit, signal: AbortSignal): Pr
     } catch (error) {
       await client.query('rollback').catch(() => undefined);
       signal.throwIfAborted();
+      if (unit.table !== null && stateOf(error) === '42P01') return 'it does not exist any more';
       // Without what is of no table, nothing else can be done.
       const over = attempt === LOCK_ATTEMPTS;
       if (!isLocked(error) || (over && unit.table === null)) throw error;
@@ -80,6 +81,9 @@ async function runUnit(client: Session, unit: WorkUnit, signal: AbortSignal): Pr
 
 /** lock_not_available, and deadlock_detected. @source PostgreSQL manual, "PostgreSQL Error Codes" */
 function isLocked(error: unknown): boolean {
-  const state = error instanceof AppError ? error.details?.['sqlState'] : null;
-  return state === '55P03' || state === '40P01';
+  return ['55P03', '40P01'].includes(stateOf(error));
+}
+
+function stateOf(error: unknown): string {
+  return error instanceof AppError ? String(error.details?.['sqlState']) : '';
 }

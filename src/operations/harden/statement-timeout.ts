@@ -5,7 +5,6 @@ import {
   type HardenSettings,
   type Measure,
   noWork,
-  recordChangesSql,
   recordedOption,
   recordMeasureSql,
 } from './measure.ts';
@@ -34,6 +33,8 @@ export const statementTimeout: Measure = {
     'Superusers, replication, and roles with a limit of their own are left as they are.',
     'Sessions that are open already go on without. Roles made later have it once this is applied again.',
   ],
+  choices: (facts, settings) =>
+    limits.map(limit => `${limit.setting} ${wantedValue(facts, limit, settings)}`).join(', '),
   read(facts) {
     const entries = entriesOf(facts);
     const open = entries.filter(({ state }) => state === 'none');
@@ -72,8 +73,7 @@ export const statementTimeout: Measure = {
     return {
       ...noWork,
       statements: [
-        ...recordMeasureSql(facts, NAME, values),
-        ...recordChangesSql(NAME, changes),
+        ...recordMeasureSql(facts, NAME, { options: values, changes }),
         ...changes.map(({ role, name, since }) => set(facts, { role, setting: name, value: since })),
       ],
     };
