@@ -12,6 +12,7 @@ import {
 import { benchArchive } from './archive.ts';
 import { prepareDataSet } from './data-set.ts';
 import { removeTree } from './files.ts';
+import { benchHarden } from './harden.ts';
 import { benchIncremental } from './incremental.ts';
 import { findPgbackrest } from './peers/pgbackrest.ts';
 import { benchPitr } from './pitr.ts';
@@ -23,7 +24,7 @@ import { benchStopWrites } from './stop-writes.ts';
 import { benchStream } from './stream.ts';
 import { benchWal } from './wal.ts';
 
-const HELP = `usage: npm run bench -- backup|restore|wal-archive|archive|pitr|incremental|rewind|stream|wal|stop-writes [options]
+const HELP = `usage: npm run bench -- backup|restore|wal-archive|archive|pitr|incremental|rewind|stream|wal|stop-writes|harden [options]
 
   --size 2GB          size of the databases; MB or GB (archive: 1GB; pitr, incremental: 5GB; rewind: 250MB and multiples)
   --rounds 3          how often each contender runs, in turns; medians count
@@ -55,6 +56,7 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
   // Databases of their own, of that size and of multiples of it.
   rewind: { ...none, size: '250MB', run: benchRewind },
   'stop-writes': { ...none, run: benchStopWrites },
+  harden: { ...none, run: benchHarden },
   wal: { ...none, run: benchWal },
   // It makes its own server, with nothing in it.
   stream: { ...none, run: benchStream },
