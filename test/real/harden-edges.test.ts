@@ -239,3 +239,33 @@ test('tables by name, foreign partitions, and what is no table - protected, left
   await client.query('delete from parts where a >= 10');
   await client.end();
 });
+
+test('a publication for all tables - its subscriber hears nothing of it, and applies what was meant, itself protected or not', async () => {
+  await using cluster = await startTestCluster({ version: 17, settings: { wal_level: 'logical' } });
+  await shopOf(cluster);
+  const shop = await cluster.connect('shop');
+  await shop.query('alter table users add primary key (id); create publication everything for all tables');
+  await shop.query("select pg_create_logical_replication_slot('everything', 'pgoutput')");
+  await cluster.query('create database reports');
+  const reports = await cluster.connect('reports');
+  await reports.query('create table users (id int primary key, name text); create table orders (id int)');
+  const { host, port, user } = cluster.connection;
+  await reports.query(
+    `create subscription everything connection 'host=${host} port=${port} user=${user} dbname=shop'
+     publication everything with (create_slot = false, slot_name = 'everything')`,
+  );
+  const rows = async (): Promise<unknown> => (await reports.query('select count(*)::int from users')).rows;
+  expect(await untilEqual(rows, [{ count: 20 }])).toEqual([{ count: 20 }]);
+
+  for (const database of ['shop', 'reports']) {
+    const done = await (await hardenedDatabase(cluster, database)).apply('--rows', '10');
+    expect(done.problems).toEqual([]);
+  }
+  await expect(reports.query('delete from users')).rejects.toMatchObject({ code: 'Z0001' });
+  await shop.query('begin; set local aishell.allow_mass_write = on; delete from users where id > 5; commit');
+  expect(await untilEqual(rows, [{ count: 5 }])).toEqual([{ count: 5 }]);
+  await shop.query('begin; set local aishell.allow_destructive_ddl = on; truncate users; commit');
+  expect(await untilEqual(rows, [{ count: 0 }])).toEqual([{ count: 0 }]);
+  await reports.query('alter subscription everything disable');
+  await reports.query('alter subscription everything set (slot_name = none); drop subscription everything');
+});

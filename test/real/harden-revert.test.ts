@@ -160,7 +160,7 @@ test('the script that is shown, run by hand - the same as applied, and taken bac
   expect(await untilEqual(dump, applied)).toEqual(applied);
 });
 
-test('a table in use, and a run that is killed there - the rest is done, and the next run completes it', async () => {
+test('a table in use, one that goes, and a run that is killed there - the rest is done, and the next run completes it', async () => {
   await using cluster = await startTestCluster({ version: 15 });
   await prepare(cluster);
   const shop = await hardenedDatabase(cluster, DATABASE);
@@ -203,4 +203,13 @@ test('a table in use, and a run that is killed there - the rest is done, and the
   const done = await untilEqual(async () => (await shop.revert().catch(() => null))?.problems ?? null, []);
   expect(done).toEqual([]);
   expect(await untilEqual(dump, before)).toEqual(before);
+
+  await busy.query('begin; lock table b in row exclusive mode');
+  const late = shop.start(['harden', '--apply-recommendations', '--yes', '--measure', 'mass-write']);
+  await untilWaiting(cluster);
+  await busy.query('drop table b; commit');
+  const told = await late.done;
+  expect(told.exitCode).toBe(3);
+  expect(told.stdout).toContain('public.b: it does not exist any more');
+  expect(await shop.states()).toMatchObject({ 'mass-write': 'in force' });
 });

@@ -91,7 +91,7 @@ export async function dumpProtection(
 /** Waits for what a reload changes a moment later, then compares. */
 export async function untilEqual(read: () => Promise<unknown>, wanted: unknown): Promise<unknown> {
   let found = await read();
-  for (let tries = 0; tries < 50 && JSON.stringify(found) !== JSON.stringify(wanted); tries += 1) {
+  for (let tries = 0; tries < 200 && JSON.stringify(found) !== JSON.stringify(wanted); tries += 1) {
     await sleep(100);
     found = await read();
   }
