@@ -105,14 +105,7 @@ export function drawHardened(page: Page, report: HardenReport): void {
   page.line();
   if (report.units.length === 0) page.line('There is nothing to do: everything is as it should be.');
   else if (report.problems.length > 0) page.line(page.style.warn('⚠️  Done, with problems'));
-  else
-    page.line(
-      page.style.good(
-        apply
-          ? `✅ The database '${printable(report.database)}' is protected`
-          : `✅ Taken back: '${printable(report.database)}' is as it was before`,
-      ),
-    );
+  else page.line(outcomeLine(page, report));
   drawMeasures(page, report.measures);
   if (apply) {
     page.section(
@@ -129,6 +122,18 @@ export function drawHardened(page: Page, report: HardenReport): void {
   }
 }
 
+function outcomeLine(page: Page, { action, database, measures }: HardenReport): string {
+  const name = `'${printable(database)}'`;
+  if (action === 'revert')
+    return page.style.good(`✅ Taken back in ${name}: ${measures.map(measure => measure.name).join(', ')}`);
+  const inForce = measures.filter(({ state }) => state === 'in force').length;
+  return inForce === measures.length
+    ? page.style.good(`✅ The database ${name} is protected`)
+    : page.style.warn(
+        `⚠️  Applied as far as this user may: ${inForce} of ${counted(measures.length, 'measure')} are in force`,
+      );
+}
+
 export function drawHardening(page: Page, hardening: Hardening): void {
   page.line(
     `Database: ${printable(hardening.database)} of '${hardening.instance}' (PostgreSQL ${printable(hardening.serverVersion)}), ${counted(hardening.tables, 'table')}`,
@@ -142,7 +147,7 @@ export function drawHardening(page: Page, hardening: Hardening): void {
   page.line();
   if (hardening.problems.length > 0)
     page.line(
-      `Applied again, a measure is whole again: ${page.style.title('aishell security harden --apply-recommendations')}`,
+      `To complete what is not whole: ${page.style.title('aishell security harden --apply-recommendations')}`,
     );
   else page.line(`What is there to do: ${page.style.title('aishell security harden')}`);
 }
@@ -156,7 +161,8 @@ function drawMeasures(page: Page, measures: readonly MeasureStatus[]): void {
       const mark = { 'in force': style.good('✓'), partly: style.warn('!'), off: '-', 'not possible': '-' }[
         measure.state
       ];
-      const more = [...measure.notes, ...(measure.since === null ? [] : shortened(measure.missing))];
+      const notes = measure.notes.filter(note => note !== measure.blocked);
+      const more = [...notes, ...(measure.since === null ? [] : shortened(measure.missing))];
       const indent = ' '.repeat(width + 4);
       return [
         `${mark} ${measure.name.padEnd(width)}  ${stateText(measure)}`,
@@ -177,7 +183,9 @@ function drawNotes(page: Page, measures: readonly MeasureStatus[], notes: readon
   page.section('Mind', [
     ...notes.map(printable),
     ...measures.flatMap(({ name, notes: own, blocked }) =>
-      shortened([...own, ...(blocked === null ? [] : [blocked])]).map(note => `${name}: ${printable(note)}`),
+      shortened([...new Set([...own, ...(blocked === null ? [] : [blocked])])]).map(
+        note => `${name}: ${printable(note)}`,
+      ),
     ),
   ]);
 }

@@ -44,7 +44,8 @@ export const statementTimeout: Measure = {
     return {
       present: entries.filter(({ state }) => state === 'ours').length,
       missing: [...byRole].map(
-        ([role, of]) => `role ${role} has no ${of.map(({ limit }) => limit.setting).join(', ')}`,
+        ([role, of]) =>
+          `role ${role} has no ${of.map(({ limit }) => limit.setting).join(', ')}${of[0]?.role.alterable === false ? ' (this user may not change that)' : ''}`,
       ),
       blocked:
         blocked.length > 0 && blocked.length === open.length
