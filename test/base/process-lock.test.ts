@@ -44,7 +44,9 @@ test.each([
   expect(await readdir(directory.path)).toEqual(['lock.8']);
 });
 
-test('processes that take and release it over and over, killed ones among them - never two at a time', async () => {
+test('processes that take and release it over and over, killed ones among them - never two at a time', {
+  timeout: 120_000,
+}, async () => {
   await using directory = await temporaryDirectory();
   const source = fileURLToPath(new URL('../../src/base/process-lock.ts', import.meta.url));
   // Whoever holds it makes a file that must not be there, and ends now and then without releasing it.
