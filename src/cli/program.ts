@@ -19,6 +19,7 @@ import { addDoctor } from './commands/doctor.ts';
 import { addEmergencyResume } from './commands/emergency-resume.ts';
 import { addEmergencyStatus } from './commands/emergency-status.ts';
 import { addEmergencyStop } from './commands/emergency-stop.ts';
+import { addSql } from './commands/sql.ts';
 import { createRenderer } from './run-command.ts';
 import type { GlobalFlags, Terminal } from './terminal.ts';
 import { programVersion } from './version.ts';
@@ -77,6 +78,7 @@ export function createProgram(terminal: Terminal, onExitCode: (exitCode: number)
   addEmergencyStop(cli, emergency);
   addEmergencyResume(cli, emergency);
   addEmergencyStatus(cli, emergency);
+  addSql(cli);
   addDoctor(cli);
   addDemo(cli);
   addCompletion(cli);
