@@ -127,7 +127,8 @@ class InteractiveConsole {
     const { context, history, lines } = this.#parts;
     this.#typed += this.#typed === '' ? line : `\n${line}`;
     if (this.#typed.trim() === '') this.#typed = '';
-    if (this.#typed === '' || !isWholeInput(context.parser, this.#typed)) return;
+    // Most lines end no statement: what is long is not read again for each of them.
+    if (!line.includes(';') || !isWholeInput(context.parser, this.#typed)) return;
     const input = this.#typed;
     this.#typed = '';
     await history.add(input);

@@ -34,7 +34,7 @@ export async function runChange(run: StatementRun): Promise<StatementReport> {
       phrase: phraseFor(run.found, tried),
       holdsLocks: scope.nested,
     });
-    const again = await runConfirmed(run, scope);
+    const again = await runConfirmed(run, scope, run.handlers.onRecoveryPoint);
     const now = reasonsToAsk(run.found, again.report, { maxRows: run.settings.maxRows, refusedByServer });
     const report = { ...again.report, reasons: now.length === 0 ? asks : now };
     if (isSameEffect(tried, report))
@@ -68,8 +68,7 @@ async function firstTrial(
     if (!isRefusedByServer(error)) throw error;
   }
   // The triggers of `aishell security harden` let it through when it is confirmed: so it is tried as if it were.
-  const trial = await runConfirmed(run, scope);
-  return { trial, refusedByServer: true };
+  return { trial: await runConfirmed(run, scope), refusedByServer: true };
 }
 
 function isRefusedByServer(error: unknown): boolean {
@@ -92,11 +91,15 @@ function asksSurely(dangers: readonly string[], { estimatedRows }: Prospect, max
   return dangers.length > 0 || estimatedRows > maxRows;
 }
 
-async function runConfirmed(run: StatementRun, scope: Scope): Promise<PlacedTrial> {
+async function runConfirmed(
+  run: StatementRun,
+  scope: Scope,
+  onRecoveryPoint?: (lsn: string) => void,
+): Promise<PlacedTrial> {
   await scope.open();
   try {
     const lsn = await recoveryPoint(run);
-    if (lsn !== null && !run.dryRun) run.handlers.onRecoveryPoint(lsn);
+    if (lsn !== null) onRecoveryPoint?.(lsn);
     await allowMassWrites(run.session);
     const trial = await tryStatement(run, { scope, sample: null });
     run.signal.throwIfAborted();

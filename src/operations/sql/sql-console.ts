@@ -196,18 +196,20 @@ export class SqlConsole implements AsyncDisposable {
     const { historyDirectory, parser, instance, user } = this.#context;
     try {
       if (historyDirectory === null) throw new AppError('FILE_FAILED', 'this user has no home directory');
+      const masked = maskSecrets(parser, statement.text);
       await recordStatement(historyDirectory, {
         at: new Date().toISOString(),
         user,
         instance,
         database: this.facts.database,
         role: this.facts.role,
-        statement: maskSecrets(parser, statement.text),
+        statement: masked,
         outcome,
         rows: report === null ? null : report.changedRows,
         xid: report?.xid ?? null,
         seconds: (performance.now() - startedMs) / 1000,
-        error: error === null ? null : maskSecrets(parser, error),
+        // The server may repeat in it what was left out.
+        error: error === null || masked === statement.text ? error : '[redacted]',
       });
     } catch (failure) {
       // What was done is done: who ran it must hear that it is not in the history, once.

@@ -192,7 +192,8 @@ export function classifyPreparedQuery(tree: Tree): StatementClass {
   return classifyInner(tree['query']);
 }
 
-const opaque = 'what it does cannot be known before it has run';
+const opaque =
+  'what it does is known only when it has run; what it does outside of its transaction no rollback takes back';
 
 function classifyCode(type: string, node: Tree): StatementClass | null {
   if (type === 'DoStmt') return classOf('code', 'DO', { remarks: [opaque] });

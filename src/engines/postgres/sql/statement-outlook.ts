@@ -118,14 +118,15 @@ function actionOf(letter: string, direction: string | null): CascadeAction {
   return direction === 'u' ? 'update' : 'delete';
 }
 
-/** The columns of a table's primary key, in its order; none without one. */
+/** The columns of a table's primary key, in its order; none without one, and for a user who may not read it. */
 export async function readKeyColumns(session: Session, { oid }: ResolvedTable): Promise<readonly string[]> {
   const rows = await queryRows<{ name: string }>(session, 'look up the key', {
     text: `select a.attname as name
            from pg_catalog.pg_index i
            cross join pg_catalog.unnest(i.indkey::pg_catalog.int2[]) with ordinality k(attnum, place)
            join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
-           where i.indrelid = $1 and i.indisprimary order by k.place`,
+           where i.indrelid = $1 and i.indisprimary and pg_catalog.has_table_privilege(i.indrelid, 'select')
+           order by k.place`,
     values: [oid],
   });
   return rows.map(({ name }) => name);
