@@ -287,7 +287,7 @@ test('a file, and standard input - run statement by statement; one that ends ins
 test('mistakes - nothing of the input runs; an error shows its place, detail and hint', async () => {
   const syntax = await sql(instance, ['-c', "delete from orders where id = 1; select 'ä' wher e"]);
   expect(syntax).toMatchObject({ exitCode: 2 });
-  expect(syntax.stderr).toMatch(/LINE 1: delete .* wher e\n {58}\^\n.*syntax error at or near "e"/);
+  expect(syntax.stderr).toMatch(/LINE 1: delete .* wher e\n {57}\^\n.*syntax error at or near "e"/);
   expect(await shopCounts(cluster)).toEqual(full);
   const column = await sql(instance, ['-c', 'select 1;\nselect\n  nam from users']);
   expect(column).toMatchObject({ exitCode: 1 });

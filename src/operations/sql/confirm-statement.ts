@@ -15,19 +15,18 @@ export function reasonsToAsk(
   { maxRows, refusedByServer }: Pick<SqlSettings, 'maxRows'> & { readonly refusedByServer: boolean },
 ): readonly string[] {
   const whole = report.tables.filter(each => each.whole === 'dropped' || each.whole === 'emptied');
-  const found_ =
-    found.kind === 'write' && found.lasting.length === 0 && whole.length === 0 && report.changedRows === 0;
+  const changesRowsAlone = found.kind === 'write' && found.lasting.length === 0 && whole.length === 0;
   // A DELETE without WHERE on an empty table.
-  const dangers = found_ ? [] : [...found.dangers];
-  if (dangers.length === 0 && whole.length > 0) {
-    dangers.push(`it removes or empties ${whole.map(({ table }) => table).join(', ')}`);
+  const reasons = changesRowsAlone && report.changedRows === 0 ? [] : [...found.dangers];
+  if (reasons.length === 0 && whole.length > 0) {
+    reasons.push(`it removes or empties ${whole.map(({ table }) => table).join(', ')}`);
   }
-  if (report.changedRows > maxRows)
-    dangers.push(
-      `it changes ${formatCount(report.changedRows)} rows; more than ${formatCount(maxRows)} are asked about`,
-    );
-  if (refusedByServer) dangers.push("the server's own protection refuses it without a confirmation");
-  return dangers;
+  if (report.changedRows > maxRows) {
+    const [rows, limit] = [formatCount(report.changedRows), formatCount(maxRows)];
+    reasons.push(`it changes ${rows} rows; more than ${limit} are asked about`);
+  }
+  if (refusedByServer) reasons.push("the server's own protection refuses it without a confirmation");
+  return reasons;
 }
 
 /** What has to be typed: the number of rows, or what is removed. */
@@ -70,6 +69,6 @@ export async function askFor(run: StatementRun, question: Question): Promise<voi
     );
   }
   if (answer === 'timeout')
-    throw refuse('unable to run the statement: nobody has confirmed it in time', nothing);
+    throw new UnansweredError('unable to run the statement: nobody has confirmed it in time', nothing);
   throw refuse(`unable to run the statement: the answer was not '${question.phrase}'`, nothing);
 }

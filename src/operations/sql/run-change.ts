@@ -23,7 +23,10 @@ export async function runChange(run: StatementRun): Promise<StatementReport> {
   const judged = { ...trial, report: { ...trial.report, reasons: asks } };
   if (run.dryRun) return await endDryRun(run, scope, judged);
   if (asks.length === 0) return await keep(run, scope, { trial: judged, lsn: null });
-  if (run.settings.confirmed) return await keep(run, scope, { trial: judged, lsn: trial.lsn });
+  if (run.settings.confirmed) {
+    if (trial.lsn !== null) run.handlers.onRecoveryPoint(trial.lsn);
+    return await keep(run, scope, { trial: judged, lsn: trial.lsn });
+  }
   await scope.undo();
   let tried = await withLostRows(run, judged.report);
   for (let changedMeanwhile = false; ; changedMeanwhile = true) {

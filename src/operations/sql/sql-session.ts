@@ -132,6 +132,7 @@ function ownHint(sqlState: string): string | null {
   if (sqlState === '55P03')
     return 'Another session holds a lock. Try again, or wait longer with --lock-timeout.';
   if (sqlState === '57014') return 'A longer one may run with --statement-timeout.';
+  if (sqlState === '25006') return 'Are writes stopped? See: aishell emergency status';
   if (sqlState === '25P02') return 'The transaction failed before: end it with ROLLBACK.';
   return null;
 }
