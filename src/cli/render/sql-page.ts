@@ -139,7 +139,7 @@ function waitText({ holdsLocks, tried }: Question, answerSeconds: number): strin
     const time = formatSeconds(answerSeconds);
     return `Your open transaction keeps its locks meanwhile: without an answer in ${time} it is rolled back.`;
   }
-  if (tried === null) return 'It cannot be tried, and cannot be taken back.';
+  if (tried === null) return 'It is not tried beforehand.';
   return 'No lock is held while you think. It runs again then, and stays only if it does the same.';
 }
 

@@ -173,11 +173,13 @@ async function showRows({ handlers }: StatementRun, { rows }: Trial): Promise<vo
   if (rows.kept.length > 0 && rows.columns !== null) await handlers.onRows(rows.kept, rows.columns);
 }
 
-/** Confirms and runs what PostgreSQL runs outside of transactions alone. @throws CONFIRMATION_REQUIRED */
+const outside = 'PostgreSQL does not run it inside a transaction: it can be neither tried nor taken back';
+
+/** Asks about what is not tried beforehand. @throws CONFIRMATION_REQUIRED */
 export async function confirmUntried(run: StatementRun): Promise<void> {
   if (run.found.dangers.length === 0) return;
   await askFor(run, {
-    reasons: run.found.dangers,
+    reasons: run.found.outside ? [...run.found.dangers, outside] : run.found.dangers,
     tried: null,
     changedMeanwhile: false,
     phrase: phraseFor(run.found, null),
