@@ -176,6 +176,25 @@ test.each([
   expect(await cluster.query(relations, ['public'])).toEqual(before);
 });
 
+test('a dry run of several statements - each sees what those before it did, and nothing stays', async () => {
+  const migration = `create table parts (id int primary key) partition by range (id);
+    create table parts_1 partition of parts for values from (0) to (100);
+    begin; insert into parts select generate_series(0, 99); rollback;
+    begin; insert into parts select generate_series(0, 9); commit;
+    alter table users add column part int references parts; update users set part = 3 where id <= 4;
+    select count(*) from parts, users where part = 3; drop table orders; at_the_end`;
+  const script = migration.replace('at_the_end', 'select 1 from orders');
+  const done = await sql(instance, ['--dry-run', '-c', script], { json: true });
+  expect(failureOf(done).message).toMatch(/relation "orders" does not exist \(statement 13 of 13\)/);
+  expect(rowsOf(done)).toEqual([{ count: '40' }]);
+  expect(await shopCounts(cluster)).toEqual(full);
+  expect(await cluster.query("select 1 from pg_class where relname like 'parts%'")).toEqual([]);
+  const whole = await sql(instance, ['--dry-run', '-c', migration.replace('; at_the_end', '')], {
+    json: true,
+  });
+  expect(resultOf(whole)).toEqual({ statements: 12, committed: 0, changedRows: 114, leftOpen: false });
+});
+
 test('a dry run - shows keys, and rows that TRUNCATE would take', async () => {
   const deleted = await sql(instance, ['--dry-run', '-c', 'delete from users u where u.id > 500 -- most']);
   expect(deleted.stdout).toMatch(/for example: id=501; id=502; id=503; id=504; id=505/);

@@ -83,9 +83,8 @@ export function drawReport(page: Page, report: StatementReport): void {
     const heading = report.outcome === 'dry run' ? 'run for real, it has to be confirmed' : 'confirmed';
     page.line(`  ${style.warn(heading)}: ${printable(report.reasons.join('; '))}`);
   }
-  if (report.outcome !== 'dry run') return;
-  if (report.sampleKeys.length > 0) page.line(`  for example: ${printable(report.sampleKeys.join('; '))}`);
-  page.line(style.dim('  Nothing of it stays, but numbers that sequences gave out.'));
+  const { sampleKeys } = report;
+  if (sampleKeys.length > 0) page.line(`  for example: ${printable(sampleKeys.join('; '))}`);
 }
 
 /** Whether the server's word says all that happened to the one table. */

@@ -88,7 +88,12 @@ function switchDryRun({ run, opened, switches }: MetaContext, argument: string |
     });
   }
   switches.dryRun = argument === 'on';
-  say(run, switches.dryRun ? 'Everything is rolled back from now on.' : 'Statements are committed again.');
+  say(
+    run,
+    switches.dryRun
+      ? 'Everything is rolled back from now on; only numbers that sequences give out stay given out.'
+      : 'Statements are committed again.',
+  );
 }
 
 function say(run: CommandRun, text: string): void {

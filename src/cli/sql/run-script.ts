@@ -45,6 +45,7 @@ export async function runScript(
   const known = statements.filter(({ type }) => type !== 'ExecuteStmt');
   for (const statement of known) opened.check(statement, options.dryRun);
   if (!canAsk(run) && !settings.confirmed && !options.dryRun) refuseDangers(opened, known);
+  if (options.dryRun && statements.length > 1) await opened.rehearse();
   let committed = 0;
   let changedRows = 0;
   for (const [index, statement] of statements.entries()) {
@@ -70,7 +71,9 @@ export async function runScript(
       throw withPlace(run, error, { number: index + 1, statement, of: statements.length });
     }
   }
-  const leftOpen = opened.transaction !== 'none';
+  if (options.dryRun && run.flags.quiet !== true)
+    run.show(page => page.line('Dry run: nothing of it stays, but numbers that sequences gave out.'));
+  const leftOpen = !options.dryRun && opened.transaction !== 'none';
   if (leftOpen) {
     const message = 'the input ended inside a transaction, which was rolled back: it needs a COMMIT';
     run.onEvent({ type: 'note', level: 'warning', message });

@@ -8,6 +8,7 @@ import { UnansweredError } from './confirm-statement.ts';
 import { type Description, describeTable, listTables } from './describe-tables.ts';
 import { refuseStatement } from './refuse-statement.ts';
 import { confirmUntried, runChange } from './run-change.ts';
+import { type Rehearsal, rehearseControl } from './rehearse-control.ts';
 import { runOpaque } from './run-opaque.ts';
 import { runPlain, runRead } from './run-read.ts';
 import type { SqlContext, SqlHandlers, SqlSettings } from './sql-context.ts';
@@ -32,6 +33,7 @@ export class SqlConsole implements AsyncDisposable {
   readonly #prepared = new Map<string, StatementClass>();
   /** What the user's own transaction has done so far. */
   #transaction: OpenTransaction = { unconfirmedRows: 0, lsn: null };
+  #rehearsal: Rehearsal | null = null;
   #isWarned = false;
 
   private constructor(
@@ -100,6 +102,15 @@ export class SqlConsole implements AsyncDisposable {
     }
   }
 
+  /**
+   * Runs what follows, which must be a dry run, in one transaction that is never committed: so statements see what those
+   * before them did.
+   */
+  async rehearse(): Promise<void> {
+    await queryRows(this.#session, 'begin a transaction', { text: 'begin' });
+    this.#rehearsal = { isInside: false };
+  }
+
   /** Gives an open transaction up, and closes the session. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#session.end().catch(() => undefined);
@@ -163,6 +174,7 @@ export class SqlConsole implements AsyncDisposable {
   }
 
   async #control(run: StatementRun): Promise<StatementReport> {
+    if (this.#rehearsal !== null) return await rehearseControl(run, this.#rehearsal);
     const { control } = run.found;
     if (control === 'begin') this.#transaction = { unconfirmedRows: 0, lsn: null };
     if (control === 'commit' || control === 'prepare') return await endTransaction(run, this.#transaction);
