@@ -169,8 +169,9 @@ export function unknownCommit(error: unknown, xid: string | null): AppError {
   );
 }
 
-async function showRows({ handlers }: StatementRun, { rows }: Trial): Promise<void> {
-  if (rows.kept.length > 0 && rows.columns !== null) await handlers.onRows(rows.kept, rows.columns);
+async function showRows({ handlers }: StatementRun, { rows, report }: Trial): Promise<void> {
+  // Keys that it was made to give are no result of the statement.
+  if (rows.kept.length > 0 && report.columns !== null) await handlers.onRows(rows.kept, report.columns);
 }
 
 const outside = 'PostgreSQL does not run it inside a transaction: it can be neither tried nor taken back';
