@@ -8,7 +8,6 @@ const COUNTED_ROWS = 100_000;
 /** Takes the first rows of a result, and counts the rest. */
 export interface RowCollector extends StreamHandlers {
   readonly kept: readonly TextRow[];
-  readonly columns: readonly Column[] | null;
   hidden(): { readonly rows: number; readonly atLeast: boolean };
 }
 
@@ -23,19 +22,14 @@ export function collectRows(options: {
   readonly onRows?: (rows: readonly TextRow[], columns: readonly Column[]) => Promise<void>;
 }): RowCollector {
   const kept: TextRow[] = [];
-  let columns: readonly Column[] | null = null;
   let taken = 0;
   let hiddenRows = 0;
   let stopped = false;
   return {
     batchRows: BATCH_ROWS,
     kept,
-    get columns() {
-      return columns;
-    },
     hidden: () => ({ rows: hiddenRows, atLeast: stopped }),
     async onRows(rows, of) {
-      columns = of;
       const wanted = rows.slice(0, Math.max(0, options.keep - taken));
       taken += wanted.length;
       hiddenRows += rows.length - wanted.length;
