@@ -1,9 +1,12 @@
-import { globSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, globSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type BuildOptions, build, type Metafile, type Plugin } from 'esbuild';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
+
+/** PostgreSQL's parser in WebAssembly: libpg-query reads it from beside its own code. */
+const sqlGrammar = join(root, 'node_modules/libpg-query/wasm/libpg-query.wasm');
 
 // Packages in CommonJS call require() for Node's own modules; an ES module has none.
 const requireBanner =
@@ -63,8 +66,11 @@ async function buildInto(outdir: string): Promise<void> {
       splitting: true,
       chunkNames: 'chunk-[hash]',
       banner: { js: requireBanner },
+      // A CommonJS package that looks for a file beside itself finds it in dist/, which is flat.
+      define: { ...common.define, __dirname: 'import.meta.dirname' },
     }),
   ]);
+  copyFileSync(sqlGrammar, join(outdir, basename(sqlGrammar)));
   writeFileSync(join(outdir, 'licenses.txt'), licensesOf(results.map(result => result.metafile)));
   writeFileSync(join(outdir, 'package.json'), '{ "type": "module" }\n');
 }

@@ -10,6 +10,8 @@ export const exitCodes = {
   USAGE: 2,
   /** The configuration file is missing or has mistakes. Every mistake is listed at once, each with its line; `aishell backup init` writes a first file. */
   CONFIG: 2,
+  /** An input is no SQL that PostgreSQL understands. Nothing of it was run; the lines above it show the place. */
+  SQL_SYNTAX: 2,
   /** A secret was given where others can read it. Give secrets as `env:NAME`, `file:PATH` or `command:…`, never on the command line. */
   SECRET_EXPOSED: 2,
   /** A secret could not be read. The environment variable is not set, the file is missing or readable by others, or the command failed. */
@@ -48,6 +50,8 @@ export const exitCodes = {
   ENGINE_VERSION: 4,
   /** The way this server is started and stopped is not known. Set `service` in the configuration (see docs/configuration.md). */
   SERVICE_UNKNOWN: 4,
+  /** A statement cannot be run by `aishell sql`. Nothing was sent to the server; the message says why. */
+  STATEMENT_REFUSED: 4,
   /** Writes cannot be stopped at this level here. Nothing was changed; the message says why, and which level can be used. */
   STOP_REFUSED: 4,
   /** How this database is protected cannot be changed here. Nothing was changed; the message says why. */

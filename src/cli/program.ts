@@ -21,6 +21,7 @@ import { addEmergencyStatus } from './commands/emergency-status.ts';
 import { addEmergencyStop } from './commands/emergency-stop.ts';
 import { addSecurityHarden } from './commands/security-harden.ts';
 import { addSecurityStatus } from './commands/security-status.ts';
+import { addSql } from './commands/sql.ts';
 import { createRenderer } from './run-command.ts';
 import type { GlobalFlags, Terminal } from './terminal.ts';
 import { programVersion } from './version.ts';
@@ -85,6 +86,7 @@ export function createProgram(terminal: Terminal, onExitCode: (exitCode: number)
     .helpCommand(false);
   addSecurityHarden(cli, security);
   addSecurityStatus(cli, security);
+  addSql(cli);
   addDoctor(cli);
   addDemo(cli);
   addCompletion(cli);
