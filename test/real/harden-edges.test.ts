@@ -2,8 +2,8 @@ import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
-import { failureOf } from '../support/instance.ts';
 import { dumpProtection, hardenedDatabase, untilEqual } from '../support/hardening.ts';
+import { failureOf } from '../support/instance.ts';
 import { startTestCluster, type TestCluster } from '../support/postgres.ts';
 
 async function shopOf(cluster: TestCluster, owner = cluster.connection.user): Promise<void> {

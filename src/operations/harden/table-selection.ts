@@ -3,9 +3,9 @@ import { AppError } from '../../base/errors.ts';
 import type { GuardFacts, GuardTable } from '../../engines/postgres/guard-facts.ts';
 import {
   createFunctionSql,
+  GUARD_SCHEMA,
   type GuardFunction,
   type GuardTrigger,
-  GUARD_SCHEMA,
 } from '../../engines/postgres/guard-objects.ts';
 import { type HardenSettings, type MeasureName, recordedOption } from './measure.ts';
 

@@ -7,8 +7,8 @@ import type { StatementClass } from '../../engines/postgres/sql/statement-class.
 import { UnansweredError } from './confirm-statement.ts';
 import { type Description, describeTable, listTables } from './describe-tables.ts';
 import { refuseStatement } from './refuse-statement.ts';
-import { confirmUntried, runChange } from './run-change.ts';
 import { type Rehearsal, rehearseControl } from './rehearse-control.ts';
+import { confirmUntried, runChange } from './run-change.ts';
 import { runOpaque } from './run-opaque.ts';
 import { runPlain, runRead } from './run-read.ts';
 import type { SqlContext, SqlHandlers, SqlSettings } from './sql-context.ts';
