@@ -3,9 +3,11 @@ import { isAbsolute, join } from 'node:path';
 import { AppError } from '../base/errors.ts';
 import type { Config } from '../config/config.ts';
 import { selectInstance } from '../config/to-config.ts';
-import type { EmergencyContext } from '../operations/emergency/emergency-context.ts';
+import { notify } from '../notify/notify.ts';
+import type { EmergencyContext, EmergencyNotice } from '../operations/emergency/emergency-context.ts';
 import type { InstanceContext } from '../operations/instance-context.ts';
 import { checkInstanceName } from '../repository/layout.ts';
+import { openAlerting } from './open-alerting.ts';
 import { connectionOf, type InstanceOptions, openInstance } from './open-instance.ts';
 
 /**
@@ -26,10 +28,29 @@ export function openEmergency(config: Config, options: InstanceOptions): Emergen
     service: instance.service,
     settings: { ...settings, stateDirectory: stateDirectory ?? defaultStateDirectory(options.env) },
     toolVersion: options.toolVersion,
+    tell: async notice => {
+      const alerting = openAlerting(config, options.env);
+      const signal = options.signal ?? new AbortController().signal;
+      const told = await notify(alerting, notificationOf(instance.name, notice), { signal });
+      const delivered = told.outcomes.filter(({ state }) => state === 'delivered');
+      return { delivered: delivered.map(({ channel }) => channel), problems: told.problems };
+    },
     open: () => {
       opening ??= openInstance(config, options);
       return opening;
     },
+  };
+}
+
+/** A stop has a thread of its own, which ends when writes are possible again; the incident's goes on. */
+function notificationOf(instance: string, notice: EmergencyNotice): Parameters<typeof notify>[1] {
+  const { severity, title, facts, commands, stop, incident, isEnd } = notice;
+  const dedupKey = `aishell/${instance}/${stop}`;
+  return {
+    kind: 'emergency',
+    ...{ severity, instance, title, facts, commands, dedupKey },
+    ...(incident === null ? {} : { incidentId: incident }),
+    ...(isEnd ? { resolvedOf: dedupKey } : {}),
   };
 }
 

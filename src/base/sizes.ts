@@ -34,6 +34,13 @@ export function formatCount(count: number): string {
   return Math.round(count).toLocaleString('en-US');
 }
 
+/** A share from 0 to 1 for people: `58 %`; 0 and 100 only where it is exactly that. */
+export function formatShare(share: number): string {
+  const percent = share * 100;
+  if (share > 0 && percent < 1) return 'less than 1 %';
+  return `${share < 1 && percent > 99 ? Math.floor(percent * 10) / 10 : Math.round(percent)} %`;
+}
+
 /** Seconds for people: `0.4s`, `12.3s`, `9m 38s`, `2h 5m`. */
 export function formatSeconds(seconds: number): string {
   if (seconds < 60) return `${seconds.toFixed(seconds < 0.95 ? 2 : 1)}s`;

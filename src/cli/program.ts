@@ -4,6 +4,7 @@ import { createCli } from './cli.ts';
 import { addAgentRun } from './commands/agent-run.ts';
 import { addAgentStatus } from './commands/agent-status.ts';
 import { addBackupAlert } from './commands/backup-alert.ts';
+import { addBackupAnalyze } from './commands/backup-analyze.ts';
 import { addBackupCreate } from './commands/backup-create.ts';
 import { addBackupHealth } from './commands/backup-health.ts';
 import { addBackupInit } from './commands/backup-init.ts';
@@ -65,6 +66,7 @@ export function createProgram(terminal: Terminal, onExitCode: (exitCode: number)
   addBackupVerify(cli, backup);
   addBackupTimeline(cli, backup);
   addBackupRestore(cli, backup);
+  addBackupAnalyze(cli, backup);
   addBackupAlert(cli, backup);
   addBackupWal(cli, backup);
   const agent = program

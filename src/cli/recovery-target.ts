@@ -12,12 +12,19 @@ export interface TargetOptions {
   readonly lsn?: string;
   readonly xid?: string;
   readonly restorePoint?: string;
+  readonly beforeIncident?: string;
   /** With `xid`: just after its commit instead of just before. */
   readonly after?: boolean;
 }
 
+/** An incident that is still to be looked up. */
+export interface NamedIncident {
+  readonly kind: 'named incident';
+  readonly id: string;
+}
+
 /** Reads the one target that was given. @throws USAGE none, several, or not understood; TIME_AMBIGUOUS */
-export function parseRecoveryTarget(options: TargetOptions, now: Date): RecoveryRequest {
+export function parseRecoveryTarget(options: TargetOptions, now: Date): RecoveryRequest | NamedIncident {
   const given = [
     options.latest === true ? '--latest' : null,
     options.backupId === undefined ? null : '--backup-id',
@@ -25,11 +32,12 @@ export function parseRecoveryTarget(options: TargetOptions, now: Date): Recovery
     options.lsn === undefined ? null : '--lsn',
     options.xid === undefined ? null : '--xid',
     options.restorePoint === undefined ? null : '--restore-point',
+    options.beforeIncident === undefined ? null : '--before-incident',
   ].filter(flag => flag !== null);
   if (given.length !== 1) {
     const what = given.length === 0 ? 'no target was given' : `${given.join(' and ')} cannot go together`;
     throw new AppError('USAGE', `unable to plan a restore: ${what}`, {
-      hint: 'Give one of --latest, --backup-id ID, --point-in-time TIME, --lsn POSITION, --xid TRANSACTION, --restore-point NAME.',
+      hint: 'Give one of --latest, --backup-id ID, --point-in-time TIME, --lsn POSITION, --xid TRANSACTION, --restore-point NAME, --before-incident ID.',
     });
   }
   if (options.after === true && options.xid === undefined) {
@@ -41,6 +49,7 @@ export function parseRecoveryTarget(options: TargetOptions, now: Date): Recovery
     if (change !== null) return { kind: 'change', change };
     return { kind: 'time', timeUs: parseMoment(options.pointInTime, now) };
   }
+  if (options.beforeIncident !== undefined) return { kind: 'named incident', id: options.beforeIncident };
   if (options.restorePoint !== undefined) return { kind: 'restore point', name: options.restorePoint };
   if (options.lsn !== undefined) return { kind: 'lsn', lsn: parseLsn(options.lsn) };
   if (options.xid !== undefined)
@@ -52,7 +61,7 @@ export function parseRecoveryTarget(options: TargetOptions, now: Date): Recovery
  * A transaction's number: 32 bits as in the log, or with the epoch before them, as pg_current_xact_id() shows it.
  * @source PostgreSQL, access/transam.h: 0 to 2 are no transactions of users
  */
-function parseXid(text: string): number {
+export function parseXid(text: string): number {
   const xid = /^\d{1,20}$/.test(text) ? BigInt(text) : -1n;
   const number = Number(xid & 0xffff_ffffn);
   if (xid < 0n || xid >= 1n << 64n || number < 3) {

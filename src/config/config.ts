@@ -31,6 +31,8 @@ export interface InstanceConfig {
   readonly slot: string | null;
   /** How long a recovery may take; null: nobody has said. */
   readonly recoveryTimeObjectiveSeconds: number | null;
+  /** What a minute without it costs; null: nobody has said. */
+  readonly downtimeCost: { readonly perMinute: number; readonly currency: string } | null;
 }
 
 /** What starts and stops the server. */

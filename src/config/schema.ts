@@ -52,6 +52,16 @@ export const instanceSchema = z.strictObject({
     .regex(/^[a-z0-9_]{1,63}$/, 'may have up to 63 lower case letters, digits and underscores')
     .optional()
     .describe('The replication slot the agent streams from. Default: aishell_ and the name of the instance'),
+  cost_per_minute: z
+    .number()
+    .positive()
+    .optional()
+    .describe('What a minute without this instance costs, for the report of an incident.'),
+  currency: z
+    .string()
+    .regex(/^[A-Z]{3}$/, 'must be three capital letters, like USD')
+    .optional()
+    .describe('Of cost_per_minute. Default: USD'),
   recovery_time_objective: z
     .string()
     .regex(DURATION, 'must be a number with s, m, h or d, like 60s')

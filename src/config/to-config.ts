@@ -46,6 +46,10 @@ function toInstance(name: string, raw: RawConfig['instances'][string]): Instance
     slot: raw.slot ?? null,
     recoveryTimeObjectiveSeconds:
       raw.recovery_time_objective === undefined ? null : parseDuration(raw.recovery_time_objective),
+    downtimeCost:
+      raw.cost_per_minute === undefined
+        ? null
+        : Object.freeze({ perMinute: raw.cost_per_minute, currency: raw.currency ?? 'USD' }),
   });
 }
 

@@ -168,6 +168,12 @@ export function deliveryOf(history: History, channel: string): DeliveryRecord {
   return history.deliveries[channel] ?? noDelivery;
 }
 
+/** When a channel was last told about something, as Unix time in milliseconds; null: never, or it still waits. */
+export function toldAt(history: History, channel: string, dedupKey: string): number | null {
+  const told = history.told[`${channel} ${hashOf(dedupKey)}`];
+  return told === undefined || told.isDeferred ? null : told.atMs;
+}
+
 /** When something was sent in the last hour, or is to be sent, in order. */
 function slotsOf(history: History, channel: string, nowMs: number): readonly number[] {
   return (history.slotsMs[channel] ?? []).filter(at => at > nowMs - HOUR_MS && at < nowMs + FORGET_AFTER_MS);

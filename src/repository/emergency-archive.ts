@@ -12,11 +12,12 @@ export interface EmergencyOwner {
   readonly stop: string;
 }
 
-/** A stop that nobody has put back yet. */
-export interface OpenStop {
+/** A stop that is on record. */
+interface KeptStop {
   readonly stop: string;
   /** The highest there is; it holds everything. */
   readonly sequence: number;
+  readonly isResumed: boolean;
 }
 
 /** Stores a record of what will be changed, plain JSON. One of this number that is there already stays. */
@@ -44,21 +45,41 @@ export async function putResumed(
   await put(repository, emergencyPath(owner.instance, owner.stop, RESUMED), report, options);
 }
 
-/** The stops of an instance that were not put back, in the order of their ids, which is that of their times. */
+/** The stops of an instance, in the order of their ids, which is that of their times. */
+export async function listStops(
+  repository: Repository,
+  instance: string,
+  options: CallOptions = {},
+): Promise<KeptStop[]> {
+  const sequences = new Map<string, number>();
+  const resumed = new Set<string>();
+  for await (const { key } of repository.storage.list(emergencyPrefix(instance), options)) {
+    const [, stop, name] = /\/([^/]+)\/(\d{4}|resumed)$/.exec(key) ?? [];
+    if (stop === undefined || name === undefined) continue;
+    if (name === RESUMED) resumed.add(stop);
+    else sequences.set(stop, Math.max(Number(name), sequences.get(stop) ?? 0));
+  }
+  return [...sequences]
+    .map(([stop, sequence]) => ({ stop, sequence, isResumed: resumed.has(stop) }))
+    .sort((a, b) => (a.stop < b.stop ? -1 : 1));
+}
+
+/** The stops of an instance that nobody has put back yet, in the same order. */
 export async function listOpenStops(
   repository: Repository,
   instance: string,
   options: CallOptions = {},
-): Promise<OpenStop[]> {
-  const found = new Map<string, number | typeof RESUMED>();
-  for await (const { key } of repository.storage.list(emergencyPrefix(instance), options)) {
-    const [, stop, name] = /\/([^/]+)\/(\d{4}|resumed)$/.exec(key) ?? [];
-    if (stop === undefined || name === undefined) continue;
-    if (name === RESUMED) found.set(stop, RESUMED);
-    else if (found.get(stop) !== RESUMED)
-      found.set(stop, Math.max(Number(name), Number(found.get(stop) ?? 0)));
-  }
-  return [...found].flatMap(([stop, sequence]) => (sequence === RESUMED ? [] : [{ stop, sequence }]));
+): Promise<KeptStop[]> {
+  return (await listStops(repository, instance, options)).filter(each => !each.isResumed);
+}
+
+/** What was stored when a stop was put back; null when it was not. @throws CORRUPT */
+export async function getResumed(
+  repository: Repository,
+  owner: EmergencyOwner,
+  options: CallOptions = {},
+): Promise<unknown> {
+  return await get(repository, emergencyPath(owner.instance, owner.stop, RESUMED), options);
 }
 
 /** Whether a stop was put back. */
@@ -77,7 +98,10 @@ export async function getStopRecord(
   owner: EmergencyOwner & { readonly sequence: number },
   options: CallOptions = {},
 ): Promise<unknown> {
-  const path = emergencyPath(owner.instance, owner.stop, nameOf(owner.sequence));
+  return await get(repository, emergencyPath(owner.instance, owner.stop, nameOf(owner.sequence)), options);
+}
+
+async function get(repository: Repository, path: string, options: CallOptions): Promise<unknown> {
   const target = { path, kind: 'emergency', keyring: repository.keyring } as const;
   return (await openSealed(repository.storage, target, options))?.footer['emergency'] ?? null;
 }

@@ -52,17 +52,23 @@ const report: StopReport = {
     committedAt: '2025-10-27T14:00:23.000000Z',
     command: 'aishell backup restore --xid 747',
   },
+  incident: null,
+  outlook: null,
   problems: [],
 };
 
 test("stopped - the parts of the tutorial's alert in their order, with what was measured", () => {
   const text = drawn(page => drawStopped(page, report));
   const parts = [
-    ...['WRITES STOPPED', 'Stopped: 2025-10-27 14:00:24 UTC', 'Reason: users are gone', 'Incident:'],
-    ...['DELETE of 3,214,567 rows from users', 'Immediate Actions Taken:', 'read-only mode (14:00:24)'],
+    ...['WRITES STOPPED', 'Immediate Actions Taken:', 'read-only mode (14:00:24)', 'Recommended:'],
+    ...['just before transaction 747, committed 2025-10-27 14:00:23.000 UTC'],
+    ...['aishell backup restore --xid 747', 'Stopped: 2025-10-27 14:00:24 UTC', 'Reason: users are gone'],
     ...['Last write seen: 31 ms', 'Writers terminated: 52 ms', '251 ms, 0 transactions wrote'],
-    ...['process 4711: its transaction was undone', "'two' of app in shop", 'Recommended:'],
-    ...['just before transaction 747', 'aishell backup restore --xid 747', 'aishell emergency resume-writes'],
+    ...[
+      'process 4711: its transaction was undone',
+      "'two' of app in shop",
+      'aishell emergency resume-writes',
+    ],
   ];
   let at = 0;
   for (const part of parts) {

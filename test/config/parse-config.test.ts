@@ -41,6 +41,7 @@ describe('parseConfig', () => {
       service: { kind: 'systemd', unit: null },
       slot: null,
       recoveryTimeObjectiveSeconds: null,
+      downtimeCost: null,
     });
     expect(config.repository).toEqual({
       storage: '/var/backups/aishell',

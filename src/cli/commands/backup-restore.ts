@@ -41,6 +41,7 @@ export function addBackupRestore(cli: Cli, group: Command): void {
     .option('--xid <transaction>', 'to just before a transaction')
     .option('--after', 'with --xid: to just after it')
     .option('--restore-point <name>', 'to where pg_create_restore_point() was called')
+    .option('--before-incident <id>', "to just before an incident: its id, the end of it, or 'latest'")
     .option('--timeline <n>', 'of the log; the newest unless given', wholeNumber(1, 0xffff_ffff))
     .option(
       '--rewind',
@@ -60,6 +61,7 @@ export function addBackupRestore(cli: Cli, group: Command): void {
       'aishell backup restore --point-in-time "before the delete on users" --dry-run',
       'find the transaction, show the plan',
     ],
+    ['aishell backup restore --before-incident latest', 'to just before the last incident on record'],
     ['aishell backup restore --latest --dry-run', 'what would be done?'],
     [
       'aishell backup restore --latest --target /mnt/large-disk/copy',
@@ -89,9 +91,14 @@ export function addBackupRestore(cli: Cli, group: Command): void {
 
 async function runRestore(run: CommandRun, options: RestoreCommandOptions): Promise<RestoreReport> {
   refuseContradictions(options);
-  const target = options.resume === true ? null : parseRecoveryTarget(options, new Date());
-  const { restore, resumeRestore } = await import('../../operations/restore/restore.ts');
+  const named = options.resume === true ? null : parseRecoveryTarget(options, new Date());
+  const [{ restore, resumeRestore }, { incidentTarget }] = await Promise.all([
+    import('../../operations/restore/restore.ts'),
+    import('../../operations/restore/incident-target.ts'),
+  ]);
   const context = await openCommandInstance(run, { workers: options.workers });
+  const target =
+    named?.kind === 'named incident' ? await incidentTarget(context, named.id, run.signal) : named;
   const common = {
     dryRun: options.dryRun === true,
     verifyBeforeOpen: options.verifyBeforeOpen === true,

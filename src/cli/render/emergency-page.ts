@@ -5,6 +5,7 @@ import type { StopPlan } from '../../operations/emergency/plan-stop.ts';
 import type { ResumeReport } from '../../operations/emergency/resume-writes.ts';
 import type { Change, StopLevel } from '../../operations/emergency/stop-record.ts';
 import type { StopReport, StopTimes } from '../../operations/emergency/stop-report.ts';
+import { drawAlert, shortId } from './emergency-alert.ts';
 import { type Line, type Page, printable } from './page.ts';
 import { formatTime } from './time.ts';
 
@@ -38,37 +39,29 @@ export function drawStopPlan(page: Page, plan: StopPlan): void {
   page.line();
 }
 
-/** The tutorial's emergency alert, as far as it is about stopping. */
+/** What was done, under the tutorial's emergency alert where a disaster is known. */
 export function drawStopped(page: Page, report: StopReport): void {
   if (report.dryRun) {
     drawStopPlan(page, report.plan);
     page.line('Nothing was changed: this was a dry run.');
     return;
   }
-  const good = report.problems.length === 0;
   page.line();
-  page.title(good ? '🚨 EMERGENCY: WRITES STOPPED' : '🚨 EMERGENCY: WRITES STOPPED, WITH PROBLEMS');
-  page.line(`Stopped: ${report.stoppedAt === null ? '-' : formatTime(report.stoppedAt)}`);
-  page.line(`Level: ${levelTexts[report.level]}`);
-  if (report.reason !== null) page.line(`Reason: ${printable(report.reason)}`);
-  if (report.recommended !== null) page.section('Incident', [printable(report.recommended.did)]);
-  page.section(
-    'Immediate Actions Taken',
-    report.actions.map(({ text, at }) => `${page.style.good('✓')} ${printable(text)} (${at.slice(11, 19)})`),
-  );
+  drawAlert(page, report);
+  page.section('Writes', [
+    ['Stopped', report.stoppedAt === null ? null : formatTime(report.stoppedAt)],
+    ['Level', levelTexts[report.level]],
+    ['Reason', report.reason === null ? null : printable(report.reason)],
+  ]);
   page.section('Measured, since it was asked for', timeLines(report));
   page.section('Sessions ended', sessionLines(report.ended));
   drawPrepared(page, report.prepared);
-  if (report.recommended !== null) {
-    const { xid, did, committedAt, command } = report.recommended;
-    const when = committedAt === null ? '' : `, ${formatTime(committedAt)}`;
-    page.section('Recommended', [
-      `Restore to just before transaction ${xid}: ${printable(did)}${when}`,
-      command === null ? 'No backup reaches back so far' : page.style.title(command),
-    ]);
-  }
   drawProblems(page, report.problems);
   page.line();
+  if (report.incident !== null)
+    page.line(
+      `What happened: ${page.style.title(`aishell backup analyze-incident ${shortId(report.incident.id)}`)}`,
+    );
   page.line(`To let writes in again: ${page.style.title('aishell emergency resume-writes')}`);
 }
 

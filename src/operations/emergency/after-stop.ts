@@ -3,23 +3,24 @@ import { readServerFacts } from '../../engines/postgres/server-facts.ts';
 import { createBackup } from '../backup/create-backup.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { type SecuredLog, secureRunningLog, secureStoppedLog } from '../log/secure-live-log.ts';
+import type { Incident } from '../incident/incident.ts';
+import { recoveryOutlook } from '../recovery-time/recovery-outlook.ts';
 import { archivingOf } from '../server-picture.ts';
-import { readTimeline } from '../timeline/read-timeline.ts';
-import type { RecommendedTarget } from './stop-report.ts';
+import { addStopEvents, findCause, recommendedFor } from './stop-incident.ts';
+import type { StopReport } from './stop-report.ts';
 import { runEmergencyStep, type StopRun } from './stop-run.ts';
+import { tellOfStop } from './tell-of-stop.ts';
 
 const ARCHIVE_LIMIT_MS = 30_000;
 
-export interface AfterStop {
+export type AfterStop = Pick<StopReport, 'incident' | 'recommended' | 'outlook' | 'backupId'> & {
   /** Null: it is not archived by this program. */
   readonly log: SecuredLog | null;
-  readonly recommended: RecommendedTarget | null;
-  readonly backupId: string | null;
-}
+};
 
 /**
- * What is left to do when nobody writes any more: the log into the archive, and a backup where one is wanted. None of it
- * can undo the stop: what fails is a problem, not an error.
+ * What is left to do when nobody writes any more: the log into the archive, the disaster onto record, people told, and a
+ * backup where one is wanted. None of it can undo the stop: what fails is a problem, not an error.
  */
 export async function afterStop(run: StopRun, request: { readonly backup: boolean }): Promise<AfterStop> {
   let context: InstanceContext;
@@ -29,17 +30,37 @@ export async function afterStop(run: StopRun, request: { readonly backup: boolea
     context = { ...opened, connection: { ...opened.connection, database: run.control.facts.database } };
   } catch (error) {
     run.problems.push(`the log was not archived: ${messageOf(error)}`);
-    return { log: null, recommended: null, backupId: null };
+    await tellOfStop(run, { incident: null, recommended: null, outlook: null });
+    return { log: null, incident: null, recommended: null, outlook: null, backupId: null };
   }
   const log = await attempt(run, 'the log was not archived', () => archiveLog(run, context));
-  const recommended =
-    log === null
+  const cause = await attempt(run, 'what writes were stopped for is not known', () =>
+    findCause(run, context, log !== null),
+  );
+  const incident = cause?.incident ?? null;
+  const recommended = cause === null ? null : recommendedFor(cause);
+  const outlook =
+    incident === null
       ? null
-      : await attempt(run, 'the log does not say where to go back to', () => recommend(run, context));
+      : await attempt(run, 'how long a recovery takes is not known', () =>
+          recoveryOutlook(context, run.options.signal),
+        );
+  await tellOfStop(run, { incident, recommended, outlook });
   const backupId = request.backup
     ? await attempt(run, 'there is no emergency backup', () => backUp(run, context))
     : null;
-  return { log, recommended, backupId };
+  return { log, incident: await logged(run, context, incident), recommended, outlook, backupId };
+}
+
+/** The incident with what the stop did. */
+async function logged(
+  run: StopRun,
+  context: InstanceContext,
+  incident: Incident | null,
+): Promise<Incident | null> {
+  if (incident === null) return null;
+  const what = 'what the stop did is not on the record of the incident';
+  return (await attempt(run, what, () => addStopEvents(run, context, incident.id))) ?? incident;
 }
 
 async function attempt<T>(run: StopRun, what: string, work: () => Promise<T>): Promise<T | null> {
@@ -70,34 +91,6 @@ async function archiveLog(run: StopRun, context: InstanceContext): Promise<Secur
   );
   if (log.problem !== null) run.problems.push(log.problem);
   return log;
-}
-
-/** How far back the disaster is looked for. */
-const LOOK_BACK_US = 3_600_000_000n;
-const NOTABLE_ROWS = 1000;
-const worstFirst = ['drop', 'truncate', 'delete', 'update'];
-
-/** Of what stands out in the last hour of the log: what destroyed most surely, and of these the last. */
-async function recommend(run: StopRun, context: InstanceContext): Promise<RecommendedTarget | null> {
-  const fromUs = BigInt(Date.parse(run.record.stoppedAt)) * 1000n - LOOK_BACK_US;
-  const request = {
-    fromUs,
-    toUs: null,
-    table: null,
-    minimumRows: NOTABLE_ROWS,
-    limit: 20,
-    mostBuckets: 1,
-    timeline: null,
-  };
-  const { transactions } = await readTimeline(context, request, run.options);
-  const [worst] = transactions
-    .filter(({ kind }) => worstFirst.includes(kind))
-    .sort(
-      (a, b) =>
-        worstFirst.indexOf(a.kind) - worstFirst.indexOf(b.kind) || (b.time ?? '').localeCompare(a.time ?? ''),
-    );
-  if (worst === undefined) return null;
-  return { xid: worst.xid, did: worst.summary, committedAt: worst.time, command: worst.restore };
 }
 
 async function backUp(run: StopRun, context: InstanceContext): Promise<string | null> {

@@ -28,6 +28,28 @@ export interface EmergencySettings {
   readonly level: StopLevel;
 }
 
+/** What people are told of a stop, or of its end. */
+export interface EmergencyNotice {
+  readonly severity: 'info' | 'warning' | 'critical';
+  /** One sentence. */
+  readonly title: string;
+  readonly facts: readonly (readonly [name: string, value: string])[];
+  readonly commands: readonly { readonly title: string; readonly command: string }[];
+  /** Of the stop that it is about. */
+  readonly stop: string;
+  readonly incident: string | null;
+  /** It is over: told to those who heard of its beginning. */
+  readonly isEnd: boolean;
+}
+
+/** Whom a notice reached. */
+export interface NoticeOutcome {
+  /** Names of channels. */
+  readonly delivered: readonly string[];
+  /** Sentences: what did not arrive, and why. */
+  readonly problems: readonly string[];
+}
+
 /**
  * What an emergency works with. Other than everywhere else the repository may be out of reach: writes are stopped all the
  * same, and so it is opened only when it is asked for.
@@ -41,6 +63,8 @@ export interface EmergencyContext {
   readonly service: ServiceSetting;
   readonly settings: EmergencySettings;
   readonly toolVersion: string;
+  /** Tells people, as the configuration says; it never throws, and takes ten seconds at most. */
+  tell(notice: EmergencyNotice): Promise<NoticeOutcome>;
   /** Opens the repository, once. @throws as openRepository */
   open(): Promise<InstanceContext>;
 }

@@ -87,6 +87,7 @@ export async function resumeWrites(context: EmergencyContext, options: RunOption
     writable,
   };
   await closeRecords(last, open.records, report);
+  await tellOfEnd(last, open.records);
   return { ...report, seconds: (performance.now() - startedAt) / 1000, problems };
 }
 
@@ -181,6 +182,20 @@ async function closeRecords(
     );
   }
   await removeJournal(context.settings.stateDirectory, context.instance);
+}
+
+async function tellOfEnd(run: EmergencyRun, records: readonly StopRecord[]): Promise<void> {
+  const { context, problems } = run;
+  for (const { id, stoppedAt } of records) {
+    const told = await context.tell({
+      severity: 'info',
+      title: `Writes of '${context.instance}' are possible again`,
+      facts: [['Stopped', stoppedAt]],
+      commands: [],
+      ...{ stop: id, incident: null, isEnd: true },
+    });
+    problems.push(...told.problems);
+  }
 }
 
 function nothing(context: EmergencyContext, startedAt: number): ResumeReport {

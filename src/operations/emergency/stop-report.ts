@@ -1,4 +1,6 @@
 import type { PreparedTransaction, SessionFacts } from '../../engines/postgres/write-sessions.ts';
+import type { Incident } from '../incident/incident.ts';
+import type { RecoveryOutlook } from '../recovery-time/recovery-outlook.ts';
 import type { StopPlan } from './plan-stop.ts';
 import type { Change, StopLevel } from './stop-record.ts';
 
@@ -66,7 +68,11 @@ export interface StopReport {
   readonly proof: StopProof | null;
   readonly log: { readonly detail: string; readonly archived: readonly string[] } | null;
   readonly backupId: string | null;
+  /** What writes were stopped for: on record before, or found in the log. Null when nothing is known of a disaster. */
+  readonly incident: Incident | null;
   readonly recommended: RecommendedTarget | null;
+  /** How long a recovery would take; null without an incident. */
+  readonly outlook: RecoveryOutlook | null;
   /** What needs attention: exit code 3. */
   readonly problems: readonly string[];
 }

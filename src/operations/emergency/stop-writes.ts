@@ -143,7 +143,7 @@ async function execute(run: StopRun, request: StopRequest): Promise<StopReport> 
     const proof = await proveStop(run, ended.overriding);
     const lastWriteAt = run.watch.lastWriteAt();
     if (lastWriteAt !== null) times.lastWriteMs = Math.max(0, Math.round(lastWriteAt - run.startedAt));
-    const { log, recommended, backupId } = await afterStop(run, request);
+    const { log, ...found } = await afterStop(run, request);
     return {
       ...reportOf(run),
       dryRun: false,
@@ -155,8 +155,7 @@ async function execute(run: StopRun, request: StopRequest): Promise<StopReport> 
       times,
       proof,
       log: log === null ? null : { detail: log.detail, archived: log.archived },
-      recommended,
-      backupId,
+      ...found,
     };
   } catch (error) {
     if (run.options.signal.aborted) {
@@ -207,7 +206,9 @@ function dryReport(run: StopRun): StopReport {
     times: noTimes,
     proof: null,
     log: null,
+    incident: null,
     recommended: null,
+    outlook: null,
     backupId: null,
   };
 }

@@ -57,6 +57,36 @@ export interface HeldSnapshot {
   readonly releasedAt: string | null;
 }
 
+/** One recovery to just before it, as the program that made it has seen it. Times are ISO 8601 in UTC. */
+export interface IncidentRecovery {
+  readonly startedAt: string;
+  /** Null: it was not running, or a copy was made beside it. */
+  readonly serverStoppedAt: string | null;
+  /** When the instance took queries again; null for a copy. */
+  readonly onlineAt: string | null;
+  readonly finishedAt: string;
+  readonly mode: 'in-place' | 'directory';
+  readonly way: 'rewind' | 'full' | null;
+  readonly backupId: string;
+  /** The last transaction that was kept. */
+  readonly lastKeptAt: string | null;
+  /** What others committed behind the target, and is gone with it; null where it was not counted. */
+  readonly lost: {
+    readonly transactions: number;
+    readonly tables: readonly {
+      readonly database: string | null;
+      readonly schema: string | null;
+      readonly table: string;
+      readonly inserted: number;
+      readonly updated: number;
+      readonly deleted: number;
+    }[];
+    readonly lastAt: string | null;
+  } | null;
+  /** Where the state from before it is kept. */
+  readonly safetyPath: string | null;
+}
+
 /** What happened when, for people and for the report. */
 export interface IncidentEvent {
   /** ISO 8601 in UTC, milliseconds or better. */
@@ -96,6 +126,8 @@ export interface Incident {
     readonly cancelled: boolean;
   };
   readonly events: readonly IncidentEvent[];
+  /** Left out: none was made. */
+  readonly recoveries?: readonly IncidentRecovery[];
 }
 
 const INCIDENT_ID = /^incident_\d{8}_\d{6}_[0-9a-f]{6}$/;

@@ -12,6 +12,7 @@ import { openLogView } from '../log/log-view.ts';
 import type { LossAccount } from '../timeline/account-of-loss.ts';
 import { findDescribedChange } from '../timeline/find-described-change.ts';
 import { isDamage } from '../verify/verify-problem.ts';
+import { commitOfIncident } from './incident-target.ts';
 import type { RecoveryRequest, ResolvedTarget } from './recovery-request.ts';
 import { type FoundCommit, resolveTarget } from './resolve-target.ts';
 
@@ -123,6 +124,8 @@ interface Candidates {
 
 async function choose(candidates: Candidates): Promise<Chosen> {
   const { context, request, usable, view, signal } = candidates;
+  if (request.kind === 'incident')
+    return chooseBySearch(candidates, await commitOfIncident(view, request, signal));
   if (request.kind === 'xid' || request.kind === 'restore point') return chooseBySearch(candidates, request);
   if (request.kind === 'change') {
     const span = searchedSpan(candidates);

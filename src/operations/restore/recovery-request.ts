@@ -15,7 +15,19 @@ export type RecoveryRequest =
   /** Everything committed before pg_create_restore_point() made the last one of this name. */
   | { readonly kind: 'restore point'; readonly name: string }
   /** Just before or after the transaction that fits a description. */
-  | { readonly kind: 'change'; readonly change: DescribedChange };
+  | { readonly kind: 'change'; readonly change: DescribedChange }
+  /** Just before the transaction of an incident. */
+  | {
+      readonly kind: 'incident';
+      readonly id: string;
+      readonly xid: number;
+      readonly timeline: number;
+      /** Where its commit record starts; null where the record of the incident does not say. */
+      readonly lsn: bigint | null;
+      readonly systemIdentifier: string;
+      /** What it did, for people. */
+      readonly found: string;
+    };
 
 /** A transaction beside the target: the last kept one, or the first dropped one. */
 export interface EdgeTransaction {

@@ -31,7 +31,7 @@ export interface FoundCommit {
  */
 export async function resolveTarget(
   log: LogTransactions,
-  request: Exclude<RecoveryRequest, { kind: 'backup' | 'change' }> | FoundCommit,
+  request: Exclude<RecoveryRequest, { kind: 'backup' | 'change' | 'incident' }> | FoundCommit,
   options: ResolveOptions,
 ): Promise<ResolvedTarget | null> {
   switch (request.kind) {

@@ -27,8 +27,10 @@ export interface RestoreReport {
     readonly found: string | null;
     /** Where the recovery stops; null is the end of the log. */
     readonly lsn: string | null;
-    readonly lastKept: { readonly xid: number; readonly time: string } | null;
-    readonly firstDropped: { readonly xid: number; readonly time: string } | null;
+    readonly lastKept: EdgeFacts | null;
+    readonly firstDropped: EdgeFacts | null;
+    /** The incident that was asked for by its id. */
+    readonly incident: string | null;
   };
   /** What was committed behind the target; null when that is nothing, or could not be counted. */
   readonly loss: LossAccount | null;
@@ -53,6 +55,13 @@ export interface RestoreReport {
   readonly recovered: Recovered | null;
   /** What needs attention although the restore succeeded: exit code 3. */
   readonly problems: readonly string[];
+}
+
+/** A transaction beside the target: of its end the time, and where the record of it starts. */
+interface EdgeFacts {
+  readonly xid: number;
+  readonly time: string;
+  readonly lsn: string;
 }
 
 export interface RestoreWay {
@@ -112,6 +121,7 @@ export function reportOf(made: {
       lsn: plan.resolved.lsn === null ? null : formatLsn(plan.resolved.lsn),
       lastKept: edgeFacts(plan.resolved.lastKept),
       firstDropped: edgeFacts(plan.resolved.firstDropped),
+      incident: plan.request.kind === 'incident' ? plan.request.id : null,
     },
     loss: plan.loss,
     timeline: plan.timeline,
@@ -176,9 +186,10 @@ export function describeRequest({ request }: Pick<RecoveryPlan, 'request'>): str
   if (request.kind === 'lsn') return `position ${formatLsn(request.lsn)}`;
   if (request.kind === 'restore point') return `restore point ${request.name}`;
   if (request.kind === 'change') return request.change.text;
+  if (request.kind === 'incident') return `just before incident ${request.id}`;
   return `just ${request.after ? 'after' : 'before'} transaction ${request.xid}`;
 }
 
-function edgeFacts(edge: EdgeTransaction | null): { xid: number; time: string } | null {
-  return edge === null ? null : { xid: edge.xid, time: formatMoment(edge.timeUs) };
+function edgeFacts(edge: EdgeTransaction | null): EdgeFacts | null {
+  return edge && { xid: edge.xid, time: formatMoment(edge.timeUs), lsn: formatLsn(edge.lsn) };
 }

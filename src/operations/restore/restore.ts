@@ -14,6 +14,7 @@ import { chooseWay } from './choose-way.ts';
 import { describeInstance, type FoundInstance, findInstance } from './live-instance.ts';
 import { roomForLog } from './log-feeder.ts';
 import { planWithLog } from './plan-with-log.ts';
+import { recordRecovery, watchMilestones } from './record-recovery.ts';
 import { replaceInPlace } from './replace-in-place.ts';
 import { layOutInPlace } from './restore-in-place.ts';
 import { restoreIntoDirectory } from './restore-into-directory.ts';
@@ -31,7 +32,8 @@ export async function restore(
   options: RestoreOptions,
 ): Promise<RestoreReport> {
   const { directory } = request;
-  const watch = watchRecovery(options.onEvent);
+  const moments = watchMilestones(options.onEvent);
+  const watch = watchRecovery(moments.onEvent);
   const watched: RestoreOptions = {
     ...options,
     onEvent: watch.onEvent,
@@ -41,6 +43,7 @@ export async function restore(
     ? restoreInPlace(context, request, watched)
     : restoreIntoDirectory(context, request, { ...watched, directory }));
   if (report.dryRun) return report;
+  await recordRecovery(context, report, moments.times(), options.onEvent);
   const work = watch.work({
     logBytes: report.logBytes,
     restoredBytes: report.rewind === null ? report.backupBytes : null,
@@ -99,6 +102,7 @@ export async function resumeRestore(
   options: RestoreOptions,
 ): Promise<RestoreReport> {
   const startedAt = performance.now();
+  const moments = watchMilestones(options.onEvent);
   const found = await findInstance(context, options.signal);
   const journal = await findUnfinished(found.dataDirectory);
   if (journal === null || (await forgetUntouched(journal))) {
@@ -106,7 +110,10 @@ export async function resumeRestore(
       hint: 'Say which moment to go back to, as in: aishell backup restore --point-in-time TIME',
     });
   }
-  return await resumeRewind(context, journal, { ...request, asked: null, startedAt }, options);
+  const watched = { ...options, onEvent: moments.onEvent };
+  const report = await resumeRewind(context, journal, { ...request, asked: null, startedAt }, watched);
+  if (!report.dryRun) await recordRecovery(context, report, moments.times(), options.onEvent);
+  return report;
 }
 
 /** The same command again finishes a rewind that was cut off; null when there is none. */

@@ -269,6 +269,17 @@ function totalsOf(buckets: readonly ActivityBucket[]): TimelineReport['totals'] 
   return totals;
 }
 
+/** One transaction with all that is known of it. */
+export async function listTransaction(
+  context: InstanceContext,
+  view: LogView,
+  notable: NotableTransaction,
+  signal: AbortSignal,
+): Promise<TimelineTransaction> {
+  const floor = await earliestTarget(context, view, signal);
+  return listed(notable, { floor, atMostSeconds: await longestSeconds(context, view, notable, signal) });
+}
+
 function listed(
   notable: NotableTransaction,
   { floor, atMostSeconds }: { readonly floor: bigint | null; readonly atMostSeconds: number | null },

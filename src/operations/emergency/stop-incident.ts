@@ -1,0 +1,104 @@
+import { randomBytes } from 'node:crypto';
+import { AppError } from '../../base/errors.ts';
+import { shellCommand } from '../../engines/postgres/service-process.ts';
+import type { Incident, IncidentEvent } from '../incident/incident.ts';
+import { incidentFromLog } from '../incident/incident-from-log.ts';
+import { readIncidents, saveIncident, updateIncident } from '../incident/incident-store.ts';
+import type { InstanceContext } from '../instance-context.ts';
+import { findTransaction, findWorstTransaction } from '../timeline/find-transaction.ts';
+import type { TimelineTransaction } from '../timeline/timeline-report.ts';
+import { describeDamage } from '../incident/describe-incident.ts';
+import type { RecommendedTarget, StopAction } from './stop-report.ts';
+import { runEmergencyStep, type StopRun } from './stop-run.ts';
+
+/** How far back the log is looked at for a disaster that nobody noticed. */
+const LOOK_BACK_US = 3_600_000_000n;
+/** One that was noticed longer ago is hardly what writes are stopped for. */
+const OPEN_FOR_MS = 24 * 3_600_000;
+
+/** What writes were stopped for, as far as it is known. */
+export interface StopCause {
+  readonly incident: Incident | null;
+  /** Of the log: where a recovery would best go to. Null when the log shows no disaster, or was not looked at. */
+  readonly found: TimelineTransaction | null;
+}
+
+/**
+ * The disaster that writes were stopped for: the open incident that was noticed last or, without one, what the log of the
+ * last hour shows, which becomes an incident.
+ */
+export async function findCause(run: StopRun, context: InstanceContext, hasLog: boolean): Promise<StopCause> {
+  const open = await openIncident(run, context);
+  if (open !== null) return { incident: open, found: hasLog ? await inLog(run, context, open) : null };
+  if (!hasLog) return { incident: null, found: null };
+  const { stoppedAt, systemIdentifier } = run.record;
+  const fromUs = BigInt(Date.parse(stoppedAt)) * 1000n - LOOK_BACK_US;
+  const found = await findWorstTransaction(context, fromUs, run.options);
+  if (found === null) return { incident: null, found: null };
+  const { instance, toolVersion } = context;
+  const noticed = { now: new Date(), random: randomBytes(3), when: 'when writes were stopped' };
+  const incident = incidentFromLog(found, { instance, systemIdentifier, toolVersion }, noticed);
+  const step = { id: 'incident', title: 'Incident logged', detail: () => incident.id };
+  await runEmergencyStep(run, step, () => saveIncident(context, incident));
+  return { incident, found: found.transaction };
+}
+
+/** The incident's transaction as the archived log has it; null where it does not. */
+async function inLog(
+  run: StopRun,
+  context: InstanceContext,
+  { transaction }: Incident,
+): Promise<TimelineTransaction | null> {
+  if (transaction.outcome === 'rolled back') return null;
+  try {
+    const asked = { kind: 'xid', xid: transaction.xid } as const;
+    return (await findTransaction(context, asked, run.options)).transaction;
+  } catch (error) {
+    // It was still running, and the stop has undone it; or it is in no log that is archived.
+    if (error instanceof AppError && error.code === 'LOG_NOT_FOUND') return null;
+    throw error;
+  }
+}
+
+/** Where a recovery would best go to; null where nothing was committed. */
+export function recommendedFor({ incident, found }: StopCause): RecommendedTarget | null {
+  if (found !== null)
+    return { xid: found.xid, did: found.summary, committedAt: found.time, command: found.restore };
+  if (incident?.transaction.outcome !== 'committed') return null;
+  const { xid, endedAt } = incident.transaction;
+  const command = shellCommand(['aishell', 'backup', 'restore', '--before-incident', incident.id]);
+  return { xid, did: describeDamage(incident).join('; '), committedAt: endedAt, command };
+}
+
+async function openIncident(run: StopRun, context: InstanceContext): Promise<Incident | null> {
+  const since = Date.parse(run.record.stoppedAt) - OPEN_FOR_MS;
+  const incidents = await readIncidents(context);
+  return (
+    incidents.findLast(
+      each =>
+        each.status === 'open' &&
+        each.systemIdentifier === run.record.systemIdentifier &&
+        Date.parse(each.detectedAt) >= since,
+    ) ?? null
+  );
+}
+
+/** Adds to an incident what the stop did. What is there already, from an earlier run, is not added twice. */
+export async function addStopEvents(run: StopRun, context: InstanceContext, id: string): Promise<Incident> {
+  const added = run.actions.map(action => eventOf(run, action));
+  return await updateIncident(context, id, known => {
+    const keys = new Set(known.events.map(each => `${each.at} ${each.text}`));
+    const news = added.filter(each => !keys.has(`${each.at} ${each.text}`));
+    return { ...known, events: [...known.events, ...news] };
+  });
+}
+
+/** Steps after which nobody writes any more, by the level. */
+const stoppingStep = { soft: 'terminate', hard: 'terminate', strict: 'start-server' } as const;
+const eventNames: Readonly<Record<string, string>> = { archive: 'archived', notify: 'alerted' };
+
+function eventOf(run: StopRun, { step, text, at }: StopAction): IncidentEvent {
+  const { level } = run.record;
+  if (step === stoppingStep[level]) return { at, event: 'writes stopped', text: `${text} (level ${level})` };
+  return { at, event: eventNames[step] ?? step, text };
+}

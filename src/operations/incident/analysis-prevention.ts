@@ -1,0 +1,94 @@
+import { AppError } from '../../base/errors.ts';
+import { queryRow, withConnection } from '../../engines/postgres/connection.ts';
+import { shellCommand } from '../../engines/postgres/service-process.ts';
+import type { InstanceContext } from '../instance-context.ts';
+import { archivingOf, isStreamed } from '../server-picture.ts';
+import { readServerFacts } from '../../engines/postgres/server-facts.ts';
+import type { Measure, Recommendation } from './analysis.ts';
+import type { Incident } from './incident.ts';
+
+/** What a running server says that a report needs. */
+export interface ServerSigns {
+  readonly measures: readonly Measure[];
+  /** Of the role that did it; null where that is not known. */
+  readonly isSuperuser: boolean | null;
+}
+
+const HARDEN = 'aishell security harden --apply-recommendations';
+
+/** Looks at the server. One that does not answer says nothing, and that is no reason not to report. */
+export async function readSigns(
+  context: Pick<InstanceContext, 'connection'>,
+  role: string | null,
+  signal: AbortSignal,
+): Promise<ServerSigns> {
+  try {
+    return await withConnection(context.connection, { signal }, async client => {
+      const facts = await readServerFacts(client, signal);
+      const { logs, superuser } = await queryRow<{ logs: boolean; superuser: boolean | null }>(
+        client,
+        'read how statements are logged',
+        {
+          text: `select current_setting('log_statement') in ('mod', 'all')
+                          or current_setting('shared_preload_libraries') ~ '(^|[, ])pgaudit' as logs,
+                        (select rolsuper from pg_roles where rolname = $1) as superuser`,
+          values: [role],
+          signal,
+        },
+      );
+      return {
+        isSuperuser: superuser,
+        measures: [
+          measure('The log is archived', archivingOf(facts) === 'on', 'aishell doctor'),
+          measure('The agent watches the log as it is written', isStreamed(facts), 'aishell agent run'),
+          measure('Statements that change data are written to the log of the server', logs, HARDEN),
+        ],
+      };
+    });
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!(error instanceof AppError)) throw error;
+    return { measures: [], isSuperuser: null };
+  }
+}
+
+function measure(name: string, isInForce: boolean, command: string): Measure {
+  return { name, isInForce, command };
+}
+
+/** What to do now and for the next time, each with its command. What is in force already is left out. */
+export function recommendationsFor(
+  incident: Incident,
+  known: {
+    readonly measures: readonly Measure[];
+    readonly isSuperuser: boolean | null;
+    readonly isRecorded: boolean;
+    /** The command that goes back to before it; null where no backup reaches back so far. */
+    readonly restore: string | null;
+  },
+): Recommendation[] {
+  const acts = new Set(incident.tables.map(({ act }) => act));
+  const isOpen = incident.status === 'open' && incident.transaction.outcome === 'committed';
+  const before = known.isRecorded
+    ? shellCommand(['aishell', 'backup', 'restore', '--before-incident', incident.id])
+    : known.restore;
+  const found: Recommendation[] = [];
+  if (isOpen && (incident.recoveries ?? []).every(({ mode }) => mode !== 'in-place'))
+    found.push({ text: 'Bring the data back: it is not back yet', command: before });
+  if (acts.has('delete') || acts.has('update') || acts.has('rate'))
+    found.push({
+      text: 'Refuse a DELETE or UPDATE of many rows that was not allowed first',
+      command: HARDEN,
+    });
+  if (acts.has('truncate') || acts.has('drop'))
+    found.push({ text: 'Refuse TRUNCATE and DROP of tables that matter', command: HARDEN });
+  if (known.isSuperuser === true)
+    found.push({ text: `Let ${incident.culprit?.role} work as a role with fewer rights`, command: HARDEN });
+  for (const { name, isInForce, command } of known.measures)
+    if (isInForce === false) found.push({ text: `Not in force: ${lowerFirst(name)}`, command });
+  return found;
+}
+
+function lowerFirst(text: string): string {
+  return `${text.slice(0, 1).toLowerCase()}${text.slice(1)}`;
+}
