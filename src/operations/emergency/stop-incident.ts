@@ -2,19 +2,23 @@ import { randomBytes } from 'node:crypto';
 import { AppError } from '../../base/errors.ts';
 import { shellCommand } from '../../engines/postgres/service-process.ts';
 import type { Incident, IncidentEvent } from '../incident/incident.ts';
-import { incidentFromLog } from '../incident/incident-from-log.ts';
+import { incidentFromLog, isFromLog } from '../incident/incident-from-log.ts';
 import { readIncidents, saveIncident, updateIncident } from '../incident/incident-store.ts';
 import type { InstanceContext } from '../instance-context.ts';
-import { findTransaction, findWorstTransaction } from '../timeline/find-transaction.ts';
+import {
+  type FoundTransaction,
+  findTransaction,
+  findWorstTransaction,
+} from '../timeline/find-transaction.ts';
 import type { TimelineTransaction } from '../timeline/timeline-report.ts';
 import { describeDamage } from '../incident/describe-incident.ts';
 import type { RecommendedTarget, StopAction } from './stop-report.ts';
 import { runEmergencyStep, type StopRun } from './stop-run.ts';
 
 /** How far back the log is looked at for a disaster that nobody noticed. */
-const LOOK_BACK_US = 3_600_000_000n;
+const LOOK_BACK_MS = 3_600_000;
 /** One that was noticed longer ago is hardly what writes are stopped for. */
-const OPEN_FOR_MS = 24 * 3_600_000;
+const OPEN_FOR_MS = 24 * LOOK_BACK_MS;
 
 /** What writes were stopped for, as far as it is known. */
 export interface StopCause {
@@ -24,23 +28,39 @@ export interface StopCause {
 }
 
 /**
- * The disaster that writes were stopped for: the open incident that was noticed last or, without one, what the log of the
- * last hour shows, which becomes an incident.
+ * The disaster that writes were stopped for: the open incident that was noticed in the last hour as it happened; else what
+ * the log of that hour shows, which becomes an incident if it is none yet; else the last open one of the day.
  */
 export async function findCause(run: StopRun, context: InstanceContext, hasLog: boolean): Promise<StopCause> {
-  const open = await openIncident(run, context);
-  if (open !== null) return { incident: open, found: hasLog ? await inLog(run, context, open) : null };
-  if (!hasLog) return { incident: null, found: null };
-  const { stoppedAt, systemIdentifier } = run.record;
-  const fromUs = BigInt(Date.parse(stoppedAt)) * 1000n - LOOK_BACK_US;
-  const found = await findWorstTransaction(context, fromUs, run.options);
-  if (found === null) return { incident: null, found: null };
+  const open = await openIncidents(run, context);
+  const hourAgo = Date.parse(run.record.stoppedAt) - LOOK_BACK_MS;
+  const noticed = open.findLast(each => !isFromLog(each) && Date.parse(each.detectedAt) >= hourAgo);
+  if (noticed !== undefined)
+    return { incident: noticed, found: hasLog ? await inLog(run, context, noticed) : null };
+  const found = hasLog ? await findWorstTransaction(context, BigInt(hourAgo) * 1000n, run.options) : null;
+  if (found === null) {
+    const last = open.at(-1) ?? null;
+    return { incident: last, found: last && hasLog ? await inLog(run, context, last) : null };
+  }
+  const { xid, commitLsn } = found.transaction;
+  const known = open.findLast(
+    ({ transaction }) => transaction.xid === xid && transaction.endLsn === commitLsn,
+  );
+  return { incident: known ?? (await logIncident(run, context, found)), found: found.transaction };
+}
+
+async function logIncident(
+  run: StopRun,
+  context: InstanceContext,
+  found: FoundTransaction,
+): Promise<Incident> {
   const { instance, toolVersion } = context;
+  const { systemIdentifier } = run.record;
   const noticed = { now: new Date(), random: randomBytes(3), when: 'when writes were stopped' };
   const incident = incidentFromLog(found, { instance, systemIdentifier, toolVersion }, noticed);
   const step = { id: 'incident', title: 'Incident logged', detail: () => incident.id };
   await runEmergencyStep(run, step, () => saveIncident(context, incident));
-  return { incident, found: found.transaction };
+  return incident;
 }
 
 /** The incident's transaction as the archived log has it; null where it does not. */
@@ -70,16 +90,14 @@ export function recommendedFor({ incident, found }: StopCause): RecommendedTarge
   return { xid, did: describeDamage(incident).join('; '), committedAt: endedAt, command };
 }
 
-async function openIncident(run: StopRun, context: InstanceContext): Promise<Incident | null> {
+/** Of this system and the last day, oldest first. */
+async function openIncidents(run: StopRun, context: InstanceContext): Promise<Incident[]> {
   const since = Date.parse(run.record.stoppedAt) - OPEN_FOR_MS;
-  const incidents = await readIncidents(context);
-  return (
-    incidents.findLast(
-      each =>
-        each.status === 'open' &&
-        each.systemIdentifier === run.record.systemIdentifier &&
-        Date.parse(each.detectedAt) >= since,
-    ) ?? null
+  return (await readIncidents(context)).filter(
+    each =>
+      each.status === 'open' &&
+      each.systemIdentifier === run.record.systemIdentifier &&
+      Date.parse(each.detectedAt) >= since,
   );
 }
 

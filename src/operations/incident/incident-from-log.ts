@@ -5,6 +5,13 @@ import { type Incident, type IncidentAct, type IncidentTable, newIncidentId } fr
 /** Half of a table at once is rarely meant. */
 const LIKELY_SHARE = 0.5;
 
+const RULE = 'found in the log';
+
+/** Whether nobody noticed it as it happened. */
+export function isFromLog({ rule }: Incident): boolean {
+  return rule.name === RULE;
+}
+
 /** A disaster that nobody noticed when it happened, as the log has it: who did it stays unknown. */
 export function incidentFromLog(
   found: FoundTransaction,
@@ -27,7 +34,7 @@ export function incidentFromLog(
     detectedAt: at,
     updatedAt: at,
     rule: {
-      name: 'found in the log',
+      name: RULE,
       explanation: `${transaction.summary}; found in the log ${noticed.when}`,
       confidence: tables.some(isLikely) ? 'likely' : 'possible',
     },
@@ -52,7 +59,7 @@ export function incidentFromLog(
 }
 
 /** What a transaction did to each table, the worst first. */
-export function tablesOf({ transaction }: FoundTransaction): IncidentTable[] {
+function tablesOf({ transaction }: FoundTransaction): IncidentTable[] {
   const whole = transaction.acts.flatMap(each => {
     const { act } = each;
     if (act === 'rewrite' || act === 'move') return [];

@@ -13,6 +13,7 @@ import type { LossAccount } from '../timeline/account-of-loss.ts';
 import { findDescribedChange } from '../timeline/find-described-change.ts';
 import { isDamage } from '../verify/verify-problem.ts';
 import { commitOfIncident } from './incident-target.ts';
+import { logFilesFor, type NeededLogFile } from './needed-log.ts';
 import type { RecoveryRequest, ResolvedTarget } from './recovery-request.ts';
 import { type FoundCommit, resolveTarget } from './resolve-target.ts';
 
@@ -28,7 +29,7 @@ export interface RecoveryPlan {
   /** Why backups that might have been a better base were left out: they are damaged. */
   readonly passedOver: readonly string[];
   /** Log files that go into pg_wal: archived name, and the name the server looks for. */
-  readonly logFiles: readonly { readonly name: string; readonly as: string; readonly sizeBytes: number }[];
+  readonly logFiles: readonly NeededLogFile[];
   readonly backupBytes: number;
   readonly logBytes: number;
   /** The archived log along the timeline. */
@@ -36,8 +37,6 @@ export interface RecoveryPlan {
   /** What was committed behind the target; null when nobody counted, or nothing was. */
   readonly loss: LossAccount | null;
 }
-
-const HISTORY_BYTES = 1024;
 
 export interface PlanOptions {
   /** Null: the newest in the archive. */
@@ -271,29 +270,7 @@ function finish(
 ): RecoveryPlan {
   const { manifest, view, request, resolved } = chosen;
   const { backup } = manifest;
-  const logFiles: { name: string; as: string; sizeBytes: number }[] = [];
-  for (
-    let lsn = segmentStart(parseLsn(backup.startLsn), view.segmentSize);
-    lsn < chosen.to;
-    lsn = nextSegment(lsn, view.segmentSize)
-  ) {
-    const name = view.nameAt(lsn);
-    if (name === null) {
-      if (backup.logIncluded && lsn < parseLsn(backup.stopLsn)) continue;
-      throw new AppError(
-        'TARGET_UNREACHABLE',
-        `unable to recover: log segment '${view.expectedName(lsn)}' is missing from the archive`,
-        {
-          hint: `Everything up to ${formatLsn(lsn)} can be recovered.`,
-          details: { missing: view.expectedName(lsn) },
-        },
-      );
-    }
-    // What a backup brings along itself is among its files.
-    if (backup.logIncluded && lsn < parseLsn(backup.stopLsn)) continue;
-    logFiles.push({ name, as: name.replace(/\.partial$/, ''), sizeBytes: view.segmentSize });
-  }
-  for (const name of view.historyFiles) logFiles.push({ name, as: name, sizeBytes: HISTORY_BYTES });
+  const logFiles = logFilesFor(view, backup, chosen.to);
   return {
     backup,
     manifest,

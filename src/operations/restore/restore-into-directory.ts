@@ -85,7 +85,8 @@ export async function restoreIntoDirectory(
   }
 }
 
-function layoutBelow(directory: CheckedDirectory, plan: RecoveryPlan): Layout {
+/** Where a copy's files go: its tablespaces lie within its directory. */
+export function layoutBelow(directory: CheckedDirectory, plan: RecoveryPlan): Layout {
   const tablespaces = new Map(
     plan.backup.tablespaces.map(
       ({ oid }) => [oid, join(directory.path, 'aishell-tablespaces', String(oid))] as const,
@@ -94,8 +95,8 @@ function layoutBelow(directory: CheckedDirectory, plan: RecoveryPlan): Layout {
   return { dataDirectory: directory.path, tablespaces };
 }
 
-/** A server never runs as root: what root restores belongs to whom the original belongs to. */
-async function ownerFor(live: LiveInstance | null, plan: RecoveryPlan): Promise<Owner> {
+/** A server never runs as root: what root restores belongs to whom the original belongs to. @throws TARGET_UNUSABLE */
+export async function ownerFor(live: LiveInstance | null, plan: RecoveryPlan): Promise<Owner> {
   if (process.getuid?.() !== 0) return null;
   const origin = live?.dataDirectory ?? plan.backup.dataDirectory;
   const facts = await stat(origin).catch(() => null);

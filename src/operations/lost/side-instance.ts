@@ -1,0 +1,154 @@
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { AppError } from '../../base/errors.ts';
+import { runStep } from '../../base/events.ts';
+import { type IsolatedServer, startIsolatedServer } from '../../engines/postgres/isolated-server.ts';
+import { endedBeforeTarget, findLogDamage } from '../../engines/postgres/isolated-server-log.ts';
+import { formatLsn } from '../../engines/postgres/lsn.ts';
+import { fedRecoverySettings, recoverySettings } from '../../engines/postgres/recovery-settings.ts';
+import type { Binaries } from '../../engines/postgres/service-binaries.ts';
+import type { InstanceContext, RunOptions } from '../instance-context.ts';
+import { type Layout, makeOwned, placeOf, prepareRecovery, writeOwned } from '../restore/assemble-directory.ts';
+import { type LogFeeder, startLogFeeder } from '../restore/log-feeder.ts';
+import type { Owner } from '../restore/new-files.ts';
+import type { RecoveryPlan } from '../restore/plan-restore.ts';
+import { restoreFiles } from '../restore/restore-files.ts';
+
+/** A server in isolation on a restored directory, which is read at one moment after the other. */
+export interface SideInstance extends AsyncDisposable {
+  /**
+   * Replays the log up to a position, and stays there, readable. Moments are visited in their order.
+   * @throws RECOVERY_FAILED, and what the log could not be fetched for
+   */
+  goTo(moment: SideMoment, options: RunOptions): Promise<IsolatedServer>;
+}
+
+export interface SideMoment {
+  readonly lsn: bigint;
+  /** The record that starts there too. */
+  readonly isInclusive: boolean;
+}
+
+export interface SidePlan {
+  /** Its log files lead to the last moment that will be visited. */
+  readonly plan: RecoveryPlan;
+  readonly layout: Layout;
+  readonly owner: Owner;
+  readonly binaries: Binaries;
+}
+
+/** Restores the files of a backup. Dispose of it, then remove the directory. */
+export async function openSideInstance(
+  context: InstanceContext,
+  side: SidePlan,
+  options: RunOptions,
+): Promise<SideInstance> {
+  const { plan, layout, owner } = side;
+  await runStep(
+    options.onEvent,
+    { id: 'restore-files', title: 'Files restored beside the instance', detail: done => `${done.files} files` },
+    async () => {
+      await makeOwned(layout.dataDirectory, owner);
+      for (const place of layout.tablespaces.values()) await makeOwned(place, owner);
+      const { manifest } = plan;
+      // Configuration from outside the data directory is not needed: the server gets its own.
+      return await restoreFiles(
+        context,
+        {
+          manifest,
+          placeOf: line => (line.t === 'config' ? null : placeOf(layout, line.p)),
+          owner,
+          workers: context.workers,
+        },
+        options,
+      );
+    },
+  );
+  await prepareRecovery(layout, plan.backup, owner);
+  const feeder = startLogFeeder(
+    context,
+    {
+      files: plan.logFiles,
+      log: { instance: context.instance, systemIdentifier: plan.backup.systemIdentifier },
+      directory: join(layout.dataDirectory, 'pg_wal'),
+      owner,
+      workers: context.workers,
+    },
+    options.signal,
+  );
+  await writeOwned(join(layout.dataDirectory, 'standby.signal'), '', owner);
+  await rm(join(layout.dataDirectory, 'recovery.signal'), { force: true });
+  return new Side(side, feeder);
+}
+
+/** A server that has complained of the log and stays where it is for so long has met damage. */
+const STUCK_MS = 3000;
+
+async function refuseDamage(server: IsolatedServer, failed: AbortController): Promise<void> {
+  const damage = findLogDamage(await server.readLog().catch(() => ''));
+  if (damage !== null) failed.abort(new AppError('RECOVERY_FAILED', `the log is damaged: ${damage}`));
+}
+
+class Side implements SideInstance {
+  readonly #side: SidePlan;
+  readonly #feeder: LogFeeder;
+  #server: IsolatedServer | null = null;
+
+  constructor(side: SidePlan, feeder: LogFeeder) {
+    this.#side = side;
+    this.#feeder = feeder;
+  }
+
+  async goTo({ lsn, isInclusive }: SideMoment, options: RunOptions): Promise<IsolatedServer> {
+    const { plan, layout, binaries } = this.#side;
+    await this.#feeder.firstFed;
+    await this.#server?.stop('fast');
+    const server = await startIsolatedServer({
+      dataDirectory: layout.dataDirectory,
+      binaries,
+      superuser: plan.backup.bootstrapSuperuser,
+      disposable: true,
+      settings: {
+        ...recoverySettings({
+          target: { kind: 'lsn', lsn: formatLsn(lsn), inclusive: isInclusive },
+          timeline: plan.timeline,
+          action: 'pause',
+          restoreCommand: '',
+        }),
+        ...fedRecoverySettings,
+      },
+      signal: options.signal,
+    });
+    this.#server = server;
+    await this.#untilThere(server, lsn, options);
+    return server;
+  }
+
+  async #untilThere(server: IsolatedServer, lsn: bigint, options: RunOptions): Promise<void> {
+    const failed = new AbortController();
+    this.#feeder.allFed.catch((error: unknown) => failed.abort(error));
+    const signal = AbortSignal.any([options.signal, failed.signal]);
+    let at: string | null = null;
+    let movedAt = performance.now();
+    const onProgress = ({ segment }: { readonly segment: string | null }): void => {
+      if (segment !== at) movedAt = performance.now();
+      at = segment;
+      this.#feeder.replaying(segment);
+      // It would wait for better log as long as for more.
+      if (performance.now() - movedAt > STUCK_MS) void refuseDamage(server, failed);
+    };
+    try {
+      const { state } = await server.waitForTarget({ signal, onProgress });
+      if (state === 'paused') return;
+      throw new AppError('RECOVERY_FAILED', `the server beside the instance is ${state} instead of paused`);
+    } catch (error) {
+      if (!endedBeforeTarget(error)) throw error;
+      throw new AppError('RECOVERY_FAILED', `the log ends before ${formatLsn(lsn)}`, { cause: error });
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#server?.stop('immediate');
+    await this.#feeder[Symbol.asyncDispose]();
+  }
+}
