@@ -9,6 +9,7 @@ import { addBackupCreate } from './commands/backup-create.ts';
 import { addBackupHealth } from './commands/backup-health.ts';
 import { addBackupInit } from './commands/backup-init.ts';
 import { addBackupList } from './commands/backup-list.ts';
+import { addBackupLost } from './commands/backup-lost.ts';
 import { addBackupRestore } from './commands/backup-restore.ts';
 import { addBackupShow } from './commands/backup-show.ts';
 import { addBackupTimeline } from './commands/backup-timeline.ts';
@@ -67,6 +68,7 @@ export function createProgram(terminal: Terminal, onExitCode: (exitCode: number)
   addBackupTimeline(cli, backup);
   addBackupRestore(cli, backup);
   addBackupAnalyze(cli, backup);
+  addBackupLost(cli, backup);
   addBackupAlert(cli, backup);
   addBackupWal(cli, backup);
   const agent = program

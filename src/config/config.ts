@@ -1,3 +1,4 @@
+import type { ModelSettings } from '../explain/model-settings.ts';
 import type { AlertPolicy } from '../notify/alert-policy.ts';
 import type { ChannelSettings } from '../notify/channel.ts';
 import type { CompressionLevel } from '../repository/compression.ts';
@@ -13,6 +14,8 @@ export interface Config {
   readonly emergency: EmergencyConfig;
   readonly agent: AgentConfig;
   readonly notifications: NotificationsConfig;
+  /** What puts reports into words; null: this program itself. */
+  readonly ai: ModelSettings | null;
 }
 
 export interface InstanceConfig {

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { DURATION, parseDuration } from '../base/duration.ts';
 import { parseSize, SIZE } from '../base/sizes.ts';
+import { aiSchema } from './ai-schema.ts';
 import { emergencySchema } from './emergency-schema.ts';
 import { alertsSchema, notificationsSchema } from './notifications-schema.ts';
 import { secretSchema } from './secret-schema.ts';
@@ -151,6 +152,7 @@ export const configSchema = z
     agent: agent.optional(),
     notifications: notificationsSchema.optional(),
     alerts: alertsSchema.optional(),
+    ai: aiSchema.optional(),
   })
   .describe('The configuration of aishell.');
 

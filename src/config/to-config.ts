@@ -12,6 +12,7 @@ import type {
   ServiceConfig,
 } from './config.ts';
 import type { RawConfig } from './schema.ts';
+import { toAi } from './to-ai.ts';
 import { toNotifications } from './to-notifications.ts';
 
 /** Gives a checked file its meaning: defaults filled in, everything frozen. */
@@ -31,6 +32,7 @@ export function toConfig(raw: RawConfig, file: string): Config {
     agent: toAgent(raw.agent),
     emergency: toEmergency(raw.emergency),
     notifications: toNotifications(raw.notifications, raw.alerts),
+    ai: toAi(raw.ai),
   });
 }
 

@@ -202,11 +202,11 @@ describe('dist', () => {
   });
 
   it('a mistyped command - says what was meant, exit 2', () => {
-    const { status, stderr } = run(launcher, ['backup', 'lst'], env);
+    const { status, stderr } = run(launcher, ['backup', 'lisst'], env);
     expect({ status, stderr }).toEqual({
       status: 2,
       stderr:
-        "error: unable to read the command line: unknown command 'lst'\n  hint: Did you mean list?\n  code: USAGE\n",
+        "error: unable to read the command line: unknown command 'lisst'\n  hint: Did you mean list?\n  code: USAGE\n",
     });
   });
 

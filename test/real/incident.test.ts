@@ -1,5 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { Explanation } from '../../src/explain/explain.ts';
 import type { IncidentAnalysis } from '../../src/operations/incident/analysis.ts';
 import type { Incident } from '../../src/operations/incident/incident.ts';
 import { readIncident, readIncidents, updateIncident } from '../../src/operations/incident/incident-store.ts';
@@ -12,7 +13,7 @@ import { contextOf } from '../support/rewind-plan.ts';
 import type { StopReport } from '../../src/operations/emergency/stop-report.ts';
 
 const ROWS = 4000;
-const env = { WEBHOOK_SECRET: `whsec_${Buffer.alloc(32, 1).toString('base64')}` };
+const env = { MODEL_KEY: 'sk-secret', WEBHOOK_SECRET: `whsec_${Buffer.alloc(32, 1).toString('base64')}` };
 
 let cluster: TestCluster;
 let instance: TestInstance;
@@ -20,7 +21,8 @@ let receiver: AlertReceiver;
 let stopped: StopReport;
 
 beforeAll(async () => {
-  receiver = await startReceiver(reply(200), { isTls: false });
+  const answer = { type: 'message', content: [{ type: 'text', text: 'All users were\u001b[31m deleted.' }] };
+  receiver = await startReceiver(reply(200, JSON.stringify(answer)), { isTls: false });
   cluster = await startTestCluster({ version: 16, walSegmentSizeMb: 1 });
   await cluster.query('create database shop');
   instance = await protect(cluster);
@@ -52,10 +54,14 @@ async function configure(): Promise<void> {
     ...[`  directory: ${instance.path('notify')}`, '  channels:', '    ops:', '      type: webhook'],
     ...[`      url: ${receiver.url}/alerts`, '      secret: env:WEBHOOK_SECRET', '      allow_private: true'],
   ];
+  const ai = ['ai:', '  provider: anthropic', '  model: claude-test', `  base_url: ${receiver.url}/`];
+  more.push(...ai, '  api_key: env:MODEL_KEY', '  allow_private: true');
   await writeFile(instance.configFile, `${text.trimEnd()}\n${more.join('\n')}\n`);
 }
 
-async function analyze(...args: string[]): Promise<IncidentAnalysis> {
+type Report = IncidentAnalysis & { readonly explanation: Explanation | null };
+
+async function analyze(...args: string[]): Promise<Report> {
   return resultOf(await instance.run(['backup', 'analyze-incident', ...args], { env }));
 }
 
@@ -139,7 +145,7 @@ test('from the log alone - by number, by description; no incident is made of it'
 test('the report as Markdown - written, with the statement of the culprit fenced in', async () => {
   const context = await contextOf(instance);
   const { id } = await readIncident(context, 'latest');
-  const query = 'DELETE FROM users WHERE 1=1 -- ``` | <b>\u001b[2J';
+  const query = "DELETE FROM users WHERE 'ann@shop' = 'ann@shop' -- ``` | <b>\u001b[2J";
   await updateIncident(context, id, known => ({
     ...known,
     culprit: {
@@ -155,7 +161,22 @@ test('the report as Markdown - written, with the statement of the culprit fenced
   expect(analysis.timeline[0]?.event).toBe('started');
   const text = await readFile(file, 'utf8');
   expect(text).toContain('# Incident: DELETE on shop: public.users');
-  expect(text).toContain('````sql\nDELETE FROM users WHERE 1=1 -- ``` | <b>�[2J\n````');
+  expect(text).toContain("````sql\nDELETE FROM users WHERE 'ann@shop' = 'ann@shop' -- ``` | <b>�[2J\n````");
+  // A language model has put it into words: it was told the facts, and no value of a row.
+  expect(analysis.explanation).toMatchObject({ by: 'model', text: 'All users were[31m deleted.' });
+  expect(text).toContain('Written by a language model');
+  const asked = receiver.requests.at(-1);
+  expect(asked?.path).toBe('/v1/messages');
+  expect(asked?.headers['x-api-key']).toBe('sk-secret');
+  expect(asked?.body).toContain('DELETE FROM users WHERE ? = ?');
+  expect(asked?.body).not.toMatch(/ann@shop|10\.0\.0\.7/);
+  const facts = await analyze('latest', '--no-explain');
+  expect(facts.explanation).toBeNull();
+  const done = await instance.run(['backup', 'timeline', '--explain']);
+  const { explanation } = resultOf<{ explanation: Explanation }>(done);
+  // Without its key there: the program's own words.
+  expect(explanation).toMatchObject({ by: 'rules', problem: expect.stringContaining('MODEL_KEY') });
+  expect(explanation.text).toMatch(/Transaction \d+ deleted 4,000 rows of shop: public.users/);
 });
 
 test('restore --before-incident - the rows are back, and the incident knows it', async () => {

@@ -2,10 +2,13 @@ import { writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { AppError, fileError } from '../../base/errors.ts';
+import type { Explanation } from '../../explain/explain.ts';
+import { accountOfIncident, factsOfIncident } from '../../operations/incident/account-of-incident.ts';
 import type { IncidentAnalysis } from '../../operations/incident/analysis.ts';
 import type { AnalysisRequest } from '../../operations/incident/analyze-incident.ts';
 import { parseDescribedChange } from '../../operations/timeline/described-change.ts';
 import { addExamples, type Cli } from '../cli.ts';
+import { drawExplanation, explainFor } from '../explained.ts';
 import { openCommandInstance } from '../open-instance.ts';
 import { parseXid } from '../recovery-target.ts';
 import { drawAnalysis } from '../render/incident-page.ts';
@@ -16,11 +19,14 @@ interface AnalyzeOptions {
   readonly xid?: string;
   readonly change?: string;
   readonly output?: string;
+  readonly explain?: boolean;
 }
 
 interface AnalysisResult extends IncidentAnalysis {
   /** The file that the report was written to. */
   readonly file: string | null;
+  /** In plain words; null: not wanted. */
+  readonly explanation: Explanation | null;
 }
 
 /** `aishell backup analyze-incident` */
@@ -34,7 +40,9 @@ export function addBackupAnalyze(cli: Cli, group: Command): void {
     )
     .option('--xid <transaction>', 'of the log, where nothing is on record')
     .option('--change <description>', 'the same in words: "the delete on users"')
-    .option('--output <file>', 'write the report as Markdown');
+    .option('--output <file>', 'write the report as Markdown')
+    .option('--explain', 'also in plain words, by a language model where one is configured (default)')
+    .option('--no-explain', 'only the facts');
   addExamples(command, [
     ['aishell backup analyze-incident', 'the last one'],
     ['aishell backup analyze-incident abc123', 'one that is on record'],
@@ -46,6 +54,7 @@ export function addBackupAnalyze(cli: Cli, group: Command): void {
       run: run => runAnalysis(run, id, options),
       draw: (page, result) => {
         drawAnalysis(page, result);
+        drawExplanation(page, result.explanation);
         if (result.file !== null) page.line(`\nWritten to ${result.file}`);
       },
     }),
@@ -69,9 +78,17 @@ async function runAnalysis(
   const context = await openCommandInstance(run);
   const known = openAnalysis(config, { env, instance: flags.instance });
   const analysis = await analyzeIncident(context, { ...known, about }, { signal, onEvent });
+  const explanation =
+    options.explain !== false
+      ? await explainFor(run, config.ai, {
+          subject: 'A report of an incident: a disaster in a database, how it went, and what came of it.',
+          facts: factsOfIncident(analysis),
+          plain: accountOfIncident(analysis),
+        })
+      : null;
   const file = options.output === undefined ? null : resolve(cwd, options.output);
-  if (file !== null) await writeReport(file, incidentMarkdown(analysis));
-  return { ...analysis, file };
+  if (file !== null) await writeReport(file, incidentMarkdown(analysis, explanation));
+  return { ...analysis, explanation, file };
 }
 
 /** @throws USAGE TIME_AMBIGUOUS */

@@ -1,8 +1,11 @@
 import { resolve } from 'node:path';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { exitCodes } from '../../base/codes.ts';
 import { AppError } from '../../base/errors.ts';
+import type { LostReport } from '../../operations/lost/lost-report.ts';
+import type { ExportFormat } from '../../operations/lost/read-rows.ts';
 import type { RestoreReport } from '../../operations/restore/restore-report.ts';
+import type { InstanceContext } from '../../operations/instance-context.ts';
 import type { RestoreOptions } from '../../operations/restore/restore-request.ts';
 import type { GoBackReport } from '../../operations/rewind/go-back.ts';
 import { addExamples, type Cli, wholeNumber } from '../cli.ts';
@@ -10,6 +13,7 @@ import { confirmReady, confirmRestore } from '../confirm-restore.ts';
 import { openCommandInstance, openGoBackContext } from '../open-instance.ts';
 import { parseRecoveryTarget, type TargetOptions } from '../recovery-target.ts';
 import { drawGoBackWarning, drawWentBack } from '../render/go-back-page.ts';
+import { drawLost } from '../render/lost-page.ts';
 import { drawOpened, drawRestored, drawRestorePlan, drawRestoreWarning } from '../render/restore-page.ts';
 import type { CommandRun } from '../run-command.ts';
 
@@ -24,7 +28,12 @@ interface RestoreCommandOptions extends TargetOptions {
   readonly verifyBeforeOpen?: boolean;
   readonly resume?: boolean;
   readonly goBack?: string;
+  readonly exportLost?: string;
+  readonly exportFormat: ExportFormat;
 }
+
+/** What was done, and what was exported of what is lost with it. */
+type RestoreResult = RestoreReport & { readonly exportedLost: LostReport | null };
 
 /** `aishell backup restore` */
 export function addBackupRestore(cli: Cli, group: Command): void {
@@ -51,6 +60,15 @@ export function addBackupRestore(cli: Cli, group: Command): void {
     .option('--verify-before-open', 'after a rewind: check everything before it is open instead of after')
     .option('--resume', 'finish a rewind that was cut off')
     .option('--go-back <directory>', 'undo a rewind: bring back the state in its safety copy')
+    .option(
+      '--export-lost <directory>',
+      'then write the rows that are lost with it there, as `backup lost` does',
+    )
+    .addOption(
+      new Option('--export-format <format>', 'of these: statements, or a file for each table')
+        .choices(['sql', 'csv'])
+        .default('sql'),
+    )
     .option('--target <directory>', 'into a new or empty directory instead of in place')
     .option('--workers <n>', 'threads that fetch, decrypt and write', wholeNumber(1, 64))
     .option('--dry-run', 'show the plan, change nothing')
@@ -61,7 +79,10 @@ export function addBackupRestore(cli: Cli, group: Command): void {
       'aishell backup restore --point-in-time "before the delete on users" --dry-run',
       'find the transaction, show the plan',
     ],
-    ['aishell backup restore --before-incident latest', 'to just before the last incident on record'],
+    [
+      'aishell backup restore --before-incident latest --export-lost lost',
+      'to just before the last incident on record; what else is lost with it as SQL',
+    ],
     ['aishell backup restore --latest --dry-run', 'what would be done?'],
     [
       'aishell backup restore --latest --target /mnt/large-disk/copy',
@@ -78,7 +99,10 @@ export function addBackupRestore(cli: Cli, group: Command): void {
           title: options.pointInTime === undefined ? '🔄 Restoring Database' : '⏰ Point-in-Time Recovery',
           drawFacts: { open: drawOpened },
           run: run => runRestore(run, options),
-          draw: drawRestored,
+          draw: (page, result) => {
+            drawRestored(page, result);
+            if (result.exportedLost !== null) drawLost(page, result.exportedLost);
+          },
           exitCode: ({ problems }) => (problems.length === 0 ? 0 : exitCodes.FINISHED_WITH_PROBLEMS),
         })
       : cli.run(command, {
@@ -89,7 +113,7 @@ export function addBackupRestore(cli: Cli, group: Command): void {
   );
 }
 
-async function runRestore(run: CommandRun, options: RestoreCommandOptions): Promise<RestoreReport> {
+async function runRestore(run: CommandRun, options: RestoreCommandOptions): Promise<RestoreResult> {
   refuseContradictions(options);
   const named = options.resume === true ? null : parseRecoveryTarget(options, new Date());
   const [{ restore, resumeRestore }, { incidentTarget }] = await Promise.all([
@@ -119,7 +143,28 @@ async function runRestore(run: CommandRun, options: RestoreCommandOptions): Prom
           restoreOptions,
         );
   if (report.dryRun) run.show(page => drawRestorePlan(page, report, new Date()));
-  return report;
+  return await withLost(run, { context, report, options });
+}
+
+/** The instance is open by now: what cannot be exported is a problem, with the command that tries it again. */
+async function withLost(
+  run: CommandRun,
+  done: {
+    readonly context: InstanceContext;
+    readonly report: RestoreReport;
+    readonly options: RestoreCommandOptions;
+  },
+): Promise<RestoreResult> {
+  const { context, report, options } = done;
+  if (options.exportLost === undefined || report.dryRun) return { ...report, exportedLost: null };
+  const { exportLostOf } = await import('../../operations/lost/export-lost-of.ts');
+  const output = resolve(run.terminal.cwd, options.exportLost);
+  const request = { output, format: options.exportFormat };
+  const { exported, problems } = await exportLostOf(context, report, request, {
+    signal: run.signal,
+    onEvent: run.onEvent,
+  });
+  return { ...report, exportedLost: exported, problems: [...report.problems, ...problems] };
 }
 
 function restoreOptionsOf(run: CommandRun, options: RestoreCommandOptions): RestoreOptions {
@@ -140,6 +185,11 @@ function restoreOptionsOf(run: CommandRun, options: RestoreCommandOptions): Rest
 function refuseContradictions(options: RestoreCommandOptions): void {
   const inPlaceOnly = options.rewind ?? options.full ?? options.resume ?? options.verifyBeforeOpen;
   const pairs = [
+    [
+      options.exportLost !== undefined &&
+        (options.latest === true || options.resume === true || options.backupId !== undefined),
+      '--export-lost needs a target before the end of the log',
+    ],
     [options.rewind === true && options.full === true, '--rewind and --full exclude each other'],
     [inPlaceOnly === true && options.target !== undefined, 'a rewind is made in place, without --target'],
     [

@@ -2,8 +2,11 @@ import type { Command } from 'commander';
 import { AppError } from '../../base/errors.ts';
 import { formatMoment, parseMoment } from '../../base/moment.ts';
 import { shellCommand } from '../../engines/postgres/service-process.ts';
+import type { Explanation } from '../../explain/explain.ts';
+import { accountOfTimeline, factsOfTimeline } from '../../operations/timeline/account-of-timeline.ts';
 import type { TimelineReport } from '../../operations/timeline/timeline-report.ts';
 import { addExamples, type Cli, wholeNumber } from '../cli.ts';
+import { drawExplanation, explainFor } from '../explained.ts';
 import { openCommandInstance } from '../open-instance.ts';
 import { barsWithin, drawTimeline } from '../render/timeline-page.ts';
 import type { CommandRun } from '../run-command.ts';
@@ -15,7 +18,10 @@ interface TimelineOptions {
   readonly minRows: number;
   readonly limit: number;
   readonly timeline?: number;
+  readonly explain?: boolean;
 }
+
+type TimelineResult = TimelineReport & { readonly explanation: Explanation | null };
 
 const PLAIN_WIDTH = 80;
 /** A day in minutes: what a script gets. */
@@ -36,7 +42,8 @@ export function addBackupTimeline(cli: Cli, group: Command): void {
       '--timeline <n>',
       'of the log; the one the instance is on unless given',
       wholeNumber(1, 0xffff_ffff),
-    );
+    )
+    .option('--explain', 'also in plain words, by a language model where one is configured');
   addExamples(command, [
     ['aishell backup timeline', 'the last day'],
     ['aishell backup timeline --from "1 hour ago" --table users', 'who did what to users?'],
@@ -49,7 +56,10 @@ export function addBackupTimeline(cli: Cli, group: Command): void {
         width = run.terminal.stdout.columns || PLAIN_WIDTH;
         return runTimeline(run, options, width);
       },
-      draw: (page, report) => drawTimeline(page, report, width),
+      draw: (page, report) => {
+        drawTimeline(page, report, width);
+        drawExplanation(page, report.explanation);
+      },
     }),
   );
 }
@@ -58,7 +68,7 @@ async function runTimeline(
   run: CommandRun,
   options: TimelineOptions,
   width: number,
-): Promise<TimelineReport> {
+): Promise<TimelineResult> {
   const now = new Date();
   const fromUs = options.from === undefined ? null : parseMoment(options.from, now);
   const toUs = options.to === undefined ? null : parseMoment(options.to, now);
@@ -84,7 +94,23 @@ async function runTimeline(
     },
     { signal: run.signal, onEvent: run.onEvent },
   );
-  return withFlags(report, run, options);
+  return { ...withFlags(report, run, options), explanation: await explained(run, report, options) };
+}
+
+async function explained(
+  run: CommandRun,
+  report: TimelineReport,
+  options: TimelineOptions,
+): Promise<Explanation | null> {
+  if (options.explain !== true) return null;
+  const { terminal, flags } = run;
+  const { readConfig } = await import('../../config/read-config.ts');
+  const { ai } = readConfig({ file: flags.config, env: terminal.env, cwd: terminal.cwd });
+  return await explainFor(run, ai, {
+    subject: 'What the log of a database holds of a stretch of time.',
+    facts: factsOfTimeline(report),
+    plain: accountOfTimeline(report),
+  });
 }
 
 /** The commands it prints run as they stand: with what this one was called with. */

@@ -1,4 +1,5 @@
 import { formatCount } from '../../base/sizes.ts';
+import type { Explanation } from '../../explain/explain.ts';
 import type { IncidentAnalysis } from '../../operations/incident/analysis.ts';
 import { describeTable } from '../../operations/timeline/table-changes.ts';
 import { headFacts, impactFacts, tableLine } from './incident-page.ts';
@@ -6,7 +7,7 @@ import { printable } from './page.ts';
 import { formatTimeFine } from './time.ts';
 
 /** The report as Markdown, for a file. What comes from outside is escaped: it cannot become markup. */
-export function incidentMarkdown(analysis: IncidentAnalysis): string {
+export function incidentMarkdown(analysis: IncidentAnalysis, explanation: Explanation | null): string {
   const { timeline, cause, culprit, impact, measures, recommendations, unknown } = analysis;
   const query = culprit?.query ?? null;
   const facts = (list: readonly (readonly [string, string | null])[]): string[] =>
@@ -50,8 +51,16 @@ export function incidentMarkdown(analysis: IncidentAnalysis): string {
       'Not known',
       unknown.map(text => `- ${escaped(text)}`),
     ),
+    ...section('In plain words', explanation === null ? [] : explanationLines(explanation)),
     '',
   ].join('\n');
+}
+
+function explanationLines({ by, model, text }: Explanation): string[] {
+  const lines = text.split('\n').map(escaped);
+  if (by === 'rules') return lines;
+  const mark = `Written by a language model (${model}) from the facts above. It may be wrong; they count.`;
+  return [...lines, '', `*${escaped(mark)}*`];
 }
 
 function section(title: string, lines: readonly string[]): string[] {

@@ -23,14 +23,17 @@ export interface LostRow {
   readonly isOnTop: boolean;
 }
 
+/** Where no row ever is. */
+const NO_PLACE: RowPlace = 0;
 /** More than these are not held in memory. */
-const MOST_ROWS = 2_000_000;
+export const MOST_ROWS = 2_000_000;
 
 /** Follows the rows of one relation from version to version, in the order of the log. */
 class RelationHistory {
   readonly relation: RelationFile;
   readonly #versions = new Map<RowPlace, LostRow>();
   readonly #disaster = new PlaceSet();
+  readonly #copies = new PlaceSet();
 
   constructor(relation: RelationFile) {
     this.relation = relation;
@@ -41,11 +44,17 @@ class RelationHistory {
     for (const place of created) this.#disaster.add(place);
   }
 
+  /** A rewrite of the table wrote rows into a new file: which version of the old one each is, nobody says. */
+  copy({ created }: RowChange): void {
+    for (const place of created) this.#copies.add(place);
+  }
+
   /** @returns rows that were not known before */
   apply({ removed, created }: RowChange, transaction: number): LostRow[] {
     if (removed === null) {
       return created.map(place => {
         this.#disaster.delete(place);
+        this.#copies.delete(place);
         return this.#begin({ origin: null, place, isOnTop: false }, transaction);
       });
     }
@@ -54,7 +63,7 @@ class RelationHistory {
     const known = isOnTop ? undefined : this.#versions.get(removed);
     this.#versions.delete(removed);
     if (known === undefined) {
-      const origin = isOnTop ? null : removed;
+      const origin = isOnTop ? null : this.#copies.delete(removed) ? NO_PLACE : removed;
       return [this.#begin({ origin, place, isOnTop }, transaction)];
     }
     known.place = place;
@@ -110,7 +119,7 @@ export class RowHistory {
   apply(
     relation: { readonly key: string; readonly file: RelationFile },
     change: RowChange,
-    transaction: number | 'disaster',
+    transaction: number | 'disaster' | 'rewrite',
   ): boolean {
     let history = this.#relations.get(relation.key);
     if (history === undefined) {
@@ -118,6 +127,7 @@ export class RowHistory {
       this.#relations.set(relation.key, history);
     }
     if (transaction === 'disaster') history.spoil(change);
+    else if (transaction === 'rewrite') history.copy(change);
     else for (const row of history.apply(change, transaction)) this.rows.push(row);
     return this.rows.length <= MOST_ROWS;
   }

@@ -2,6 +2,7 @@ import { AppError } from '../../base/errors.ts';
 import { formatCount } from '../../base/sizes.ts';
 import { FIRST_USER_FILE } from '../../engines/postgres/catalog-snapshot.ts';
 import { nextSegment, segmentStart } from '../../engines/postgres/lsn.ts';
+import type { TransactionSummary } from '../../engines/postgres/segment-summary.ts';
 import { RecordHeaders, relationOf } from '../../engines/postgres/wal-blocks.ts';
 import { createWalReader } from '../../engines/postgres/wal-reader.ts';
 import { RMGR_HEAP, RMGR_HEAP2, type WalRecord } from '../../engines/postgres/wal-record.ts';
@@ -9,9 +10,12 @@ import { type RowChange, readRowChange } from '../../engines/postgres/wal-row-ch
 import type { RelationFile } from '../../engines/postgres/wal-transactions.ts';
 import { fileKey, nameRelations, type RelationNames } from '../catalog/relation-names.ts';
 import type { InstanceContext } from '../instance-context.ts';
+import { readActivity } from '../log/log-summaries.ts';
 import { logTransactions } from '../log/log-transactions.ts';
 import type { LogView } from '../log/log-view.ts';
-import { type LostRow, type LostTransaction, RowHistory } from './lost-rows.ts';
+import { learnNames } from '../timeline/learn-names.ts';
+import { changesOf, describeTable } from '../timeline/table-changes.ts';
+import { type LostRow, type LostTransaction, MOST_ROWS, RowHistory } from './lost-rows.ts';
 
 export interface LostWindow {
   /** Everything that was committed here or later is lost. */
@@ -32,6 +36,8 @@ export interface LostRows {
   readonly disasters: readonly LostTransaction[];
   /** Transactions that may have begun before the log that was read. */
   readonly maybeCut: readonly number[];
+  /** For people: which tables got new files with the same rows, and by which transactions. */
+  readonly rewritten: readonly string[];
 }
 
 /** A transaction that was running at the target may have begun before: so far back its rows are looked for. */
@@ -52,16 +58,61 @@ export async function readLostRows(
   const far = window.from > back ? window.from - back : 0n;
   const origin = segmentStart(far > window.begin ? far : window.begin, view.segmentSize);
   const isTable = tableTest(names);
-  for await (const { lsn, changes } of changesIn(view, { from: origin, to: window.to }, found.owners, signal)) {
+  const rewrites = await readRewrites(context, view, { from: origin, to: window.to, names }, signal);
+  for await (const { lsn, changes } of changesIn(
+    view,
+    { from: origin, to: window.to },
+    found.owners,
+    signal,
+  )) {
     for (const { relation, change, owner } of changes) {
       if (lsn === origin && owner !== 'disaster') cut.add(owner);
       if (!(await isTable(relation, lsn))) continue;
-      if (!history.apply({ key: fileKey(relation), file: relation }, change, owner)) throw tooMany();
+      const key = fileKey(relation);
+      const isCopy = owner !== 'disaster' && rewrites.files.get(found.transactions[owner]!.lsn)?.has(key);
+      const by = isCopy === true && change.removed === null ? 'rewrite' : owner;
+      if (!history.apply({ key, file: relation }, change, by)) throw tooMany();
     }
   }
   const { transactions, disasters } = found;
   const maybeCut = origin <= window.begin ? [] : [...cut].map(index => transactions[index]!.xid);
-  return { transactions, disasters, rows: history.rows, maybeCut };
+  const lsns = new Set(transactions.map(each => each.lsn));
+  const rewritten = rewrites.acts.filter(({ lsn }) => lsns.has(lsn)).map(({ text }) => text);
+  return { transactions, disasters, rows: history.rows, maybeCut, rewritten };
+}
+
+interface Rewrites {
+  /** By the position of the commit: the files that it brought, of which rows are copies. */
+  readonly files: ReadonlyMap<bigint, ReadonlySet<string>>;
+  readonly acts: readonly { readonly lsn: bigint; readonly text: string }[];
+}
+
+/** ALTER TABLE and their like write all rows of a table anew: these are none that are lost. */
+async function readRewrites(
+  context: Pick<InstanceContext, 'repository'>,
+  view: LogView,
+  range: { readonly from: bigint; readonly to: bigint; readonly names: RelationNames },
+  signal: AbortSignal,
+): Promise<Rewrites> {
+  const replaces = ({ created, dropped, outcome }: TransactionSummary): boolean =>
+    outcome === 'commit' && created.length > 0 && dropped.length > 0;
+  const activity = await readActivity(context, view, range, { signal, keep: replaces });
+  await learnNames(activity.transactions, range.names);
+  const files = new Map<bigint, ReadonlySet<string>>();
+  const acts: { lsn: bigint; text: string }[] = [];
+  for (const transaction of activity.transactions) {
+    const lsn = transaction.endLsn;
+    if (lsn === null) continue;
+    const rewritten = (await changesOf(transaction, range.names)).acts.filter(
+      ({ act }) => act === 'rewrite' || act === 'move',
+    );
+    if (rewritten.length === 0) continue;
+    files.set(lsn, new Set(transaction.created.map(fileKey)));
+    acts.push(
+      ...rewritten.map(each => ({ lsn, text: `${describeTable(each)} (transaction ${transaction.xid})` })),
+    );
+  }
+  return { files, acts };
 }
 
 interface Commits {
@@ -143,7 +194,7 @@ function tableTest(names: RelationNames): (relation: RelationFile, lsn: bigint) 
 function tooMany(): AppError {
   return new AppError(
     'UNSUPPORTED',
-    `unable to export what is lost: more than ${formatCount(2_000_000)} rows were changed`,
+    `unable to export what is lost: more than ${formatCount(MOST_ROWS)} rows were changed`,
     {
       hint: 'Narrow it with --to, or bring everything back beside the instance: `aishell backup restore --latest --target DIR`.',
     },

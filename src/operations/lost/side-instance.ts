@@ -8,7 +8,13 @@ import { formatLsn } from '../../engines/postgres/lsn.ts';
 import { fedRecoverySettings, recoverySettings } from '../../engines/postgres/recovery-settings.ts';
 import type { Binaries } from '../../engines/postgres/service-binaries.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
-import { type Layout, makeOwned, placeOf, prepareRecovery, writeOwned } from '../restore/assemble-directory.ts';
+import {
+  type Layout,
+  makeOwned,
+  placeOf,
+  prepareRecovery,
+  writeOwned,
+} from '../restore/assemble-directory.ts';
 import { type LogFeeder, startLogFeeder } from '../restore/log-feeder.ts';
 import type { Owner } from '../restore/new-files.ts';
 import type { RecoveryPlan } from '../restore/plan-restore.ts';
@@ -46,7 +52,11 @@ export async function openSideInstance(
   const { plan, layout, owner } = side;
   await runStep(
     options.onEvent,
-    { id: 'restore-files', title: 'Files restored beside the instance', detail: done => `${done.files} files` },
+    {
+      id: 'restore-files',
+      title: 'Files restored beside the instance',
+      detail: done => `${done.files} files`,
+    },
     async () => {
       await makeOwned(layout.dataDirectory, owner);
       for (const place of layout.tablespaces.values()) await makeOwned(place, owner);

@@ -1,5 +1,4 @@
-import type pg from 'pg';
-import { queryRows } from '../../engines/postgres/connection.ts';
+import { queryRows, type Session } from '../../engines/postgres/connection.ts';
 import type { RelationFile } from '../../engines/postgres/wal-transactions.ts';
 
 /** What a table is like at a moment, as far as its rows are read and written again. */
@@ -18,6 +17,7 @@ export interface TableShape {
 }
 
 interface ShapeRow {
+  kind: string;
   schema: string;
   table: string;
   name: string;
@@ -26,26 +26,27 @@ interface ShapeRow {
   key: number[] | null;
 }
 
-/** Reads what a file's table is like now; null: there is no table with this file. */
+/** Reads what a file's table is like now; null: no relation has this file. `other`: it is no table, as TOAST relations. */
 export async function readShape(
-  client: pg.Client,
+  client: Session,
   relation: RelationFile,
   signal: AbortSignal,
-): Promise<TableShape | null> {
+): Promise<TableShape | 'other' | null> {
   const [row] = await queryRows<ShapeRow>(client, 'read what a table is like', {
     text: shapeSql,
     values: [relation.tablespace, relation.file],
     signal,
   });
   if (row === undefined) return null;
-  return { database: client.database ?? '', ...row };
+  const { kind, ...shape } = row;
+  return kind === 'r' ? { database: client.database ?? '', ...shape } : 'other';
 }
 
 // The primary key, else the unique index with the fewest columns, all of them never null.
 const shapeSql = `
   with named as (
-    select c.oid, n.nspname, c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
-    where c.oid = pg_filenode_relation($1, $2) and c.relkind = 'r'
+    select c.oid, n.nspname, c.relname, c.relkind from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where c.oid = pg_filenode_relation($1, $2)
   ),
   listed as (
     select a.attnum, a.attname, row_number() over (order by a.attnum) - 1 as place
@@ -62,7 +63,7 @@ const shapeSql = `
     group by i.indexrelid, i.indisprimary
     having bool_and(l.place is not null and a.attnotnull)
   )
-  select nspname::text as schema, relname::text as table, format('%I.%I', nspname, relname) as name,
+  select relkind::text as kind, nspname::text as schema, relname::text as table, format('%I.%I', nspname, relname) as name,
          coalesce((select array_agg(attname::text order by attnum) from listed), '{}') as columns,
          coalesce((select array_agg(quote_ident(attname) order by attnum) from listed), '{}') as quoted,
          (select places from keys order by indisprimary desc, cardinality(places), indexrelid limit 1) as key

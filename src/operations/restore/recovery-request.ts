@@ -29,6 +29,12 @@ export type RecoveryRequest =
       readonly found: string;
     };
 
+/** Whether the first transaction that is dropped is the one that was asked to be undone. */
+export function isBeforeTransaction(request: RecoveryRequest): boolean {
+  if (request.kind === 'xid') return !request.after;
+  return request.kind === 'incident' || (request.kind === 'change' && !request.change.after);
+}
+
 /** A transaction beside the target: the last kept one, or the first dropped one. */
 export interface EdgeTransaction {
   readonly xid: number;

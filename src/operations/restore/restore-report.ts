@@ -10,7 +10,7 @@ import type { LossAccount } from '../timeline/account-of-loss.ts';
 import type { LiveInstance } from './live-instance.ts';
 import type { RecoveryPlan } from './plan-restore.ts';
 import type { Recovered } from './recover-directory.ts';
-import type { EdgeTransaction } from './recovery-request.ts';
+import { type EdgeTransaction, isBeforeTransaction } from './recovery-request.ts';
 
 /** The plan of a restore and, once it is done, what was done: plain facts for renderers, JSON and tests. */
 export interface RestoreReport {
@@ -29,6 +29,8 @@ export interface RestoreReport {
     readonly lsn: string | null;
     readonly lastKept: EdgeFacts | null;
     readonly firstDropped: EdgeFacts | null;
+    /** It was asked for by a transaction that is to be undone, which is the first that was dropped. */
+    readonly isBefore: boolean;
     /** The incident that was asked for by its id. */
     readonly incident: string | null;
   };
@@ -121,6 +123,7 @@ export function reportOf(made: {
       lsn: plan.resolved.lsn === null ? null : formatLsn(plan.resolved.lsn),
       lastKept: edgeFacts(plan.resolved.lastKept),
       firstDropped: edgeFacts(plan.resolved.firstDropped),
+      isBefore: isBeforeTransaction(plan.request),
       incident: plan.request.kind === 'incident' ? plan.request.id : null,
     },
     loss: plan.loss,

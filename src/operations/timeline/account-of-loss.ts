@@ -17,13 +17,16 @@ export interface LossAccount {
   /** Rows of users' tables, those with the most changes first. */
   readonly tables: readonly TableRows[];
   /** Tables dropped, truncated or rewritten: that is undone as well. */
-  readonly acts: readonly TableAct[];
+  readonly acts: readonly LostAct[];
   /** The second of the last commit, ISO 8601. */
   readonly lastTime: string | null;
   /** A segment that is missing behind the target: what lies behind it is not counted. */
   readonly countedTo: string | null;
   readonly timeline: number;
 }
+
+/** What was done to a table as a whole, and by which transaction. */
+export type LostAct = TableAct & { readonly xid: number };
 
 /** Transactions that are committed behind the target may have begun before: so far back their rows are counted. */
 const SEGMENTS_BEFORE = 64;
@@ -60,7 +63,7 @@ export async function accountOfLoss(
   return {
     transactions: all.commits - kept.commits,
     tables: await tableRows(difference(all.rows, kept.rows), span.from, names),
-    acts: changing.flatMap(each => each.acts),
+    acts: changing.flatMap(({ acts, transaction: { xid } }) => acts.map(act => ({ ...act, xid }))),
     lastTime: lastSecond === undefined ? null : isoMoment(BigInt(lastSecond) * 1_000_000n),
     countedTo: view.end !== null && span.to < view.end ? view.expectedName(span.to) : null,
     timeline: view.timeline,

@@ -1,0 +1,184 @@
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { AppError, fileError } from '../../base/errors.ts';
+import { runStep } from '../../base/events.ts';
+import { formatLsn, parseLsn } from '../../engines/postgres/lsn.ts';
+import { findBinaries } from '../../engines/postgres/service-binaries.ts';
+import type { InstanceContext, RunOptions } from '../instance-context.ts';
+import { type LiveInstance, locateInstance } from '../restore/live-instance.ts';
+import { roomForLog } from '../restore/log-feeder.ts';
+import { logFilesFor } from '../restore/needed-log.ts';
+import type { RecoveryPlan } from '../restore/plan-restore.ts';
+import { checkPacks, planWithLog } from '../restore/plan-with-log.ts';
+import { layoutBelow, ownerFor } from '../restore/restore-into-directory.ts';
+import { restoreStamp } from '../restore/restore-report.ts';
+import {
+  checkEmptyDirectory,
+  checkSpace,
+  claimDirectory,
+  clearDirectory,
+} from '../restore/target-directory.ts';
+import type { LostRequest } from './export-lost-request.ts';
+import { type ExportedRows, exportRows } from './export-rows.ts';
+import type { LostReport } from './lost-report.ts';
+import { lostTables } from './lost-tables.ts';
+import { committedAt } from './lost-output.ts';
+import { findWindow } from './lost-window.ts';
+import { type LostRows, readLostRows } from './read-lost-rows.ts';
+import { openSideInstance } from './side-instance.ts';
+
+/**
+ * Exports the rows that a recovery loses: what others than the disaster committed behind its target. They are read from a copy
+ * that is recovered beside the instance, which goes on undisturbed, and is removed again.
+ *
+ * @throws as planRecovery; TARGET_NOT_EMPTY SPACE_INSUFFICIENT UNSUPPORTED (too many rows) RECOVERY_FAILED
+ */
+export async function exportLost(
+  context: InstanceContext,
+  request: LostRequest,
+  options: RunOptions,
+): Promise<LostReport> {
+  const startedAt = performance.now();
+  const live = await locateInstance(context, options.signal).catch((error: unknown) => {
+    if (error instanceof AppError) return null;
+    throw error;
+  });
+  const plan = await planLost(context, request, { ...options, live });
+  const window = await findWindow(context, plan, request, options.signal);
+  const lost = await runStep(
+    options.onEvent,
+    {
+      id: 'read-lost',
+      title: 'Lost rows looked for in the log',
+      detail: ({ transactions, rows }: LostRows) =>
+        `${transactions.length} transactions, ${rows.length} rows`,
+    },
+    () => readLostRows(context, plan.view, window, options.signal),
+  );
+  const exported = request.dryRun
+    ? null
+    : await exportFromCopy(context, { plan, live, lost, request, from: window.from }, options);
+  const tables = await lostTables(
+    context,
+    { view: plan.view, lost, exported, at: window.from },
+    options.signal,
+  );
+  const [first, last] = [lost.transactions[0], lost.transactions.at(-1)];
+  return {
+    dryRun: request.dryRun,
+    instance: context.instance,
+    timeline: plan.timeline,
+    from: formatLsn(window.from),
+    to: formatLsn(window.to),
+    excluded: lost.disasters.map(each => ({ xid: each.xid, committedAt: committedAt(each) })),
+    transactions: lost.transactions.length,
+    firstAt: first === undefined ? null : committedAt(first),
+    lastAt: last === undefined ? null : committedAt(last),
+    tables,
+    acts: plan.loss?.acts.filter(({ xid }) => !window.excluded.has(xid)) ?? null,
+    files: exported?.files ?? [],
+    unchanged: exported?.unchanged ?? null,
+    seconds: (performance.now() - startedAt) / 1000,
+    problems: problemsOf(lost, tables),
+  };
+}
+
+async function planLost(
+  context: InstanceContext,
+  { target, timeline, dryRun, output }: LostRequest,
+  options: RunOptions & { readonly live: LiveInstance | null },
+): Promise<RecoveryPlan> {
+  const own = timeline ?? (target.kind === 'incident' ? target.timeline : null);
+  return await planWithLog(
+    context,
+    { target, directory: output, timeline: own, dryRun, way: 'auto', verifyBeforeOpen: false },
+    options,
+  );
+}
+
+interface Export {
+  readonly plan: RecoveryPlan;
+  readonly live: LiveInstance | null;
+  readonly lost: LostRows;
+  readonly request: LostRequest;
+  readonly from: bigint;
+}
+
+async function exportFromCopy(
+  context: InstanceContext,
+  { plan, live, lost, request, from }: Export,
+  options: RunOptions,
+): Promise<ExportedRows> {
+  await makeDirectory(request.output);
+  if (lost.rows.length === 0) return { files: [], shapes: new Map(), unread: new Map(), unchanged: 0 };
+  const { backup, view } = plan;
+  const last = lost.transactions.at(-1)?.lsn ?? from;
+  // The record of the last commit may go on in the next segment.
+  const end = view.firstMissing(parseLsn(backup.startLsn));
+  const behind = last + BigInt(2 * view.segmentSize);
+  const logFiles = logFilesFor(view, backup, behind < end ? behind : end);
+  const logBytes = logFiles.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  const repositoryPath = context.location.kind === 'local' ? context.location.path : null;
+  const origin = live?.dataDirectory ?? context.dataDirectory ?? backup.dataDirectory;
+  const given = request.workDirectory ?? `${origin}.aishell-lost-${restoreStamp(new Date())}`;
+  const directory = await checkEmptyDirectory(given, { dataDirectory: origin, repositoryPath });
+  await checkSpace(directory.path, plan.backupBytes + roomForLog(logBytes));
+  const binaries = await findBinaries(Math.trunc(backup.serverVersion / 10_000), {
+    configured: context.binaries,
+    ...(live === null ? {} : { dataDirectory: live.dataDirectory }),
+  });
+  const owner = await ownerFor(live, plan);
+  await checkPacks(context, plan, options);
+  await claimDirectory(directory, owner);
+  const copy = { path: join(directory.path, 'copy'), exists: false };
+  try {
+    const side = {
+      plan: { ...plan, logFiles, logBytes },
+      ...{ layout: layoutBelow(copy, plan), owner, binaries },
+    };
+    await using instance = await openSideInstance(context, side, options);
+    const { format, output } = request;
+    return await exportRows(
+      instance,
+      { lost, from, format, output, spoolDirectory: directory.path },
+      options,
+    );
+  } finally {
+    await clearDirectory(directory);
+    if (directory.exists === false) await rm(directory.path, { recursive: true, force: true });
+  }
+}
+
+function problemsOf(lost: LostRows, tables: LostReport['tables']): string[] {
+  const unread = tables.filter(each => each.unread > 0);
+  const onTop = tables.filter(each => each.onTop > 0);
+  const name = ({ database, schema, table }: (typeof tables)[number]): string =>
+    `${database}: ${schema === null ? table : `${schema}.${table}`}`;
+  return [
+    ...unread.map(
+      each =>
+        `${each.unread} rows of ${name(each)} could not be read: the table was rewritten, or is in no catalog; a copy has them: aishell backup restore --latest --target DIR`,
+    ),
+    ...onTop.map(
+      each =>
+        `${each.onTop} rows of ${name(each)} were changed on top of what the disaster had made of them: look at them by hand`,
+    ),
+    ...lost.rewritten.map(
+      text =>
+        `rows of ${text} were written anew: of those that were changed behind it, it cannot be said which they had been`,
+    ),
+    ...(lost.maybeCut.length > 0
+      ? [
+          `of ${lost.maybeCut.length} transactions the beginning may lie before the log that was read: ${lost.maybeCut.slice(0, 10).join(', ')}`,
+        ]
+      : []),
+  ];
+}
+
+async function makeDirectory(path: string): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw fileError('create', path, error);
+  }
+}
