@@ -28,8 +28,9 @@ export function drawExplanation(page: Page, explanation: Explanation | null): vo
   const { by, model, text, problem } = explanation;
   page.line();
   page.line(page.style.title('In plain words:'));
-  for (const paragraph of text.split('\n')) for (const line of wrapped(paragraph)) page.line(`  ${line}`);
-  page.line();
+  for (const paragraph of text.split('\n'))
+    for (const line of wrapped(paragraph)) page.line(line === '' ? '' : `  ${line}`);
+  if (by === 'model' || problem !== null) page.line();
   if (by === 'model')
     page.line(
       page.style.dim(

@@ -2,8 +2,13 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Explanation } from '../../src/explain/explain.ts';
 import type { IncidentAnalysis } from '../../src/operations/incident/analysis.ts';
-import type { Incident } from '../../src/operations/incident/incident.ts';
-import { readIncident, readIncidents, updateIncident } from '../../src/operations/incident/incident-store.ts';
+import { type Incident, newIncidentId } from '../../src/operations/incident/incident.ts';
+import {
+  readIncident,
+  readIncidents,
+  saveIncident,
+  updateIncident,
+} from '../../src/operations/incident/incident-store.ts';
 import type { RestoreReport } from '../../src/operations/restore/restore-report.ts';
 import { type AlertReceiver, reply, startReceiver } from '../notify/alert-receiver.ts';
 import { reportOf, stopArgs } from '../support/emergency.ts';
@@ -227,4 +232,31 @@ test('once it is undone - the incident is no target any more, and the message sa
   }));
   const nothing = await instance.run(['backup', 'restore', '--before-incident', 'latest', '--dry-run']);
   expect(failureOf(nothing).message).toContain('was rolled back: it destroyed nothing');
+});
+
+test('gone back to the state with the disaster - the incident is open again; one that was noticed as it happened comes first', async () => {
+  const context = await contextOf(instance);
+  const known = await readIncident(context, 'latest');
+  await updateIncident(context, known.id, each => ({
+    ...each,
+    transaction: { ...each.transaction, outcome: 'committed' },
+  }));
+  const safety = known.recoveries?.at(-1)?.safetyPath ?? '';
+  const confirm = ['--confirm', 'restore shop', '--yes'];
+  const back = await instance.run(['backup', 'restore', '--go-back', safety, ...confirm]);
+  expect(back.exitCode, back.stdout).toBe(0);
+  const open = await readIncident(context, 'latest');
+  expect(open).toMatchObject({ status: 'open', resolution: null });
+  expect(open.events.at(-1)?.event).toBe('went back');
+  const noticed: Incident = {
+    ...open,
+    ...{ id: newIncidentId(new Date(), Buffer.from('abc')), sequence: 1, recoveries: [], events: [] },
+    rule: { name: 'mass delete', explanation: 'more than 1,000 rows', confidence: 'certain' },
+    ...{ detectedAt: new Date().toISOString(), transaction: { ...open.transaction, outcome: 'committed' } },
+  };
+  await saveIncident(context, noticed);
+  const again: StopReport = reportOf(await instance.run(stopArgs(), { env }));
+  expect(again.incident).toMatchObject({ id: noticed.id, rule: { name: 'mass delete' } });
+  expect(again.recommended).toMatchObject({ xid: open.transaction.xid });
+  expect(await incidents()).toHaveLength(2);
 });

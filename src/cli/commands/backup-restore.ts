@@ -103,7 +103,10 @@ export function addBackupRestore(cli: Cli, group: Command): void {
             drawRestored(page, result);
             if (result.exportedLost !== null) drawLost(page, result.exportedLost);
           },
-          exitCode: ({ problems }) => (problems.length === 0 ? 0 : exitCodes.FINISHED_WITH_PROBLEMS),
+          exitCode: ({ problems, exportedLost }) =>
+            problems.length + (exportedLost?.problems.length ?? 0) === 0
+              ? 0
+              : exitCodes.FINISHED_WITH_PROBLEMS,
         })
       : cli.run(command, {
           title: '↩️  Going Back',

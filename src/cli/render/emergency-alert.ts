@@ -55,7 +55,7 @@ function incidentLines(incident: Incident): string[] {
     ...lines,
     ...(by.length === 0 ? [] : [`By: ${printable(by.join(', '))}`]),
     ...(outcome === null ? [] : [outcome]),
-    ...(rule.confidence === 'certain' ? [] : [`Sure: ${rule.confidence}`]),
+    ...(rule.confidence === 'certain' ? [] : [`Confidence: ${rule.confidence}`]),
     `On record as: ${incident.id}`,
   ];
 }

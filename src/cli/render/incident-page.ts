@@ -12,6 +12,7 @@ const TABLES_SHOWN = 10;
 /** The tutorial's report. What nobody knows is not in it, and the last section says so. */
 export function drawAnalysis(page: Page, analysis: IncidentAnalysis): void {
   const { style } = page;
+  page.line();
   page.line(`Incident: ${printable(analysis.headline)}`);
   if (analysis.at !== null) page.line(`Date: ${formatTimeFine(analysis.at)}`);
   for (const [name, value] of headFacts(analysis)) if (value !== null) page.line(`${name}: ${value}`);
@@ -48,10 +49,14 @@ function timelineLines({ timeline }: IncidentAnalysis): Line[] {
   const shown = timeline.slice(0, EVENTS_SHOWN);
   const lines = shown.map(({ at, text, sinceSeconds }, index) => {
     const since = index === 0 ? '' : ` (+${sinceSeconds.toFixed(2)}s)`;
-    return `${formatClock(at)}  ${printable(text)}${since}`;
+    return `${formatClock(at)}  ${printable(upperFirst(text))}${since}`;
   });
   const more = timeline.length - shown.length;
   return more > 0 ? [...lines, `and ${formatCount(more)} more`] : lines;
+}
+
+function upperFirst(text: string): string {
+  return `${text.slice(0, 1).toUpperCase()}${text.slice(1)}`;
 }
 
 function causeLines({ cause, culprit }: IncidentAnalysis): Line[] {

@@ -6,7 +6,8 @@ import { type Page, printable } from './page.ts';
 const MOST_TABLES = 10;
 
 /** What a restore gives up of what was committed behind its target, and how that can be kept. */
-export function drawLoss(page: Page, { loss, mode, target, instance }: RestoreReport): void {
+export function drawLoss(page: Page, report: RestoreReport): void {
+  const { loss, mode, target } = report;
   if (loss === null) return;
   const { style } = page;
   const count = `${formatCount(loss.transactions)} transaction${loss.transactions === 1 ? '' : 's'}`;
@@ -46,12 +47,23 @@ export function drawLoss(page: Page, { loss, mode, target, instance }: RestoreRe
       : [style.warn(`Not counted is what lies behind a gap in the log: ${loss.countedTo} is missing`)]),
   ]);
   if (mode !== 'in-place' || target.lsn === null) return;
+  const { instance, timeline } = report;
   page.section('To save it, before or afterwards', [
-    'Restore a copy of the present state, start it, and export from it what is needed:',
+    target.isBefore
+      ? 'As SQL or CSV, without the transaction that is undone (with this restore: --export-lost DIRECTORY):'
+      : 'As SQL or CSV (with this restore: --export-lost DIRECTORY):',
+    style.title(saveCommand(report)),
+    'All of it, as a copy of the present state beside the instance:',
     style.title(
-      `aishell backup restore --latest --timeline ${loss.timeline} --instance ${instance} --target DIRECTORY`,
+      `aishell backup restore --latest --timeline ${timeline} --instance ${instance} --target DIRECTORY`,
     ),
   ]);
+}
+
+function saveCommand({ target, timeline, instance }: RestoreReport): string {
+  const { lsn, isBefore, firstDropped } = target;
+  const excluded = isBefore && firstDropped !== null ? ` --exclude-xid ${firstDropped.xid}` : '';
+  return `aishell backup lost --lsn ${lsn} --timeline ${timeline}${excluded} --instance ${instance} --output DIRECTORY`;
 }
 
 function readable(iso: string): string {

@@ -103,7 +103,7 @@ async function openIncidents(run: StopRun, context: InstanceContext): Promise<In
 
 /** Adds to an incident what the stop did. What is there already, from an earlier run, is not added twice. */
 export async function addStopEvents(run: StopRun, context: InstanceContext, id: string): Promise<Incident> {
-  const added = run.actions.map(action => eventOf(run, action));
+  const added = run.actions.filter(({ step }) => !unheard.has(step)).map(action => eventOf(run, action));
   return await updateIncident(context, id, known => {
     const keys = new Set(known.events.map(each => `${each.at} ${each.text}`));
     const news = added.filter(each => !keys.has(`${each.at} ${each.text}`));
@@ -113,6 +113,8 @@ export async function addStopEvents(run: StopRun, context: InstanceContext, id: 
 
 /** Steps after which nobody writes any more, by the level. */
 const stoppingStep = { soft: 'terminate', hard: 'terminate', strict: 'start-server' } as const;
+/** What an incident's record says otherwise, or nobody needs there. */
+const unheard = new Set(['record', 'incident']);
 const eventNames: Readonly<Record<string, string>> = { archive: 'archived', notify: 'alerted' };
 
 function eventOf(run: StopRun, { step, text, at }: StopAction): IncidentEvent {

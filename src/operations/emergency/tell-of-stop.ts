@@ -1,7 +1,6 @@
-import { runStep } from '../../base/events.ts';
 import { describeDamage, headlineOf } from '../incident/describe-incident.ts';
 import { describeOutlook } from '../recovery-time/describe-outlook.ts';
-import type { EmergencyNotice, NoticeOutcome } from './emergency-context.ts';
+import type { EmergencyNotice } from './emergency-context.ts';
 import type { StopReport } from './stop-report.ts';
 import type { StopRun } from './stop-run.ts';
 
@@ -11,19 +10,16 @@ type Known = Pick<StopReport, 'incident' | 'recommended' | 'outlook'>;
 export async function tellOfStop(run: StopRun, known: Known): Promise<void> {
   const { options } = run;
   options.signal.throwIfAborted();
-  const step = { id: 'notify', title: 'Team notified', detail: describeDelivered };
-  const { delivered, problems } = await runStep(options.onEvent, step, () =>
-    run.context.tell(noticeOf(run, known)),
-  );
+  const startedAt = performance.now();
+  const { delivered, problems } = await run.context.tell(noticeOf(run, known));
   run.problems.push(...problems);
   if (delivered.length === 0) return;
+  options.onEvent({
+    ...{ type: 'step', step: 'notify', title: 'Team notified', state: 'done', detail: delivered.join(', ') },
+    seconds: (performance.now() - startedAt) / 1000,
+  });
   const text = `${known.incident === null ? 'Team' : 'Incident logged and team'} notified: ${delivered.join(', ')}`;
   run.actions.push({ step: 'notify', text, at: new Date().toISOString() });
-}
-
-function describeDelivered({ delivered, problems }: NoticeOutcome): string {
-  if (delivered.length > 0) return delivered.join(', ');
-  return problems.length > 0 ? 'nobody yet' : 'no channel is configured';
 }
 
 function noticeOf(run: StopRun, { incident, recommended, outlook }: Known): EmergencyNotice {

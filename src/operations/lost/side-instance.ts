@@ -75,6 +75,8 @@ export async function openSideInstance(
     },
   );
   await prepareRecovery(layout, plan.backup, owner);
+  await writeOwned(join(layout.dataDirectory, 'standby.signal'), '', owner);
+  await rm(join(layout.dataDirectory, 'recovery.signal'), { force: true });
   const feeder = startLogFeeder(
     context,
     {
@@ -86,8 +88,6 @@ export async function openSideInstance(
     },
     options.signal,
   );
-  await writeOwned(join(layout.dataDirectory, 'standby.signal'), '', owner);
-  await rm(join(layout.dataDirectory, 'recovery.signal'), { force: true });
   return new Side(side, feeder);
 }
 

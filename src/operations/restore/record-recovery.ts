@@ -44,11 +44,36 @@ export async function recordRecovery(
   times: Milestones,
   onEvent: OnEvent,
 ): Promise<void> {
-  try {
-    const incidents = await readIncidents(context);
-    const undone = incidents.filter(each => isUndone(each, report));
+  await recordQuietly(onEvent, async () => {
+    const undone = (await readIncidents(context)).filter(each => isUndone(each, report));
     for (const incident of undone)
       await updateIncident(context, incident.id, known => withRecovery(known, report, times));
+  });
+}
+
+/** Puts on record that the state from before a rewind is back, and with it the disaster. */
+export async function recordGoBack(
+  context: InstanceContext,
+  safetyPath: string,
+  onEvent: OnEvent,
+): Promise<void> {
+  await recordQuietly(onEvent, async () => {
+    const isOf = ({ recoveries = [] }: Incident): boolean =>
+      recoveries.some(each => each.safetyPath === safetyPath);
+    for (const { id } of (await readIncidents(context)).filter(isOf)) {
+      const at = new Date().toISOString();
+      const event = { at, event: 'went back', text: 'the state from before the recovery was brought back' };
+      await updateIncident(context, id, known => ({
+        ...known,
+        ...{ status: 'open', resolution: null, events: [...known.events, event] },
+      }));
+    }
+  });
+}
+
+async function recordQuietly(onEvent: OnEvent, record: () => Promise<void>): Promise<void> {
+  try {
+    await record();
   } catch (error) {
     if (!(error instanceof AppError)) throw error;
     const message = `the restore is not on the record of an incident: ${error.message}`;
@@ -73,7 +98,7 @@ function withRecovery(incident: Incident, report: RestoreReport, times: Mileston
   return {
     ...incident,
     ...(isBack && incident.status === 'open'
-      ? { status: 'resolved', resolution: `restored in place to ${report.target.requested}` }
+      ? { status: 'resolved', resolution: 'restored in place to just before it' }
       : {}),
     events: [...incident.events, ...eventsOf(recovery, report)],
     recoveries: [...(incident.recoveries ?? []), recovery],
@@ -134,7 +159,7 @@ function eventsOf(recovery: IncidentRecovery, report: RestoreReport): IncidentEv
     {
       at: startedAt,
       event: 'recovery started',
-      text: `recovery to ${report.target.requested} started: ${how}, from ${backupId}`,
+      text: `recovery to just before it started: ${how}, from ${backupId}`,
     },
   ];
   if (serverStoppedAt !== null)

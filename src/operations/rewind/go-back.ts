@@ -13,6 +13,7 @@ import { readChanges } from '../log/log-summaries.ts';
 import { openLogView } from '../log/log-view.ts';
 import { compareLiveLog } from '../log/same-log.ts';
 import { secureHistory, secureStoppedLog } from '../log/secure-live-log.ts';
+import { recordGoBack } from '../restore/record-recovery.ts';
 import { syncDirectories } from '../restore/recover-directory.ts';
 import { waitUntilOpen } from '../restore/restore-in-place.ts';
 import { type BroughtBack, bringBack, type UsedSince } from './bring-back.ts';
@@ -94,6 +95,7 @@ export async function goBack(
   if (found.phase === 'saving') await undoSaving(state, found);
   else broughtBack = await goBackFully(context, { found, state }, options);
   const started = await startAgain(context, { found, service }, options);
+  if (context.whole !== null) await recordGoBack(context.whole, places.safety, options.onEvent);
   return {
     ...{ instance: found.instance, safety: places.safety, dataDirectory, requested, broughtBack, started },
     timeline: found.timeline,

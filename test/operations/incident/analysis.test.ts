@@ -120,7 +120,7 @@ test('the account without a model - what happened, how it went, what it cost, wh
   expect(accountOfIncident(analysis)).toBe(
     [
       'On 2025-10-27 14:00:23.145 UTC, transaction 786 deleted 3,214,567 rows of shop: public.users, about 100 % of it. Role dev in database shop with psql from 10.0.0.7 (process 1). The DELETE has no WHERE: it is about every row.',
-      'It was noticed 0.75s later. The database was taken back to just before it (rewind), and was online again 36.9s later.',
+      'Counted from its end, it was noticed after 0.75s, the database was back at just before it (rewind) and online after 36.9s.',
       'For 1m 7s it could not be used as usual, which is 1116.67 USD by the configured cost of a minute. With the recovery 12 other transactions committed in 23.0s behind that point left the database; `aishell backup lost` exports their rows.',
       'Not known: the weather. Next: Refuse it (aishell security harden).',
     ].join('\n\n'),
