@@ -22,7 +22,7 @@ export function openAnalysis(
         command: 'aishell backup alert configure',
       },
     ],
-    told: incident => toldOf(alerting, `aishell/${instance.name}/${incident}`),
+    told: incident => toldOf(alerting, `aishell/${instance.name}/incident/${incident}`),
   };
 }
 

@@ -45,7 +45,7 @@ export function openEmergency(config: Config, options: InstanceOptions): Emergen
 /** A stop has a thread of its own, which ends when writes are possible again; the incident's goes on. */
 function notificationOf(instance: string, notice: EmergencyNotice): Parameters<typeof notify>[1] {
   const { severity, title, facts, commands, stop, incident, isEnd } = notice;
-  const dedupKey = `aishell/${instance}/${stop}`;
+  const dedupKey = `aishell/${instance}/emergency/${stop}`;
   return {
     kind: 'emergency',
     ...{ severity, instance, title, facts, commands, dedupKey },

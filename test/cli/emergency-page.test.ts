@@ -3,6 +3,7 @@ import { drawEmergencyStatus, drawResumed, drawStopped } from '../../src/cli/ren
 import { createPage, type Page } from '../../src/cli/render/page.ts';
 import { styleFor } from '../../src/cli/render/style.ts';
 import type { StopReport } from '../../src/operations/emergency/stop-report.ts';
+import type { Incident } from '../../src/operations/incident/incident.ts';
 import { stopRecord } from '../operations/emergency/stop-records.ts';
 
 function drawn(draw: (page: Page) => void): string {
@@ -106,4 +107,71 @@ test('resumed, or nothing to resume - says so', () => {
   };
   expect(drawn(page => drawResumed(page, resumed))).toContain("✅ Writes of 'shop' are possible again");
   expect(drawn(page => drawResumed(page, { ...resumed, resumed: false }))).toContain('nothing to put back');
+});
+
+const incident: Incident = {
+  ...{
+    format: 1,
+    id: 'incident_20251027_140023_abc123',
+    sequence: 1,
+    instance: 'shop',
+    systemIdentifier: '1',
+  },
+  ...{ toolVersion: 'test', severity: 'critical', status: 'open', resolution: null },
+  ...{ detectedAt: '2025-10-27T14:00:23.892Z', updatedAt: '2025-10-27T14:00:23.892Z' },
+  rule: { name: 'mass delete', explanation: 'more than 1,000 rows', confidence: 'certain' },
+  transaction: {
+    ...{ xid: 747, timeline: 1, beginLsn: null, endLsn: null, outcome: 'committed' },
+    endedAt: '2025-10-27T14:00:23.145678Z',
+  },
+  tables: [
+    {
+      ...{ act: 'delete', database: 'shop', schema: 'public', table: 'users', oid: null },
+      ...{ rows: 3_214_567, rowsBefore: 3_214_567 },
+    },
+  ],
+  culprit: null,
+  guard: { policy: 'hold', snapshot: null, autovacuumOff: [], cancelled: false },
+  events: [],
+};
+
+test("stopped for a disaster - the tutorial's alert, in its order", () => {
+  const text = drawn(page => drawStopped(page, { ...report, incident }));
+  const parts = [
+    ...['🚨 EMERGENCY: DATA LOSS DETECTED', 'Detected: 2025-10-27 14:00:23 UTC (mass delete)'],
+    ...['Severity: CRITICAL', 'Incident:', 'DELETE removed 3,214,567 rows of shop: public.users'],
+    ...['Data loss: about 100 % of the table', 'Impact: ALL ROWS OF shop: public.users AFFECTED'],
+    ...['Immediate Actions Taken:', '(14:00:24)', 'Recommended:', 'aishell backup restore --xid 747'],
+    ...['aishell backup analyze-incident abc123', 'aishell emergency resume-writes'],
+  ];
+  let at = 0;
+  for (const part of parts) {
+    expect(text.slice(at), part).toContain(part);
+    at = text.indexOf(part, at);
+  }
+  expect(text).not.toMatch(/Confidence|By:|Time to recovery/);
+});
+
+test('what nobody knows of a disaster - is not in the alert', () => {
+  const [users] = incident.tables;
+  const tables = users === undefined ? [] : [{ ...users, rowsBefore: null, table: 'a\u001b[2Jb' }];
+  const culprit = {
+    ...{ pid: 1, role: 'dev', application: '', client: null, database: null, query: null },
+    ...{ queryStartedAt: null, transactionStartedAt: null },
+  };
+  const unsure: Incident = {
+    ...incident,
+    tables,
+    culprit,
+    rule: { ...incident.rule, confidence: 'possible' },
+  };
+  const text = drawn(page => drawStopped(page, { ...report, incident: unsure, recommended: null }));
+  expect(text).not.toMatch(/Data loss:|ALL ROWS|Recommended/);
+  expect(text).not.toContain('\u001b');
+  expect(text).toContain('By: role dev\n');
+  expect(text).toContain('Confidence: possible');
+  const undone: Incident = { ...incident, transaction: { ...incident.transaction, outcome: 'rolled back' } };
+  const calm = drawn(page => drawStopped(page, { ...report, incident: undone }));
+  expect(calm).toContain('EMERGENCY: WRITES STOPPED');
+  expect(calm).toContain('It was rolled back: nothing of it is lost.');
 });

@@ -30,6 +30,7 @@ describe('parseRecoveryTarget', () => {
         },
       },
     ],
+    [{ beforeIncident: 'abc123' }, { kind: 'named incident', id: 'abc123' }],
     [{ xid: '4294972007' }, { kind: 'xid', xid: 4711, after: false }],
   ])('%j - understood', (options, expected) => {
     expect(parseRecoveryTarget(options, now)).toEqual(expected);
@@ -37,6 +38,7 @@ describe('parseRecoveryTarget', () => {
 
   it.each<[TargetOptions, string, RegExp]>([
     [{}, 'USAGE', /no target was given/],
+    [{ beforeIncident: 'a', lsn: '0/1' }, 'USAGE', /--lsn and --before-incident cannot go together/],
     [{ latest: true, xid: '5' }, 'USAGE', /--latest and --xid cannot go together/],
     [{ latest: true, after: true }, 'USAGE', /--after goes with --xid only/],
     [{ xid: '5', restorePoint: 'x' }, 'USAGE', /--xid and --restore-point cannot go together/],

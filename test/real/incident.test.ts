@@ -28,7 +28,7 @@ let stopped: StopReport;
 beforeAll(async () => {
   const answer = { type: 'message', content: [{ type: 'text', text: 'All users were\u001b[31m deleted.' }] };
   receiver = await startReceiver(reply(200, JSON.stringify(answer)), { isTls: false });
-  cluster = await startTestCluster({ version: 16, walSegmentSizeMb: 1 });
+  cluster = await startTestCluster({ version: 17, walSegmentSizeMb: 1 });
   await cluster.query('create database shop');
   instance = await protect(cluster);
   await configure();

@@ -2,11 +2,16 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type pg from 'pg';
 import { expect, test } from 'vitest';
+import { incidentFromLog } from '../../src/operations/incident/incident-from-log.ts';
+import { saveIncident } from '../../src/operations/incident/incident-store.ts';
 import type { LostReport } from '../../src/operations/lost/lost-report.ts';
+import { findTransaction } from '../../src/operations/timeline/find-transaction.ts';
 import { reportOf } from '../support/emergency.ts';
 import { failureOf, protect, resultOf, type TestInstance } from '../support/instance.ts';
 import { startTestCluster } from '../support/postgres.ts';
+import { contextOf } from '../support/rewind-plan.ts';
 
+const { signal } = new AbortController();
 const tables = ['users', 'orders', 'items', '"Odd ""Name"""', 'nokey', 'part', 'wide'];
 
 async function makeTables(shop: pg.Client): Promise<void> {
@@ -79,6 +84,16 @@ async function dump(client: pg.Client): Promise<Record<string, string[]>> {
     found[table] = rows.map(({ row }) => row);
   }
   return found;
+}
+
+/** Puts a transaction of the log on record as an incident. */
+async function record(instance: TestInstance, xid: string): Promise<void> {
+  const context = await contextOf(instance);
+  const found = await findTransaction(context, { kind: 'xid', xid: Number(xid) }, { signal });
+  const { systemIdentifier } = instance.init;
+  const owner = { instance: instance.name, systemIdentifier, toolVersion: 'test' };
+  const noticed = { now: new Date(), random: Buffer.from('abc'), when: 'by a test' };
+  await saveIncident(context, incidentFromLog(found, owner, noticed));
 }
 
 async function lost(instance: TestInstance, ...args: string[]): Promise<LostReport> {
@@ -160,13 +175,14 @@ for (const version of [18, 14] as const) {
 }
 
 test('changed on top of a bad UPDATE, a rewritten table - said, and not passed off as exported', async () => {
-  await using cluster = await startTestCluster({ version: 16, walSegmentSizeMb: 1 });
+  await using cluster = await startTestCluster({ version: 15, walSegmentSizeMb: 1 });
   const instance = await protect(cluster);
   await cluster.query(
     "create table users as select n as id, 'user ' || n as name, 0 as visits from generate_series(1, 3000) n",
   );
   await cluster.query('create table logs as select generate_series(1, 10) n');
   await cluster.query('alter table users add primary key (id)');
+  await cluster.query('create table events (n int primary key)');
   await instance.backup();
   const bad = await cluster.connect();
   await bad.query("update users set name = 'oops'");
@@ -177,20 +193,28 @@ test('changed on top of a bad UPDATE, a rewritten table - said, and not passed o
   await bad.query('insert into logs values (12)');
   await bad.query('update logs set n = 100 where n = 1');
   await bad.query("insert into users values (9999, 'new')");
+  // Another disaster, which is on record: neither it nor the rows that it took are lost with it.
+  await bad.query('insert into events values (1), (2)');
+  await bad.query('begin; truncate events');
+  const { rows } = await bad.query<{ xid: string }>('select pg_current_xact_id()::text as xid');
+  await bad.query('commit; insert into events values (3); delete from users where id = 9');
+  await record(instance, rows[0]!.xid);
   const target = ['--point-in-time', 'before the update on users'];
   const done = await instance.run(['backup', 'lost', ...target, '--output', instance.path('out')]);
   expect(done.exitCode).toBe(3);
   const report: LostReport = reportOf(done);
-  expect(report.tables.find(({ table }) => table === 'users')).toMatchObject({ inserted: 1, onTop: 4 });
+  expect(report.tables.find(({ table }) => table === 'users')).toMatchObject({ inserted: 1, onTop: 5 });
   expect(report.tables.find(({ table }) => table === 'logs')).toMatchObject({
     ...{ inserted: 2, updated: 1, unread: 2 },
   });
+  expect(report.tables.find(({ table }) => table === 'events')).toMatchObject({ inserted: 3, unread: 0 });
+  expect(report.excluded.map(({ xid }) => String(xid))).toContain(rows[0]!.xid);
   expect(report.acts).toMatchObject([{ table: 'logs' }]);
   expect(report.problems.join('\n')).toMatch(/2 rows of postgres: public.logs could not be read/);
-  expect(report.problems.join('\n')).toMatch(/4 rows of postgres: public.users were changed on top/);
+  expect(report.problems.join('\n')).toMatch(/5 rows of postgres: public.users were changed on top/);
   const sql = await readFile(join(instance.path('out'), 'postgres.sql'), 'utf8');
   expect(sql).not.toContain('oops');
-  expect(sql.match(/^(INSERT|UPDATE|DELETE)/gm)).toEqual(['INSERT', 'INSERT']);
+  expect(sql.match(/^(INSERT|UPDATE|DELETE)/gm)).toHaveLength(5);
   expect(sql).toContain("VALUES ('12')");
   expect(report.problems.join('\n')).toMatch(/rows of postgres: public.logs .*were written anew/);
   const again = await instance.run(['backup', 'lost', ...target, '--output', instance.path('out')]);

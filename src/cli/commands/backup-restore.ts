@@ -131,6 +131,10 @@ async function runRestore(run: CommandRun, options: RestoreCommandOptions): Prom
     verifyBeforeOpen: options.verifyBeforeOpen === true,
   };
   const restoreOptions = restoreOptionsOf(run, options);
+  if (options.exportLost !== undefined) {
+    const { checkOutputDirectory } = await import('../../operations/lost/output-directory.ts');
+    await checkOutputDirectory(resolve(run.terminal.cwd, options.exportLost));
+  }
   const report =
     target === null
       ? await resumeRestore(context, common, restoreOptions)

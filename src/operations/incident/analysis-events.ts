@@ -43,13 +43,23 @@ function beginningOf({ culprit, transaction, events, tables }: Incident): Incide
   if (transactionStartedAt !== null && transactionStartedAt !== queryStartedAt)
     found.push({ at: transactionStartedAt, event: 'began', text: 'transaction began' });
   if (queryStartedAt !== null)
-    found.push({ at: queryStartedAt, event: 'started', text: 'its statement started' });
+    found.push({ at: queryStartedAt, event: 'started', text: `${brief(culprit?.query ?? null)} started` });
   const isTold = events.some(({ event }) => event === transaction.outcome);
   if (transaction.endedAt !== null && transaction.outcome !== 'running' && !isTold) {
     const text = `${headlineOf({ tables })} ${transaction.outcome} (transaction ${transaction.xid})`;
     found.push({ at: transaction.endedAt, event: transaction.outcome, text });
   }
   return found;
+}
+
+const BRIEF_CHARACTERS = 80;
+
+/** The statement on one line, cut. */
+function brief(query: string | null): string {
+  if (query === null) return 'its statement';
+  const characters = [...query.replace(/\s+/g, ' ').trim()];
+  const isLong = characters.length > BRIEF_CHARACTERS;
+  return isLong ? `${characters.slice(0, BRIEF_CHARACTERS - 1).join('')}…` : characters.join('');
 }
 
 function stopEvents({ record, resumedAt }: StoppedWrites, known: ReadonlySet<string>): IncidentEvent[] {

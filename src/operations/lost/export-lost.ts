@@ -1,6 +1,6 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { AppError, fileError } from '../../base/errors.ts';
+import { AppError } from '../../base/errors.ts';
 import { runStep } from '../../base/events.ts';
 import { formatLsn, parseLsn } from '../../engines/postgres/lsn.ts';
 import { findBinaries } from '../../engines/postgres/service-binaries.ts';
@@ -24,6 +24,7 @@ import type { LostReport } from './lost-report.ts';
 import { lostTables } from './lost-tables.ts';
 import { committedAt } from './lost-output.ts';
 import { findWindow } from './lost-window.ts';
+import { checkOutputDirectory, makeOutputDirectory } from './output-directory.ts';
 import { type LostRows, readLostRows } from './read-lost-rows.ts';
 import { openSideInstance } from './side-instance.ts';
 
@@ -39,6 +40,7 @@ export async function exportLost(
   options: RunOptions,
 ): Promise<LostReport> {
   const startedAt = performance.now();
+  if (!request.dryRun) await checkOutputDirectory(request.output);
   const live = await locateInstance(context, options.signal).catch((error: unknown) => {
     if (error instanceof AppError) return null;
     throw error;
@@ -109,7 +111,7 @@ async function exportFromCopy(
   { plan, live, lost, request, from }: Export,
   options: RunOptions,
 ): Promise<ExportedRows> {
-  await makeDirectory(request.output);
+  await makeOutputDirectory(request.output);
   if (lost.rows.length === 0) return { files: [], shapes: new Map(), unread: new Map(), unchanged: 0 };
   const { backup, view } = plan;
   const last = lost.transactions.at(-1)?.lsn ?? from;
@@ -173,12 +175,4 @@ function problemsOf(lost: LostRows, tables: LostReport['tables']): string[] {
         ]
       : []),
   ];
-}
-
-async function makeDirectory(path: string): Promise<void> {
-  try {
-    await mkdir(path, { recursive: true, mode: 0o700 });
-  } catch (error) {
-    throw fileError('create', path, error);
-  }
 }

@@ -26,7 +26,7 @@ export interface LostRow {
 /** Where no row ever is. */
 const NO_PLACE: RowPlace = 0;
 /** More than these are not held in memory. */
-export const MOST_ROWS = 2_000_000;
+export const MOST_ROWS = 1_000_000;
 
 /** Follows the rows of one relation from version to version, in the order of the log. */
 class RelationHistory {
