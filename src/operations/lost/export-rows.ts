@@ -4,7 +4,7 @@ import type { RelationFile } from '../../engines/postgres/wal-transactions.ts';
 import { fileKey } from '../catalog/relation-names.ts';
 import type { RunOptions } from '../instance-context.ts';
 import { createCsvOutput } from './csv-output.ts';
-import type { LostOutput } from './lost-output.ts';
+import type { LostOutput, ReadRow } from './lost-output.ts';
 import { type LostRow, operationOf, placeInOrder } from './lost-rows.ts';
 import type { LostRows } from './read-lost-rows.ts';
 import { type ExportFormat, RowReader, type WantedRow } from './read-rows.ts';
@@ -77,27 +77,36 @@ export async function exportRows(
 }
 
 /**
- * The target first, for what rows were. Then each transaction of the disaster, and the last of all: a row's last version is
- * read at the first of these behind its transaction, before the disaster could take it away.
+ * The target first, for what rows were. Then the last lost transaction before each of the disaster, and the last of all: a
+ * row's last version is read at the first of these that is not before its own transaction. No other has replaced it by then,
+ * and the disaster has not taken it yet.
  */
 function visitsFor(rows: readonly LostRow[], { lost, from, format }: ExportRequest): Visit[] {
-  const last = lost.transactions.at(-1);
   const before: Visit = { moment: { lsn: from, isInclusive: false }, wanted: [] };
-  const later: Visit[] = [
-    ...lost.disasters.map(({ lsn }) => ({ moment: { lsn, isInclusive: false }, wanted: [] })),
-    ...(last === undefined ? [] : [{ moment: { lsn: last.lsn, isInclusive: true }, wanted: [] }]),
-  ];
+  const later = lastBeforeEach(lost).map(
+    (lsn): Visit => ({ moment: { lsn, isInclusive: true }, wanted: [] }),
+  );
   for (const [index, row] of rows.entries()) {
     const { relation, origin, place } = row;
     if (origin !== null) before.wanted.push({ index, relation, place: origin });
     // Nobody is told to repeat what rests on the disaster; it is shown.
     if (place === null || (row.isOnTop && format === 'sql')) continue;
     const { lsn } = lost.transactions[row.last]!;
-    const visit = later.find(({ moment }) => moment.lsn > lsn) ?? later.at(-1);
-    visit?.wanted.push({ index, relation, place });
+    later.find(({ moment }) => moment.lsn >= lsn)?.wanted.push({ index, relation, place });
   }
   // The first one stands for the target, also where nothing is read there.
   return [before, ...later];
+}
+
+/** Where the commits of the last lost transactions before each of the disaster are, and that of the last one. */
+function lastBeforeEach({ transactions, disasters }: LostRows): bigint[] {
+  const found = new Set<bigint>();
+  for (const { lsn } of disasters) {
+    const last = transactions.findLast(each => each.lsn < lsn);
+    if (last !== undefined) found.add(last.lsn);
+  }
+  const last = transactions.at(-1);
+  return last === undefined ? [] : [...found.add(last.lsn)];
 }
 
 async function makeVisit(
@@ -133,69 +142,51 @@ async function writeRows(
   request: ExportRequest & { readonly visited: readonly Visited[] },
   onEvent: OnEvent,
 ): Promise<ExportedRows> {
-  const { lost, format, output, visited } = request;
-  const { transactions } = lost;
+  const { format, output, visited } = request;
+  const { transactions } = request.lost;
   const out: LostOutput = format === 'sql' ? createSqlOutput(output) : createCsvOutput(output);
-  const readers = visited.map(({ spool, shapes }) => ({ reader: new SpoolReader(spool), shapes }));
-  const [target, ...later] = readers;
+  const readRow = rowReader(visited);
   const unread = new Map<string, number>();
   const shapes = new Map(visited.flatMap(each => [...each.shapes]));
   let unchanged = 0;
-  const step = {
-    id: 'write',
-    title: 'Lost rows written',
-    detail: (files: ExportedRows['files']) => `${files.length} files`,
-  };
-  const files = await runStep(onEvent, step, async () => {
+  const detail = (files: ExportedRows['files']): string => `${files.length} files`;
+  const files = await runStep(onEvent, { id: 'write', title: 'Lost rows written', detail }, async () => {
     for (const [index, row] of rows.entries()) {
       const operation = operationOf(row);
       const key = fileKey(row.relation);
-      if (shapes.get(key) === 'other') continue;
-      if (operation === 'on top' && (format === 'sql' || row.place === null)) continue;
-      const old = await target?.reader.take(index);
-      const oldShape = tableIn(target?.shapes, key);
-      const before = old == null || oldShape === null ? null : { ...old, shape: oldShape };
-      const after = await takeFrom(later, index, key);
-      const shape = after?.shape ?? before?.shape;
-      if (
-        shape === undefined ||
-        (row.origin !== null && before === null) ||
-        (row.place !== null && after === null)
-      ) {
+      const isShown = operation !== 'on top' || (format === 'csv' && row.place !== null);
+      if (!isShown || shapes.get(key) === 'other') continue;
+      const found = await readRow(row, index);
+      if (found === null) {
         unread.set(key, (unread.get(key) ?? 0) + 1);
         continue;
       }
       const transaction = transactions[placeInOrder(row)]!;
       const leftBy = row.last === placeInOrder(row) ? null : transactions[row.last]!;
-      const isWritten = await out.write({
-        operation,
-        transaction,
-        leftBy,
-        shape,
-        before,
-        after: after?.row ?? null,
-      });
-      if (!isWritten) unchanged += 1;
+      if (!(await out.write({ operation, transaction, leftBy, ...found }))) unchanged += 1;
     }
     return await out.finish();
   });
   return { files, shapes, unread, unchanged };
 }
 
-function tableIn(shapes: Shapes | undefined, key: string): TableShape | null {
-  const shape = shapes?.get(key);
-  return shape === undefined || shape === 'other' ? null : shape;
-}
-
-async function takeFrom(
-  later: readonly { readonly reader: SpoolReader; readonly shapes: Shapes }[],
-  index: number,
-  key: string,
-): Promise<{ readonly row: Awaited<ReturnType<SpoolReader['take']>>; readonly shape: TableShape } | null> {
-  for (const { reader, shapes } of later) {
-    const row = await reader.take(index);
-    const shape = tableIn(shapes, key);
-    if (row !== null && shape !== null) return { row, shape };
-  }
-  return null;
+/** Puts together what was read of a row at the moments; null: not all of it was there. Asked in the order of indices. */
+function rowReader(
+  visited: readonly Visited[],
+): (row: LostRow, index: number) => Promise<Pick<ReadRow, 'shape' | 'before' | 'after'> | null> {
+  const [target, ...later] = visited.map(({ spool, shapes }) => ({ reader: new SpoolReader(spool), shapes }));
+  const takeFrom = async (moment: typeof target, index: number, key: string): Promise<ReadRow['before']> => {
+    const row = (await moment?.reader.take(index)) ?? null;
+    const shape = moment?.shapes.get(key);
+    return row === null || shape === undefined || shape === 'other' ? null : { ...row, shape };
+  };
+  return async ({ relation, origin, place }, index) => {
+    const key = fileKey(relation);
+    const before = await takeFrom(target, index, key);
+    let after: ReadRow['before'] = null;
+    for (const moment of later) after ??= await takeFrom(moment, index, key);
+    const shape = (after ?? before)?.shape;
+    const isWhole = (origin === null || before !== null) && (place === null || after !== null);
+    return isWhole && shape !== undefined ? { shape, before, after } : null;
+  };
 }

@@ -94,6 +94,13 @@ export async function openSideInstance(
 /** A server that has complained of the log and stays where it is for so long has met damage. */
 const STUCK_MS = 3000;
 
+/** All of the log is there, and one segment of it takes longer than this: no more comes. */
+const SEGMENT_LIMIT_MS = 120_000;
+
+function endsBefore(lsn: bigint, cause?: unknown): AppError {
+  return new AppError('RECOVERY_FAILED', `the log ends before ${formatLsn(lsn)}`, { cause });
+}
+
 async function refuseDamage(server: IsolatedServer, failed: AbortController): Promise<void> {
   const damage = findLogDamage(await server.readLog().catch(() => ''));
   if (damage !== null) failed.abort(new AppError('RECOVERY_FAILED', `the log is damaged: ${damage}`));
@@ -136,7 +143,13 @@ class Side implements SideInstance {
 
   async #untilThere(server: IsolatedServer, lsn: bigint, options: RunOptions): Promise<void> {
     const failed = new AbortController();
-    this.#feeder.allFed.catch((error: unknown) => failed.abort(error));
+    let isFed = false;
+    this.#feeder.allFed.then(
+      () => {
+        isFed = true;
+      },
+      (error: unknown) => failed.abort(error),
+    );
     const signal = AbortSignal.any([options.signal, failed.signal]);
     let at: string | null = null;
     let movedAt = performance.now();
@@ -145,7 +158,9 @@ class Side implements SideInstance {
       at = segment;
       this.#feeder.replaying(segment);
       // It would wait for better log as long as for more.
-      if (performance.now() - movedAt > STUCK_MS) void refuseDamage(server, failed);
+      const stuckMs = performance.now() - movedAt;
+      if (stuckMs > STUCK_MS) void refuseDamage(server, failed);
+      if (isFed && stuckMs > SEGMENT_LIMIT_MS) failed.abort(endsBefore(lsn));
     };
     try {
       const { state } = await server.waitForTarget({ signal, onProgress });
@@ -153,7 +168,7 @@ class Side implements SideInstance {
       throw new AppError('RECOVERY_FAILED', `the server beside the instance is ${state} instead of paused`);
     } catch (error) {
       if (!endedBeforeTarget(error)) throw error;
-      throw new AppError('RECOVERY_FAILED', `the log ends before ${formatLsn(lsn)}`, { cause: error });
+      throw endsBefore(lsn, error);
     }
   }
 
