@@ -22,6 +22,9 @@ import { addEmergencyStop } from './commands/emergency-stop.ts';
 import { addSecurityHarden } from './commands/security-harden.ts';
 import { addSecurityStatus } from './commands/security-status.ts';
 import { addSql } from './commands/sql.ts';
+import { addIncidentList } from './commands/incident-list.ts';
+import { addIncidentResolve } from './commands/incident-resolve.ts';
+import { addIncidentShow } from './commands/incident-show.ts';
 import { createRenderer } from './run-command.ts';
 import type { GlobalFlags, Terminal } from './terminal.ts';
 import { programVersion } from './version.ts';
@@ -87,6 +90,13 @@ export function createProgram(terminal: Terminal, onExitCode: (exitCode: number)
   addSecurityHarden(cli, security);
   addSecurityStatus(cli, security);
   addSql(cli);
+  const incident = program
+    .command('incident')
+    .description('disasters that the agent has noticed, and what is held for them')
+    .helpCommand(false);
+  addIncidentList(cli, incident);
+  addIncidentShow(cli, incident);
+  addIncidentResolve(cli, incident);
   addDoctor(cli);
   addDemo(cli);
   addCompletion(cli);

@@ -13,11 +13,12 @@ import type {
 } from './config.ts';
 import type { RawConfig } from './schema.ts';
 import { toNotifications } from './to-notifications.ts';
+import { toWatch } from './to-watch.ts';
 
 /** Gives a checked file its meaning: defaults filled in, everything frozen. */
 export function toConfig(raw: RawConfig, file: string): Config {
   const instances = new Map(
-    Object.entries(raw.instances).map(([name, instance]) => [name, toInstance(name, instance)]),
+    Object.entries(raw.instances).map(([name, instance]) => [name, toInstance(name, instance, raw.watch)]),
   );
   return Object.freeze({
     file,
@@ -34,7 +35,11 @@ export function toConfig(raw: RawConfig, file: string): Config {
   });
 }
 
-function toInstance(name: string, raw: RawConfig['instances'][string]): InstanceConfig {
+function toInstance(
+  name: string,
+  raw: RawConfig['instances'][string],
+  watch: RawConfig['watch'],
+): InstanceConfig {
   return Object.freeze({
     name,
     engine: raw.engine,
@@ -46,6 +51,7 @@ function toInstance(name: string, raw: RawConfig['instances'][string]): Instance
     slot: raw.slot ?? null,
     recoveryTimeObjectiveSeconds:
       raw.recovery_time_objective === undefined ? null : parseDuration(raw.recovery_time_objective),
+    watch: toWatch(watch, raw.watch),
   });
 }
 
