@@ -11,6 +11,7 @@ import {
 } from '../src/engines/postgres/embedded-process.ts';
 import { benchArchive } from './archive.ts';
 import { prepareDataSet } from './data-set.ts';
+import { benchDisaster } from './disaster.ts';
 import { removeTree } from './files.ts';
 import { benchHarden } from './harden.ts';
 import { benchIncremental } from './incremental.ts';
@@ -24,7 +25,7 @@ import { benchStopWrites } from './stop-writes.ts';
 import { benchStream } from './stream.ts';
 import { benchWal } from './wal.ts';
 
-const HELP = `usage: npm run bench -- backup|restore|wal-archive|archive|pitr|incremental|rewind|stream|wal|stop-writes|harden [options]
+const HELP = `usage: npm run bench -- backup|restore|wal-archive|archive|pitr|incremental|rewind|stream|wal|stop-writes|disaster|harden [options]
 
   --size 2GB          size of the databases; MB or GB (archive: 1GB; pitr, incremental: 5GB; rewind: 250MB and multiples)
   --rounds 3          how often each contender runs, in turns; medians count
@@ -57,6 +58,7 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
   rewind: { ...none, size: '250MB', run: benchRewind },
   'stop-writes': { ...none, run: benchStopWrites },
   harden: { ...none, run: benchHarden },
+  disaster: { ...none, run: benchDisaster },
   wal: { ...none, run: benchWal },
   // It makes its own server, with nothing in it.
   stream: { ...none, run: benchStream },

@@ -12,6 +12,8 @@ export interface AgentPaths {
   /** What it must remember beside the log itself. */
   readonly gaps: string;
   readonly synchronous: string;
+  /** Copies of incidents that the repository does not have yet, or for which something is held. */
+  readonly incidents: string;
   /** The log of one database system, until it is archived. */
   spool(systemIdentifier: string): string;
 }
@@ -25,6 +27,7 @@ export function agentPaths(spool: string | null, instance: string, env: NodeJS.P
     socket: join(directory, 'agent.sock'),
     gaps: join(directory, 'gaps.json'),
     synchronous: join(directory, 'synchronous.json'),
+    incidents: join(directory, 'incidents'),
     spool: systemIdentifier => join(directory, systemIdentifier),
   };
 }

@@ -5,7 +5,9 @@ import type { AgentStatus } from './agent-status.ts';
 export type AgentRequest =
   | { readonly op: 'status' }
   /** A segment that archive_command wants archived: `path` is absolute. */
-  | { readonly op: 'archive'; readonly name: string; readonly path: string };
+  | { readonly op: 'archive'; readonly name: string; readonly path: string }
+  /** Somebody has resolved this incident: what is held for it is let go. */
+  | { readonly op: 'resolved'; readonly incident: string };
 
 /** The answers, each on a line; the last one has `ok`. */
 export type AgentReply =
@@ -13,6 +15,8 @@ export type AgentReply =
   | { readonly working: true }
   | { readonly ok: true; readonly status: AgentStatus }
   | { readonly ok: true; readonly archived: true }
+  /** False: nothing is held for the incident. */
+  | { readonly ok: true; readonly released: boolean }
   /** The agent cannot say: whoever asks does it himself. */
   | { readonly ok: true; readonly declined: string }
   | { readonly ok: false; readonly error: ErrorRecord };

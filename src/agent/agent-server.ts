@@ -9,6 +9,8 @@ export interface AgentAnswers {
   status(): AgentStatus;
   /** Resolves when the segment is durable in the repository; a text says why that cannot be told. */
   archive(name: string, path: string): Promise<true | string>;
+  /** Lets go of what is held for an incident; false when nothing is. */
+  resolved(incident: string): Promise<boolean>;
 }
 
 /**
@@ -75,6 +77,7 @@ async function answer(line: string, answers: AgentAnswers, send: (reply: AgentRe
 
 async function answerTo(request: AgentRequest, answers: AgentAnswers): Promise<AgentReply> {
   if (request.op === 'status') return { ok: true, status: answers.status() };
+  if (request.op === 'resolved') return { ok: true, released: await answers.resolved(request.incident) };
   const archived = await answers.archive(request.name, request.path);
   return archived === true ? { ok: true, archived } : { ok: true, declined: archived };
 }
@@ -88,7 +91,8 @@ function parseRequest(line: string): AgentRequest {
   }
   if (typeof request === 'object' && request !== null && 'op' in request) {
     if (request.op === 'status') return { op: 'status' };
-    const { name, path } = request as { readonly name?: unknown; readonly path?: unknown };
+    const { name, path, incident } = request as Readonly<Record<string, unknown>>;
+    if (request.op === 'resolved' && typeof incident === 'string') return { op: 'resolved', incident };
     if (request.op === 'archive' && typeof name === 'string' && typeof path === 'string')
       return { op: 'archive', name, path };
   }

@@ -1,4 +1,5 @@
 import type { SlotState } from '../engines/postgres/replication-slots.ts';
+import type { WatchStatus } from '../watch/watch-status.ts';
 
 /** A part of the log that was never received: the server had removed it. */
 export interface LogGap {
@@ -49,4 +50,6 @@ export interface AgentStatus {
     | null;
   readonly synchronous: 'off' | 'waiting' | 'on';
   readonly gaps: readonly LogGap[];
+  /** Null: the instance is not watched. */
+  readonly watch: WatchStatus | null;
 }

@@ -1,17 +1,21 @@
 import { mkdir } from 'node:fs/promises';
 import { fileError } from '../base/errors.ts';
+import type { TellNote } from '../base/events.ts';
 import { formatLsn } from '../engines/postgres/lsn.ts';
 import type { SlotState } from '../engines/postgres/replication-slots.ts';
+import type { Alerting } from '../notify/alerting.ts';
 import type { InstanceContext } from '../operations/instance-context.ts';
+import { Watch } from '../watch/watch.ts';
+import type { WatchSettings } from '../watch/watch-settings.ts';
 import { takeAgentLock } from './agent-lock.ts';
 import { agentName } from './agent-names.ts';
-import type { AgentNote } from './agent-note.ts';
 import type { AgentPaths } from './agent-paths.ts';
 import { listen } from './agent-server.ts';
 import type { AgentStatus } from './agent-status.ts';
 import { takeOver } from './handover.ts';
 import { LogReceiver } from './log-receiver.ts';
 import { type LogSystem, openLogSystem, waitingSystems } from './log-system.ts';
+import { keepOutbox } from './outbox-keeper.ts';
 import { keepRecoveryTime } from './recovery-time-keeper.ts';
 import { type SlotWatch, startSlotWatch } from './slot-watch.ts';
 import type { SpoolFile } from './spool-directory.ts';
@@ -27,7 +31,10 @@ export interface InstanceAgentOptions {
   readonly archiveTimeoutMs: number;
   /** Null: commits do not wait. */
   readonly synchronous: { readonly watchdog: readonly string[]; readonly timeoutMs: number } | null;
-  readonly note: AgentNote;
+  /** Null: nobody looks for disasters. */
+  readonly watch: WatchSettings | null;
+  readonly alerting: Alerting;
+  readonly note: TellNote;
 }
 
 /** What a run did. */
@@ -66,31 +73,38 @@ export async function runInstanceAgent(
   const over = new AbortController();
   const systems = logSystems(options, () => receiver.checkRoom());
   const slot = options.slot ?? agentName(instance);
+  const watch = watchOf(options);
   const receiver = new LogReceiver({
     ...options,
     slot,
     applicationName: agentName(instance),
     synchronous: options.synchronous !== null,
     system: systems.open,
+    onLog: watch === null ? null : (place, lsn, bytes) => watch.push(place, lsn, bytes),
   });
   const guard = guardOf(options, receiver, error => refused.abort(error));
   try {
     // What an earlier run left is archived even if the server never answers again.
     for (const known of await waitingSystems(paths)) await systems.open(known);
-    const watch = startSlotWatch({ connection, slot, note, signal: over.signal });
+    const slotWatch = startSlotWatch({ connection, slot, note, signal: over.signal });
     await using _server = await listen(paths.socket, {
-      status: () => statusOf({ options, started, receiver, guard, slot: watch.current() }),
+      status: () => statusOf({ options, started, receiver, guard, slot: slotWatch.current(), watch }),
       archive: (name, path) => takeOver(receiver.state.system, { name, path }, asked),
+      resolved: async incident => (await watch?.resolve(incident)) ?? false,
     });
+    await watch?.start();
     guard?.start();
-    const keeping = keepRecoveryTime(options, over.signal);
+    const keeping = Promise.all([
+      keepRecoveryTime(options, over.signal),
+      keepOutbox(options.alerting, over.signal),
+    ]);
     // Commits first stop to wait for the agent, then it stops to receive.
     void untilAborted(asked)
       .then(() => guard?.end())
       .finally(() => over.abort());
     await receiver.run(over.signal);
     over.abort();
-    await watch.ended;
+    await slotWatch.ended;
     await keeping;
     if (refused.signal.aborted) throw refused.signal.reason;
     await systems.close();
@@ -98,9 +112,15 @@ export async function runInstanceAgent(
   } finally {
     over.abort();
     await guard?.end();
+    await watch?.close();
     await systems.close();
     lock.release();
   }
+}
+
+function watchOf({ watch, context, paths, alerting, note }: InstanceAgentOptions): Watch | null {
+  if (watch === null) return null;
+  return new Watch({ settings: watch, context, directory: paths.incidents, alerting, note });
 }
 
 function guardOf(
@@ -146,9 +166,10 @@ interface Everything {
   readonly receiver: LogReceiver;
   readonly guard: SynchronousGuard | null;
   readonly slot: SlotWatch;
+  readonly watch: Watch | null;
 }
 
-function statusOf({ options, started, receiver, guard, slot }: Everything): AgentStatus {
+function statusOf({ options, started, receiver, guard, slot, watch }: Everything): AgentStatus {
   const { context, paths } = options;
   const { state, problem, system, serverLsn } = receiver.state;
   const spool = system?.spool ?? null;
@@ -185,6 +206,7 @@ function statusOf({ options, started, receiver, guard, slot }: Everything): Agen
     slot: slot.slot === null ? null : slotStatus(slot.slot, slot.warning),
     synchronous: guard?.state ?? 'off',
     gaps: readGaps(paths.gaps),
+    watch: watch?.status() ?? null,
   };
 }
 

@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import { delay } from '../base/abort.ts';
 import { AppError, messageOf } from '../base/errors.ts';
+import type { TellNote } from '../base/events.ts';
 import { formatBytes } from '../base/sizes.ts';
-import type { AgentNote } from './agent-note.ts';
 import type { ArchiveThread } from './archive-thread.ts';
 import { nextPartStart } from './part-schedule.ts';
 import { PARTIAL, type SpoolDirectory, type SpoolFile } from './spool-directory.ts';
@@ -18,7 +18,7 @@ export interface LogArchiverOptions {
   readonly receiving: () => Receiving | null;
   /** Something was archived: the spool has room again. */
   readonly onArchived: () => void;
-  readonly note: AgentNote;
+  readonly note: TellNote;
 }
 
 export interface Receiving {

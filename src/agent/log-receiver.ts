@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { abortable } from '../base/abort.ts';
 import { AppError, messageOf } from '../base/errors.ts';
+import type { TellNote } from '../base/events.ts';
 import { formatBytes } from '../base/sizes.ts';
 import { withConnection } from '../engines/postgres/connection.ts';
 import { formatLsn, segmentStart } from '../engines/postgres/lsn.ts';
@@ -10,7 +11,6 @@ import { startWalStream, type TimelineEnd, type WalStream } from '../engines/pos
 import type { InstanceContext } from '../operations/instance-context.ts';
 import { historyName, parseHistory, type TimelineStart } from '../operations/log/log-view.ts';
 import { checkIdentity } from '../repository/identity.ts';
-import type { AgentNote } from './agent-note.ts';
 import type { AgentPaths } from './agent-paths.ts';
 import { archivedUpTo, type LogSystem } from './log-system.ts';
 import { type ResumePosition, resumePosition, timelineAt } from './resume-position.ts';
@@ -30,7 +30,17 @@ export interface LogReceiverOptions {
   readonly synchronous: boolean;
   /** The log of a system, opened when first asked for. */
   readonly system: (known: { systemIdentifier: string; segmentSize: number }) => Promise<LogSystem>;
-  readonly note: AgentNote;
+  /** Sees what is received, when it is in the spool; the bytes are valid during the call. It never throws. */
+  readonly onLog: ((place: LogPlace, lsn: bigint, bytes: Uint8Array) => void) | null;
+  readonly note: TellNote;
+}
+
+export interface LogPlace {
+  readonly systemIdentifier: string;
+  readonly segmentSize: number;
+  readonly timeline: number;
+  /** How far the server's log was when it was connected to. */
+  readonly serverLsn: bigint;
 }
 
 export interface ReceiverState {
@@ -130,7 +140,8 @@ export class LogReceiver {
     let position = await this.#position(system, { ...identity, chain }, stop);
     try {
       for (;;) {
-        const { nextTimeline, lsn } = await this.#receive(replication, { system, position }, stop);
+        const target = { system, position, serverLsn: identity.flushLsn };
+        const { nextTimeline, lsn } = await this.#receive(replication, target, stop);
         this.#options.note('info', `timeline ${position.timeline} ended at ${formatLsn(lsn)}`, {
           topic: 'timeline',
           timeline: nextTimeline,
@@ -193,16 +204,22 @@ export class LogReceiver {
 
   async #receive(
     replication: ReplicationConnection,
-    target: { readonly system: LogSystem; readonly position: ResumePosition },
+    target: { readonly system: LogSystem; readonly position: ResumePosition; readonly serverLsn: bigint },
     signal: AbortSignal,
   ): Promise<TimelineEnd> {
-    const { system, position } = target;
+    const { system, position, serverLsn } = target;
     const spool = await this.#spoolOf(system);
     await spool.begin(position.timeline, position.lsn);
+    const { slot, onLog } = this.#options;
+    const { systemIdentifier, segmentSize } = system;
+    const place = { systemIdentifier, segmentSize, timeline: position.timeline, serverLsn };
     const stream = startWalStream(replication, {
       ...position,
-      slot: this.#options.slot,
-      onData: (lsn, bytes) => spool.write(lsn, bytes),
+      slot,
+      onData: (lsn, bytes) => {
+        spool.write(lsn, bytes);
+        onLog?.(place, lsn, bytes);
+      },
       // The end of a message: commits do not end before.
       onServerEnd: lsn => {
         this.#onServerEnd(lsn, position);

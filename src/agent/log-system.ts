@@ -1,13 +1,13 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import type { TellNote } from '../base/events.ts';
+import { readJsonFile, writeJsonFile } from '../base/json-file.ts';
 import { nextSegment, segmentName, segmentStart } from '../engines/postgres/lsn.ts';
 import type { InstanceContext } from '../operations/instance-context.ts';
 import { openLogView, type TimelineStart } from '../operations/log/log-view.ts';
 import { archivedReach } from '../repository/log-archive.ts';
-import type { AgentNote } from './agent-note.ts';
 import type { AgentPaths } from './agent-paths.ts';
 import { startArchiveThread } from './archive-thread.ts';
-import { readJsonFile, writeJsonFile } from './json-file.ts';
 import { LogArchiver, type Receiving } from './log-archiver.ts';
 import { openSpoolDirectory, type SpoolDirectory } from './spool-directory.ts';
 import type { WalSpool } from './wal-spool.ts';
@@ -31,7 +31,7 @@ export interface LogSystemOptions {
   readonly paths: AgentPaths;
   readonly archiveTimeoutMs: number;
   readonly onArchived: () => void;
-  readonly note: AgentNote;
+  readonly note: TellNote;
 }
 
 /** What is known of a system without its server. */

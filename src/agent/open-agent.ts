@@ -1,3 +1,4 @@
+import { openAlerting } from '../app/open-alerting.ts';
 import { openInstance } from '../app/open-instance.ts';
 import type { Config } from '../config/config.ts';
 import { selectInstance } from '../config/to-config.ts';
@@ -28,16 +29,19 @@ export async function openAgent(
       : [selectInstance(config, options.instance).name];
   const opened: Omit<InstanceAgentOptions, 'note'>[] = [];
   for (const instance of names) {
+    const { slot, watch } = selectInstance(config, instance);
     const isSynchronous = options.synchronous ?? agent.synchronous;
     opened.push({
       context: await openInstance(config, { ...options, instance }),
       paths: agentPaths(agent.spool, instance, options.env),
-      slot: selectInstance(config, instance).slot,
+      slot,
       spoolLimitBytes: agent.spoolLimitBytes,
       archiveTimeoutMs: agent.archiveTimeoutSeconds * 1000,
       synchronous: isSynchronous
         ? { watchdog: options.watchdog(instance), timeoutMs: agent.synchronousTimeoutSeconds * 1000 }
         : null,
+      watch: watch.enabled ? watch : null,
+      alerting: openAlerting(config, options.env),
     });
   }
   return opened;

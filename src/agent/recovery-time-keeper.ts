@@ -1,8 +1,8 @@
+import type { TellNote } from '../base/events.ts';
 import { createBackup } from '../operations/backup/create-backup.ts';
 import type { InstanceContext } from '../operations/instance-context.ts';
 import { keepObjective } from '../operations/recovery-time/keep-objective.ts';
 import { recoveryOutlook } from '../operations/recovery-time/recovery-outlook.ts';
-import type { AgentNote } from './agent-note.ts';
 
 /** What the agent's own backups are called. */
 const BACKUP_NAME = 'recovery time';
@@ -13,7 +13,7 @@ const BACKUP_NAME = 'recovery time';
  * plan.
  */
 export async function keepRecoveryTime(
-  agent: { readonly context: InstanceContext; readonly note: AgentNote },
+  agent: { readonly context: InstanceContext; readonly note: TellNote },
   signal: AbortSignal,
 ): Promise<void> {
   const { context, note } = agent;

@@ -1,5 +1,4 @@
-import type { OnEvent } from '../base/events.ts';
-import type { AgentNote } from './agent-note.ts';
+import type { OnEvent, TellNote } from '../base/events.ts';
 import { type InstanceAgentOptions, type InstanceAgentResult, runInstanceAgent } from './instance-agent.ts';
 
 export interface AgentResult {
@@ -35,7 +34,7 @@ export async function runAgent(
 }
 
 /** Notes of several instances say whose they are. */
-function noteOf(instance: string, isNamed: boolean, onEvent: OnEvent): AgentNote {
+function noteOf(instance: string, isNamed: boolean, onEvent: OnEvent): TellNote {
   return (level, message, { topic, ...facts }) =>
     onEvent({
       type: 'note',

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { AppError } from '../base/errors.ts';
+import { readJsonFile, writeJsonFile } from '../base/json-file.ts';
 import { formatLsn } from '../engines/postgres/lsn.ts';
-import { readJsonFile, writeJsonFile } from './json-file.ts';
 
 interface SetBack {
   readonly timeline: number;

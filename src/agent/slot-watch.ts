@@ -1,11 +1,11 @@
 import { statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { delay } from '../base/abort.ts';
+import type { TellNote } from '../base/events.ts';
 import { formatBytes } from '../base/sizes.ts';
 import { connect, queryRow, type Session } from '../engines/postgres/connection.ts';
 import type { ConnectionSettings } from '../engines/postgres/connection-target.ts';
 import { readSlot, type SlotState } from '../engines/postgres/replication-slots.ts';
-import type { AgentNote } from './agent-note.ts';
 
 export interface SlotWatch {
   readonly slot: SlotState | null;
@@ -23,7 +23,7 @@ const FIRST_MS = 1000;
 export function startSlotWatch(options: {
   readonly connection: ConnectionSettings;
   readonly slot: string;
-  readonly note: AgentNote;
+  readonly note: TellNote;
   readonly signal: AbortSignal;
 }): { current(): SlotWatch; readonly ended: Promise<void> } {
   let current: SlotWatch = { slot: null, warning: null };

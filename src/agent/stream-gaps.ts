@@ -1,8 +1,8 @@
+import { readJsonFile, writeJsonFile } from '../base/json-file.ts';
 import type { Session } from '../engines/postgres/connection.ts';
 import { formatLsn, segmentStart } from '../engines/postgres/lsn.ts';
 import { createSlot, dropSlot, listServerSegments, readSlot } from '../engines/postgres/replication-slots.ts';
 import type { LogGap } from './agent-status.ts';
-import { readJsonFile, writeJsonFile } from './json-file.ts';
 
 /** Holes in the log that were found, for ever: each is an error once, and stays in the status. */
 export function readGaps(path: string): readonly LogGap[] {

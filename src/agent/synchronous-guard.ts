@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ErrorRecord, fromErrorRecord } from '../base/errors.ts';
-import type { AgentNote } from './agent-note.ts';
+import type { TellNote } from '../base/events.ts';
 import { BEAT_MS, type WatchdogOrder, type WatchdogReport } from './watchdog-protocol.ts';
 
 export interface SynchronousGuardOptions {
@@ -10,7 +10,7 @@ export interface SynchronousGuardOptions {
   readonly command: readonly string[];
   readonly timeoutMs: number;
   readonly health: () => { readonly ok: boolean; readonly caughtUp: boolean };
-  readonly note: AgentNote;
+  readonly note: TellNote;
   /** Commits cannot be made to wait: the agent was asked for something it cannot keep. */
   readonly onRefused: (error: Error) => void;
 }

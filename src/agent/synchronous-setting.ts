@@ -1,8 +1,8 @@
 import { existsSync, rmSync } from 'node:fs';
 import { delay } from '../base/abort.ts';
 import { AppError } from '../base/errors.ts';
+import { readJsonFile, writeJsonFile } from '../base/json-file.ts';
 import { queryRow, queryRows, type Session } from '../engines/postgres/connection.ts';
-import { readJsonFile, writeJsonFile } from './json-file.ts';
 import { withoutStandby, withStandby } from './synchronous-names.ts';
 
 export interface SynchronousPlace {

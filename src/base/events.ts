@@ -17,6 +17,13 @@ export interface NoteEvent {
   readonly facts?: Readonly<Record<string, unknown>>;
 }
 
+/** Tells what a person should know of; `facts` are for programs. */
+export type TellNote = (
+  level: NoteEvent['level'],
+  message: string,
+  facts: { readonly topic: string } & Readonly<Record<string, unknown>>,
+) => void;
+
 export interface StepEvent {
   readonly type: 'step';
   /** Stable id, kebab-case. */

@@ -1,5 +1,5 @@
-import type { ModelSettings } from '../explain/model-settings.ts';
 import type { Explained, Explanation } from '../explain/explain.ts';
+import type { ModelSettings } from '../explain/model-settings.ts';
 import type { Page } from './render/page.ts';
 import type { CommandRun } from './run-command.ts';
 

@@ -21,6 +21,9 @@ import { addDoctor } from './commands/doctor.ts';
 import { addEmergencyResume } from './commands/emergency-resume.ts';
 import { addEmergencyStatus } from './commands/emergency-status.ts';
 import { addEmergencyStop } from './commands/emergency-stop.ts';
+import { addIncidentList } from './commands/incident-list.ts';
+import { addIncidentResolve } from './commands/incident-resolve.ts';
+import { addIncidentShow } from './commands/incident-show.ts';
 import { addSecurityHarden } from './commands/security-harden.ts';
 import { addSecurityStatus } from './commands/security-status.ts';
 import { addSql } from './commands/sql.ts';
@@ -91,6 +94,13 @@ export function createProgram(terminal: Terminal, onExitCode: (exitCode: number)
   addSecurityHarden(cli, security);
   addSecurityStatus(cli, security);
   addSql(cli);
+  const incident = program
+    .command('incident')
+    .description('disasters that the agent has noticed, and what is held for them')
+    .helpCommand(false);
+  addIncidentList(cli, incident);
+  addIncidentShow(cli, incident);
+  addIncidentResolve(cli, incident);
   addDoctor(cli);
   addDemo(cli);
   addCompletion(cli);

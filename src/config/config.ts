@@ -36,6 +36,7 @@ export interface InstanceConfig {
   readonly recoveryTimeObjectiveSeconds: number | null;
   /** What a minute without it costs; null: nobody has said. */
   readonly downtimeCost: { readonly perMinute: number; readonly currency: string } | null;
+  readonly watch: WatchConfig;
 }
 
 /** What starts and stops the server. */
@@ -89,6 +90,37 @@ export interface EmergencyConfig {
     readonly step: string | null;
     readonly timeoutMs: number;
   }[];
+}
+
+/** How the agent notices disasters, and what it does about them; docs/detection.md. */
+export interface WatchConfig {
+  readonly enabled: boolean;
+  readonly policy: 'alert' | 'hold' | 'cancel';
+  readonly rows: number;
+  /** 0 to 1; null: no part of a table is too large. */
+  readonly share: number | null;
+  readonly shareRows: number;
+  readonly lostTableRows: number;
+  readonly rate: boolean;
+  readonly tables: readonly ({ readonly table: string } & WatchLimits)[];
+  readonly roles: readonly ({ readonly role: string } & WatchLimits)[];
+  readonly allow: readonly {
+    readonly tables: readonly string[];
+    readonly roles: readonly string[];
+    readonly applications: readonly string[];
+    /** Minutes of the day, in UTC. */
+    readonly between: { readonly fromMinute: number; readonly toMinute: number } | null;
+  }[];
+  readonly holdForMs: number;
+  readonly holdLimitBytes: number;
+  readonly showQuery: boolean;
+}
+
+interface WatchLimits {
+  readonly rows: number | null;
+  /** Left out: as for all others. */
+  readonly share?: number | null;
+  readonly policy: WatchConfig['policy'] | null;
 }
 
 /** How people are told, and who is told what; docs/notifications.md. */

@@ -54,7 +54,10 @@ function keep(path: string, raw: RawConfig): void {
 }
 
 const keys = {
-  file: ['version', 'instances', 'repository', 'backup', 'agent', 'emergency', 'notifications', 'alerts'],
+  file: [
+    ...['version', 'instances', 'repository', 'backup', 'agent', 'watch'],
+    ...['emergency', 'notifications', 'alerts'],
+  ],
   instance: [
     'engine',
     'connection',
@@ -64,6 +67,7 @@ const keys = {
     'service',
     'recovery_time_objective',
     'slot',
+    'watch',
   ],
   repository: ['storage', 'key'],
   backup: ['compression', 'workers', 'type'],
@@ -75,12 +79,13 @@ type Group = Readonly<Record<string, unknown>>;
 
 function isPlain(raw: unknown): raw is RawConfig {
   if (!isGroup(raw, keys.file) || raw.version !== 1) return false;
-  const { instances, repository, backup, agent } = raw;
+  const { instances, repository, backup, agent, watch } = raw;
   if (!isGroup(instances) || Object.keys(instances).length === 0) return false;
   if (!Object.entries(instances).every(([name, instance]) => isInstance(name, instance))) return false;
   if (!isGroup(repository, keys.repository) || typeof repository.storage !== 'string') return false;
   if (backup !== undefined && !isBackup(backup)) return false;
   if (agent !== undefined && !isAgent(agent)) return false;
+  if (watch !== undefined && !isGroup(watch)) return false;
   if (raw.emergency !== undefined && !isGroup(raw.emergency, keys.emergency)) return false;
   return isKey(repository.key);
 }

@@ -5,6 +5,7 @@ import { aiSchema } from './ai-schema.ts';
 import { emergencySchema } from './emergency-schema.ts';
 import { alertsSchema, notificationsSchema } from './notifications-schema.ts';
 import { secretSchema } from './secret-schema.ts';
+import { watchSchema } from './watch-schema.ts';
 
 /** Room for a few segments. */
 const LEAST_SPOOL_BYTES = 100e6;
@@ -70,6 +71,7 @@ export const instanceSchema = z.strictObject({
     .describe(
       'How long a recovery may take, like 60s: the agent takes incremental backups so that it does not.',
     ),
+  watch: watchSchema.optional(),
 });
 
 const key = z
@@ -150,6 +152,7 @@ export const configSchema = z
     backup: backup.optional(),
     emergency: emergencySchema.optional(),
     agent: agent.optional(),
+    watch: watchSchema.optional(),
     notifications: notificationsSchema.optional(),
     alerts: alertsSchema.optional(),
     ai: aiSchema.optional(),

@@ -14,11 +14,12 @@ import type {
 import type { RawConfig } from './schema.ts';
 import { toAi } from './to-ai.ts';
 import { toNotifications } from './to-notifications.ts';
+import { toWatch } from './to-watch.ts';
 
 /** Gives a checked file its meaning: defaults filled in, everything frozen. */
 export function toConfig(raw: RawConfig, file: string): Config {
   const instances = new Map(
-    Object.entries(raw.instances).map(([name, instance]) => [name, toInstance(name, instance)]),
+    Object.entries(raw.instances).map(([name, instance]) => [name, toInstance(name, instance, raw.watch)]),
   );
   return Object.freeze({
     file,
@@ -36,7 +37,11 @@ export function toConfig(raw: RawConfig, file: string): Config {
   });
 }
 
-function toInstance(name: string, raw: RawConfig['instances'][string]): InstanceConfig {
+function toInstance(
+  name: string,
+  raw: RawConfig['instances'][string],
+  watch: RawConfig['watch'],
+): InstanceConfig {
   return Object.freeze({
     name,
     engine: raw.engine,
@@ -52,6 +57,7 @@ function toInstance(name: string, raw: RawConfig['instances'][string]): Instance
       raw.cost_per_minute === undefined
         ? null
         : Object.freeze({ perMinute: raw.cost_per_minute, currency: raw.currency ?? 'USD' }),
+    watch: toWatch(watch, raw.watch),
   });
 }
 

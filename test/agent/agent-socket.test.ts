@@ -13,7 +13,11 @@ import { temporaryDirectory } from '../support/temp.ts';
 
 const status = { instance: 'shop', state: 'streaming' } as unknown as AgentStatus;
 const never = (): Promise<never> => new Promise(() => undefined);
-const answers: AgentAnswers = { status: () => status, archive: async () => true };
+const answers: AgentAnswers = {
+  status: () => status,
+  archive: async () => true,
+  resolved: async incident => incident === 'incident_20271027_140023_abc123',
+};
 
 /** What comes back for raw text, up to the first final answer. */
 async function raw(path: string, text: string): Promise<string> {

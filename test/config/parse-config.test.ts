@@ -42,6 +42,11 @@ describe('parseConfig', () => {
       slot: null,
       recoveryTimeObjectiveSeconds: null,
       downtimeCost: null,
+      watch: {
+        ...{ enabled: true, policy: 'hold', rows: 100_000, share: 0.5, shareRows: 1000 },
+        ...{ lostTableRows: 1000, rate: true, tables: [], roles: [], allow: [] },
+        ...{ holdForMs: 3_600_000, holdLimitBytes: 20e9, showQuery: false },
+      },
     });
     expect(config.repository).toEqual({
       storage: '/var/backups/aishell',
@@ -56,6 +61,33 @@ describe('parseConfig', () => {
       synchronousTimeoutSeconds: 5,
     });
     expect(Object.isFrozen(config) && Object.isFrozen(config.repository)).toBe(true);
+  });
+
+  it('the watch - of all instances, and key by key of one', () => {
+    const text = good.replace(
+      'engine: postgresql',
+      'engine: postgresql\n    watch: { policy: cancel, allow: [{ roles: [purge], between: "22:30-04:00" }] }',
+    );
+    const { watch } = parseConfig(
+      `${text}watch: { policy: alert, rows: 5, share: off, tables: [{ table: a.*, share: 90% }], hold_for: 2h }\n`,
+      '/x',
+    ).instances.get('production')!;
+    expect(watch).toMatchObject({ policy: 'cancel', rows: 5, share: null, holdForMs: 7_200_000 });
+    expect(watch.tables).toEqual([{ table: 'a.*', rows: null, policy: null, share: 0.9 }]);
+    expect(watch.allow).toEqual([
+      {
+        ...{ tables: [], roles: ['purge'], applications: [] },
+        between: { fromMinute: 22 * 60 + 30, toMinute: 240 },
+      },
+    ]);
+    for (const wrong of [
+      'rows: 0',
+      'share: 101%',
+      'allow: [{}]',
+      'allow: [{ between: "24:00-1:00" }]',
+      'hold_for: 0s',
+    ])
+      expect(mistakes(`${good}watch: { ${wrong} }\n`)).toContain('watch.');
   });
 
   it('the agent - sizes and lengths of time as they are written, with their limits', () => {

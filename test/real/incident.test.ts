@@ -1,6 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Explanation } from '../../src/explain/explain.ts';
+import type { StopReport } from '../../src/operations/emergency/stop-report.ts';
 import type { IncidentAnalysis } from '../../src/operations/incident/analysis.ts';
 import { type Incident, newIncidentId } from '../../src/operations/incident/incident.ts';
 import {
@@ -15,7 +16,6 @@ import { reportOf, stopArgs } from '../support/emergency.ts';
 import { failureOf, protect, resultOf, type TestInstance } from '../support/instance.ts';
 import { startTestCluster, type TestCluster } from '../support/postgres.ts';
 import { contextOf } from '../support/rewind-plan.ts';
-import type { StopReport } from '../../src/operations/emergency/stop-report.ts';
 
 const ROWS = 4000;
 const env = { MODEL_KEY: 'sk-secret', WEBHOOK_SECRET: `whsec_${Buffer.alloc(32, 1).toString('base64')}` };

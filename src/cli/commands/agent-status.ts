@@ -3,7 +3,8 @@ import type { AgentStatus } from '../../agent/agent-status.ts';
 import { AppError, fromErrorRecord } from '../../base/errors.ts';
 import { formatAge, formatBytes } from '../../base/sizes.ts';
 import { addExamples, type Cli } from '../cli.ts';
-import type { Page } from '../render/page.ts';
+import { type Page, printable } from '../render/page.ts';
+import { formatTime } from '../render/time.ts';
 import type { CommandRun } from '../run-command.ts';
 
 /** `aishell agent status` */
@@ -67,10 +68,25 @@ function drawStatus(page: Page, status: AgentStatus): void {
       ['Warning', slot.warning],
     ]);
   }
+  if (status.watch !== null) drawWatch(page, status.watch);
   page.section(
     'Missing log',
     status.gaps.map(gap => `${gap.from} to ${gap.to} of timeline ${gap.timeline}, noticed ${gap.noticed}`),
   );
+}
+
+function drawWatch(page: Page, { policy, problem, held }: NonNullable<AgentStatus['watch']>): void {
+  page.section('Watch', [
+    ['Policy', policy],
+    ['Problem', problem],
+    ...held.map(({ incident, outcome, snapshot, autovacuumOff }) => {
+      const kept = [
+        ...(snapshot === null ? [] : [`a snapshot until ${formatTime(snapshot.heldUntil)}`]),
+        ...autovacuumOff.map(table => `autovacuum off for ${printable(table)}`),
+      ];
+      return [incident, kept.length === 0 ? outcome : kept.join(', ')] as const;
+    }),
+  ]);
 }
 
 function waitText(synchronous: AgentStatus['synchronous']): string {

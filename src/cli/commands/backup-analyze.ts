@@ -11,7 +11,7 @@ import { addExamples, type Cli } from '../cli.ts';
 import { drawExplanation, explainFor } from '../explained.ts';
 import { openCommandInstance } from '../open-instance.ts';
 import { parseXid } from '../recovery-target.ts';
-import { drawAnalysis } from '../render/incident-page.ts';
+import { drawAnalysis } from '../render/analysis-page.ts';
 import { incidentMarkdown } from '../render/incident-markdown.ts';
 import type { CommandRun } from '../run-command.ts';
 

@@ -1,7 +1,7 @@
 import { formatShare } from '../../base/sizes.ts';
 import type { StopReport } from '../../operations/emergency/stop-report.ts';
+import { describeDamage, nameOfTable, shareOf } from '../../operations/incident/describe-damage.ts';
 import type { Incident, IncidentTable } from '../../operations/incident/incident.ts';
-import { describeDamage, nameOfTable, shareOf } from '../../operations/incident/describe-incident.ts';
 import { describeOutlook } from '../../operations/recovery-time/describe-outlook.ts';
 import { type Page, printable } from './page.ts';
 import { formatTime, formatTimeFine } from './time.ts';

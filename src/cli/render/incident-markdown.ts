@@ -2,7 +2,7 @@ import { formatCount } from '../../base/sizes.ts';
 import type { Explanation } from '../../explain/explain.ts';
 import type { IncidentAnalysis } from '../../operations/incident/analysis.ts';
 import { describeTable } from '../../operations/timeline/table-changes.ts';
-import { headFacts, impactFacts, tableLine } from './incident-page.ts';
+import { headFacts, impactFacts, tableLine } from './analysis-page.ts';
 import { printable } from './page.ts';
 import { formatTimeFine } from './time.ts';
 

@@ -1,133 +1,98 @@
-import { formatCount, formatSeconds, formatShare } from '../../base/sizes.ts';
-import { describeDamage } from '../../operations/incident/describe-incident.ts';
-import type { AnalyzedTable, IncidentAnalysis } from '../../operations/incident/analysis.ts';
-import { describeTable } from '../../operations/timeline/table-changes.ts';
-import { type Line, type Page, printable, truncate } from './page.ts';
-import { formatClock, formatTimeFine } from './time.ts';
+import { formatCount } from '../../base/sizes.ts';
+import { describeIncident, describeLoss, worstFirst } from '../../operations/incident/describe-incident.ts';
+import type { Incident } from '../../operations/incident/incident.ts';
+import type { ResolveReport } from '../../operations/incident/resolve-incident.ts';
+import { commandsFor } from '../../watch/incident-notification.ts';
+import { type Page, printable, truncate } from './page.ts';
+import { formatTime } from './time.ts';
 
-const QUERY_WIDTH = 200;
-const EVENTS_SHOWN = 40;
-const TABLES_SHOWN = 10;
+const TABLES_SHOWN = 20;
+const QUERY_WIDTH = 300;
 
-/** The tutorial's report. What nobody knows is not in it, and the last section says so. */
-export function drawAnalysis(page: Page, analysis: IncidentAnalysis): void {
-  const { style } = page;
-  page.line();
-  page.line(`Incident: ${printable(analysis.headline)}`);
-  if (analysis.at !== null) page.line(`Date: ${formatTimeFine(analysis.at)}`);
-  for (const [name, value] of headFacts(analysis)) if (value !== null) page.line(`${name}: ${value}`);
-  page.section('Timeline', timelineLines(analysis));
-  page.section('Root Cause', causeLines(analysis));
-  page.section('Impact', impactLines(analysis));
-  page.section(
-    'Prevention Measures',
-    analysis.measures.map(({ name, isInForce }) =>
-      isInForce === null
-        ? `- ${printable(name)}: unknown`
-        : `${isInForce ? style.good('✓') : style.bad('✗')} ${printable(name)}`,
-    ),
-  );
-  page.section('Recommendations', recommendationLines(page, analysis));
-  page.section('Not known', analysis.unknown.map(printable));
-}
-
-/** What stands below the heading; null is left out. */
-export function headFacts(analysis: IncidentAnalysis): [string, string | null][] {
-  const { incidentId, severity, status, resolution, rule, transaction } = analysis;
-  const state = resolution === null ? status : `${status}: ${printable(resolution)}`;
-  const outcome = transaction.outcome === 'committed' ? '' : `, ${transaction.outcome}`;
-  return [
-    ['On record as', incidentId ?? 'nothing: it was found in the log'],
-    ['Severity', severity],
-    ['Status', state],
-    ['Noticed by', rule && `${printable(rule.name)}: ${printable(rule.explanation)} (${rule.confidence})`],
-    ['Transaction', `${transaction.xid} on timeline ${transaction.timeline}${outcome}`],
-  ];
-}
-
-function timelineLines({ timeline }: IncidentAnalysis): Line[] {
-  const shown = timeline.slice(0, EVENTS_SHOWN);
-  const lines = shown.map(({ at, text, sinceSeconds }, index) => {
-    const since = index === 0 ? '' : ` (+${sinceSeconds.toFixed(2)}s)`;
-    return `${formatClock(at)}  ${printable(upperFirst(text))}${since}`;
-  });
-  const more = timeline.length - shown.length;
-  return more > 0 ? [...lines, `and ${formatCount(more)} more`] : lines;
-}
-
-function upperFirst(text: string): string {
-  return `${text.slice(0, 1).toUpperCase()}${text.slice(1)}`;
-}
-
-function causeLines({ cause, culprit }: IncidentAnalysis): Line[] {
-  const query = culprit?.query ?? null;
-  return [
-    ...cause.map(printable),
-    ...(query === null ? [] : [`Statement: ${truncate(printable(query.replace(/\s+/g, ' ')), QUERY_WIDTH)}`]),
-  ];
-}
-
-/** One line for each table: what was done, and to what part of it. */
-export function tableLine(table: AnalyzedTable): string {
-  const [text = ''] = describeDamage({ tables: [table] });
-  const { share, act } = table;
-  const about = act === 'delete' || act === 'update' ? 'about ' : '';
-  return share === null ? printable(text) : `${printable(text)} (${about}${formatShare(share)})`;
-}
-
-/** What it cost, what it took, what else is gone: names and values; null is left out. */
-export function impactFacts({ impact, atMostSeconds }: IncidentAnalysis): [string, string | null][] {
-  const { downtime, cost, lost, lostSeconds } = impact;
-  const isOn = downtime !== null && downtime.to === null ? ', and it goes on' : '';
-  const parts = (downtime?.outages ?? []).map(
-    ({ kind, seconds, to }) => `${kind} ${formatSeconds(seconds)}${to === null ? ' so far' : ''}`,
-  );
-  return [
-    ['Took', atMostSeconds === null ? null : `at most ${formatSeconds(atMostSeconds)}`],
-    ['Downtime', downtime && `${formatSeconds(downtime.seconds)}${isOn} (${parts.join(', ')})`],
-    [
-      'Cost of the downtime',
-      cost &&
-        `${formatMoney(cost.amount, cost.currency)} (${formatMoney(cost.perMinute, cost.currency)} a minute)`,
-    ],
-    [
-      'Lost beside it',
-      lost &&
-        `${formatCount(lost.transactions)} transactions${lostSeconds === null ? '' : ` of ${formatSeconds(lostSeconds)}`}, committed by others behind the recovery point`,
-    ],
-  ];
-}
-
-function impactLines(analysis: IncidentAnalysis): Line[] {
-  const { tables, lost } = analysis.impact;
-  const more = tables.length - TABLES_SHOWN;
-  const lostTables = (lost?.tables ?? []).slice(0, TABLES_SHOWN).map(each => {
-    const { inserted, updated, deleted } = each;
-    const name = describeTable({ ...each, partitionOf: null, estimatedRows: null });
-    return `  ${printable(name)}: ${formatCount(inserted)} inserted, ${formatCount(updated)} updated, ${formatCount(deleted)} deleted`;
-  });
-  return [
-    ...tables.slice(0, TABLES_SHOWN).map(tableLine),
-    ...(more > 0 ? [`and ${formatCount(more)} more tables`] : []),
-    ...impactFacts(analysis),
-    ...lostTables,
-  ];
-}
-
-function recommendationLines(page: Page, { recommendations }: IncidentAnalysis): Line[] {
-  return recommendations.flatMap(({ text, command }, index) => [
-    `${index + 1}. ${printable(text)}`,
-    ...(command === null ? [] : [`   ${page.style.title(command)}`]),
+export function drawIncident(page: Page, incident: Incident): void {
+  const { rule, transaction, culprit, guard } = incident;
+  const isOpen = incident.status === 'open';
+  page.title(`${isOpen ? '🚨' : '✅'} Incident: ${printable(describeIncident(incident))}`);
+  page.line(`  ID: ${incident.id}`);
+  page.line(`  Instance: ${incident.instance}`);
+  page.line(`  Noticed: ${formatTime(incident.detectedAt)}`);
+  page.line(`  Severity: ${incident.severity}`);
+  const resolution = incident.resolution === null ? '' : `: ${printable(incident.resolution)}`;
+  page.line(`  Status: ${incident.status}${resolution}`);
+  page.section('Rule', [
+    ['Name', `${rule.name}, ${rule.confidence}`],
+    ['Why', printable(rule.explanation)],
   ]);
+  const tables = worstFirst(incident.tables);
+  page.section('Tables', [
+    ...tables
+      .slice(0, TABLES_SHOWN)
+      .map(table => `${printable(table.database)}: ${printable(describeLoss(table))}`),
+    ...(tables.length > TABLES_SHOWN ? [`… and ${formatCount(tables.length - TABLES_SHOWN)} more`] : []),
+  ]);
+  page.section('Transaction', [
+    ['Number', String(transaction.xid)],
+    ['Outcome', transaction.outcome],
+    ['Ended', transaction.endedAt],
+    ['Begins at', transaction.beginLsn],
+    ['Ends at', transaction.endLsn],
+  ]);
+  if (culprit === null) page.section('Who', ['Not known: the session had ended.']);
+  else
+    page.section('Who', [
+      ['Role', culprit.role === null ? null : printable(culprit.role)],
+      ['Application', culprit.application === null ? null : printable(culprit.application)],
+      ['Client', culprit.client ?? 'local socket'],
+      ['Process', String(culprit.pid)],
+      ['Statement', culprit.query === null ? null : truncate(printable(culprit.query), QUERY_WIDTH)],
+      ['Statement began', culprit.queryStartedAt],
+    ]);
+  page.section('Guard', [
+    ['Policy', guard.policy],
+    ['Cancelled', guard.cancelled ? 'yes' : null],
+    ['Snapshot', snapshotText(guard)],
+    [
+      'Autovacuum off',
+      guard.autovacuumOff.length === 0 ? null : guard.autovacuumOff.map(printable).join(', '),
+    ],
+  ]);
+  page.section(
+    'What happened',
+    incident.events.map(({ at, text }) => `${at.slice(11, 23)}  ${printable(text)}`),
+  );
+  if (!isOpen) return;
+  page.line();
+  page.line(page.style.title('Next:'));
+  for (const { title, command } of commandsFor(incident).filter(each => !each.command.includes(' show '))) {
+    page.line(`  ${title}:`);
+    page.line(`    ${page.style.title(command)}`);
+  }
 }
 
-/** `$1,117`; of a currency that this runtime does not know, its letters. */
-export function formatMoney(amount: number, currency: string): string {
-  const fractionDigits = amount < 100 ? 2 : 0;
-  return new Intl.NumberFormat('en-US', {
-    style: 'currency',
-    currency,
-    minimumFractionDigits: fractionDigits,
-    maximumFractionDigits: fractionDigits,
-  }).format(amount);
+export function drawResolved(page: Page, report: ResolveReport): void {
+  const { incident, released, problems } = report;
+  page.line();
+  if (report.dryRun) {
+    page.section('Would be let go', released.length === 0 ? ['nothing is held'] : released.map(printable));
+    page.line();
+    page.line('Nothing was changed: this was a dry run.');
+    return;
+  }
+  page.line(
+    report.already
+      ? `${incident.id} was resolved before: ${printable(incident.resolution ?? '')}`
+      : page.style.good(`✅ ${incident.id} is resolved: ${printable(incident.resolution ?? '')}`),
+  );
+  page.section('Let go', released.map(printable));
+  page.section(
+    'Problems',
+    problems.map(problem => `${page.style.warn('⚠️ ')} ${printable(problem)}`),
+  );
+}
+
+function snapshotText({ snapshot }: Incident['guard']): string | null {
+  if (snapshot === null) return null;
+  return snapshot.releasedAt === null
+    ? `${snapshot.name} of ${printable(snapshot.database)}, held until ${formatTime(snapshot.heldUntil)}`
+    : `released ${formatTime(snapshot.releasedAt)}`;
 }

@@ -29,6 +29,7 @@ import {
 import { ROWS_NONE, rowsCount, rowsKind } from './wal-rows.ts';
 import { decodeStorage } from './wal-storage.ts';
 import {
+  decodeAssignment,
   decodeTransaction,
   isCommit,
   plainEndTimeUs,
@@ -200,7 +201,8 @@ export class SummaryBuilder {
       this.#end(part, record, isCommit(record) ? OUTCOME_COMMITTED : OUTCOME_ABORTED);
       return;
     }
-    if ((record.info & XACT_OPERATION_MASK) === XACT_ASSIGNMENT) this.#addAssignment(record);
+    const assignment = decodeAssignment(record);
+    if (assignment !== null) this.#addAssignment(record, assignment);
     const ending = decodeTransaction(record);
     if (ending === null) return;
     if (ending.droppedRelations.length > 0) this.#keep(record);
@@ -208,12 +210,11 @@ export class SummaryBuilder {
     if (ending.xid !== 0) this.#addEnding(record, ending);
   }
 
-  /** @source access/xact.h, xl_xact_assignment */
-  #addAssignment(record: WalRecord): void {
-    const data = mainDataOf(record);
-    const topXid = data.u32();
-    for (let left = data.count(4); left > 0; left -= 1) {
-      const xid = data.u32();
+  #addAssignment(
+    record: WalRecord,
+    { topXid, subxids }: { readonly topXid: number; readonly subxids: readonly number[] },
+  ): void {
+    for (const xid of subxids) {
       let part = this.open.get(xid);
       if (part === undefined) {
         part = new TransactionPart(xid, record.at);
@@ -385,9 +386,6 @@ export class SummaryBuilder {
   }
 }
 
-/** @source access/xact.h, XLOG_XACT_OPMASK and XLOG_XACT_ASSIGNMENT */
-const XACT_OPERATION_MASK = 0x70;
-const XACT_ASSIGNMENT = 0x50;
 /** @source catalog/pg_control.h */
 const XLOG_OPERATION_MASK = 0xf0;
 /** @source storage/standbydefs.h, XLOG_STANDBY_LOCK */

@@ -22,6 +22,8 @@ const INSERT_FLAGS_AT = 2;
 const INSERT_IS_SPECULATIVE = 1 << 2;
 const DELETE_FLAGS_AT = 7;
 const DELETE_IS_SUPER = 1 << 3;
+/** @source xl_heap_delete.offnum, xl_heap_update.old_offnum: behind the xid */
+const OLD_OFFSET_AT = 4;
 /** @source xl_heap_multi_insert: the flags, aligned, then the count */
 const MULTI_INSERT_COUNT_AT = 2;
 
@@ -54,6 +56,15 @@ export function rowsCount(record: WalRecord, headers: RecordHeaders): number {
   if (record.rmgr !== RMGR_HEAP2) return 1;
   const at = headers.mainStart + MULTI_INSERT_COUNT_AT;
   return at + 2 <= headers.mainEnd ? readU16(record.bytes, at) : 0;
+}
+
+/**
+ * Where the row was that a record of HEAP deletes or updates, as PostgreSQL writes a `ctid`.
+ * @source access/heapam_xlog.h, xl_heap_delete, xl_heap_update: of an update, the old page is named second if it is another
+ */
+export function oldRowPosition(record: WalRecord, headers: RecordHeaders): string {
+  const page = headers.block[headers.count > 1 ? 1 : 0]!;
+  return `(${page},${readU16(record.bytes, headers.mainStart + OLD_OFFSET_AT)})`;
 }
 
 function flagsAt(record: WalRecord, headers: RecordHeaders, offset: number): number {

@@ -43,6 +43,7 @@ const kinds = new Map<number, WalTransaction['kind']>([
   [0x30, 'commit prepared'],
   [0x40, 'abort prepared'],
 ]);
+const ASSIGNMENT = 0x50;
 const OPERATION_MASK = 0x70;
 const HAS_INFO = 0x80;
 
@@ -93,6 +94,19 @@ export function isCommit(record: WalRecord): boolean {
 /** Microseconds since 1970 fit a number for 285 years; what lies outside is no time of a server, and becomes 0. */
 export function timeNumber(timeUs: number): number {
   return timeUs >= 0 && timeUs <= Number.MAX_SAFE_INTEGER ? timeUs : 0;
+}
+
+/**
+ * Which subtransactions a running transaction has, as a record says of every 64 of them; null for any other record.
+ * @throws CORRUPT when its content is not what its headers promise
+ * @source access/xact.h, xl_xact_assignment
+ */
+export function decodeAssignment(
+  record: WalRecord,
+): { readonly topXid: number; readonly subxids: readonly number[] } | null {
+  if (record.rmgr !== RMGR_XACT || (record.info & OPERATION_MASK) !== ASSIGNMENT) return null;
+  const data = mainDataOf(record);
+  return { topXid: data.u32(), subxids: readXids(data, data.count(XID_BYTES)) };
 }
 
 function decodeEnd(record: WalRecord, data: RecordData, kind: WalTransaction['kind']): WalTransaction {

@@ -1,9 +1,9 @@
 import { messageOf } from '../../base/errors.ts';
 import { readServerFacts } from '../../engines/postgres/server-facts.ts';
 import { createBackup } from '../backup/create-backup.ts';
+import type { Incident } from '../incident/incident.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { type SecuredLog, secureRunningLog, secureStoppedLog } from '../log/secure-live-log.ts';
-import type { Incident } from '../incident/incident.ts';
 import { recoveryOutlook } from '../recovery-time/recovery-outlook.ts';
 import { archivingOf } from '../server-picture.ts';
 import { addStopEvents, findCause, recommendedFor } from './stop-incident.ts';

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { AppError } from '../../base/errors.ts';
 import { shellCommand } from '../../engines/postgres/service-process.ts';
+import { describeDamage } from '../incident/describe-damage.ts';
 import type { Incident, IncidentEvent } from '../incident/incident.ts';
 import { incidentFromLog, isFromLog } from '../incident/incident-from-log.ts';
 import { readIncidents, saveIncident, updateIncident } from '../incident/incident-store.ts';
@@ -11,7 +12,6 @@ import {
   findWorstTransaction,
 } from '../timeline/find-transaction.ts';
 import type { TimelineTransaction } from '../timeline/timeline-report.ts';
-import { describeDamage } from '../incident/describe-incident.ts';
 import type { RecommendedTarget, StopAction } from './stop-report.ts';
 import { runEmergencyStep, type StopRun } from './stop-run.ts';
 

@@ -1,4 +1,4 @@
-import { describeDamage, headlineOf } from '../incident/describe-incident.ts';
+import { describeDamage, headlineOf } from '../incident/describe-damage.ts';
 import { describeOutlook } from '../recovery-time/describe-outlook.ts';
 import type { EmergencyNotice } from './emergency-context.ts';
 import type { StopReport } from './stop-report.ts';

@@ -2,7 +2,7 @@ import { formatMoment } from '../../base/moment.ts';
 import { formatCount, formatSeconds, formatShare } from '../../base/sizes.ts';
 import { maskQuery } from '../../engines/postgres/query-text.ts';
 import type { IncidentAnalysis } from './analysis.ts';
-import { nameOfTable } from './describe-incident.ts';
+import { nameOfTable } from './describe-damage.ts';
 
 /** The report in sentences, from its facts alone. */
 export function accountOfIncident(analysis: IncidentAnalysis): string {

@@ -2,7 +2,7 @@ import { listBackupIds, openManifest } from '../../repository/manifest-reader.ts
 import type { InstanceContext } from '../instance-context.ts';
 import type { AnalysisEvent } from './analysis.ts';
 import type { StoppedWrites } from './analysis-stops.ts';
-import { headlineOf } from './describe-incident.ts';
+import { headlineOf } from './describe-damage.ts';
 import type { Incident, IncidentEvent } from './incident.ts';
 
 /** Backups that began this long after the disaster belong to its story, until it was over. */

@@ -1,6 +1,6 @@
 import type { AnalyzedTable, Downtime, DowntimeCost, IncidentAnalysis, Outage } from './analysis.ts';
 import type { StoppedWrites } from './analysis-stops.ts';
-import { shareOf } from './describe-incident.ts';
+import { shareOf } from './describe-damage.ts';
 import type { Incident } from './incident.ts';
 
 /** What it did to the data, to those who needed it, and to what came after. */

@@ -1,9 +1,9 @@
 import { AppError } from '../../base/errors.ts';
 import { queryRow, withConnection } from '../../engines/postgres/connection.ts';
+import { readServerFacts } from '../../engines/postgres/server-facts.ts';
 import { shellCommand } from '../../engines/postgres/service-process.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { archivingOf, isStreamed } from '../server-picture.ts';
-import { readServerFacts } from '../../engines/postgres/server-facts.ts';
 import type { Measure, Recommendation } from './analysis.ts';
 import type { Incident } from './incident.ts';
 

@@ -15,7 +15,7 @@ import { eventsOf } from './analysis-events.ts';
 import { impactOf } from './analysis-impact.ts';
 import { readSigns, recommendationsFor } from './analysis-prevention.ts';
 import { readStops, type StoppedWrites } from './analysis-stops.ts';
-import { headlineOf } from './describe-incident.ts';
+import { headlineOf } from './describe-damage.ts';
 import type { Incident, IncidentEvent } from './incident.ts';
 import { incidentFromLog } from './incident-from-log.ts';
 import { readIncident, readIncidents } from './incident-store.ts';

@@ -1,55 +1,48 @@
 import { formatCount } from '../../base/sizes.ts';
-import type { Incident, IncidentTable } from './incident.ts';
+import type { Incident, IncidentAct, IncidentTable } from './incident.ts';
 
-/** What was done to each table, the worst first: `DELETE removed 3,214,567 rows of shop: public.users`. */
-export function describeDamage({ tables }: Pick<Incident, 'tables'>): string[] {
-  return tables.map(describeOne);
+const past: Readonly<Record<IncidentAct, string>> = {
+  delete: 'deleted',
+  update: 'updated',
+  truncate: 'truncated',
+  drop: 'dropped',
+  rate: 'changed',
+};
+
+/** `public.users`, or what is known of it. */
+export function tableName({ schema, table }: Pick<IncidentTable, 'schema' | 'table'>): string {
+  return schema === null ? table : `${schema}.${table}`;
 }
 
-/** `shop: public.users`. */
-export function nameOfTable({ database, schema, table, act }: IncidentTable): string {
-  if (act === 'drop' && schema === null && database === table) return `database ${table}`;
-  return `${database}: ${schema === null ? table : `${schema}.${table}`}`;
-}
-
-function describeOne(table: IncidentTable): string {
-  const name = nameOfTable(table);
-  const rows = table.rows === null ? 'rows' : `${formatCount(table.rows)} row${table.rows === 1 ? '' : 's'}`;
-  switch (table.act) {
-    case 'delete':
-      return `DELETE removed ${rows} of ${name}`;
-    case 'update':
-      return `UPDATE overwrote ${rows} of ${name}`;
-    case 'truncate':
-      return `TRUNCATE emptied ${name}`;
-    case 'drop':
-      return `DROP removed ${name}`;
-    case 'rate':
-      return `${rows} of ${name} changed, far more than usual`;
+/** What a transaction did to one table: `3,200,000 rows of public.users deleted (100 %)`. */
+export function describeLoss(table: IncidentTable): string {
+  const { act, rows, rowsBefore } = table;
+  const name = tableName(table);
+  if (rows === null) {
+    const about = rowsBefore === null ? '' : ` with about ${formatCount(rowsBefore)} rows`;
+    return `${name}${about} ${past[act]}`;
   }
+  const share = rowsBefore === null || rowsBefore <= 0 ? null : Math.min(1, rows / rowsBefore);
+  const part = share === null ? '' : ` (${(share * 100).toFixed(share >= 0.1 ? 0 : 1)} %)`;
+  return `${formatCount(rows)} rows of ${name} ${past[act]}${part}`;
 }
 
-/** The share of a table's rows that was destroyed, from 0 to 1; null where that is not known. */
-export function shareOf({ act, rows, rowsBefore }: IncidentTable): number | null {
-  if (act === 'truncate' || act === 'drop') return 1;
-  if (rows === null || rowsBefore === null || rowsBefore <= 0) return null;
-  return Math.min(1, rows / rowsBefore);
+/** The tables of an incident, what was lost most first. */
+export function worstFirst(tables: readonly IncidentTable[]): IncidentTable[] {
+  const weight = ({ rows, rowsBefore }: IncidentTable): number => rows ?? rowsBefore ?? 0;
+  return [...tables].sort((a, b) => weight(b) - weight(a));
 }
 
-const headlines = {
-  delete: 'DELETE on',
-  update: 'UPDATE of',
-  truncate: 'TRUNCATE of',
-  drop: 'DROP of',
-  rate: 'Unusual changes of',
-} as const;
-
-/** `DELETE on shop: public.users`, for a heading. */
-export function headlineOf({ tables }: Pick<Incident, 'tables'>): string {
-  const [worst, ...others] = tables;
-  if (worst === undefined) return 'Unknown change';
-  const names = new Set(others.map(nameOfTable));
-  names.delete(nameOfTable(worst));
-  const more = names.size === 0 ? '' : ` and ${formatCount(names.size)} more`;
-  return `${headlines[worst.act]} ${nameOfTable(worst)}${more}`;
+/** One sentence: what happened, and whether it is still happening. */
+export function describeIncident({ tables, transaction }: Pick<Incident, 'tables' | 'transaction'>): string {
+  const [worst, ...others] = worstFirst(tables);
+  const what = worst === undefined ? 'data was changed' : describeLoss(worst);
+  const more = others.length === 0 ? '' : ` and ${formatCount(others.length)} more tables`;
+  const outcome = {
+    running: ', not committed yet',
+    committed: '',
+    'rolled back': ', and rolled back: nothing is lost',
+    prepared: ', prepared for a commit in two phases',
+  }[transaction.outcome];
+  return `${what}${more}${outcome}`;
 }

@@ -1,4 +1,5 @@
 import { AppError } from '../../base/errors.ts';
+import type { AutovacuumBefore } from '../../engines/postgres/table-autovacuum.ts';
 
 /** What destroyed data, or seems to. */
 export const incidentActs = ['delete', 'update', 'truncate', 'drop', 'rate'] as const;
@@ -87,6 +88,11 @@ export interface IncidentRecovery {
   readonly safetyPath: string | null;
 }
 
+/** A table whose autovacuum was switched off, with the settings it had before. */
+export interface AutovacuumRecord extends AutovacuumBefore {
+  readonly database: string;
+}
+
 /** What happened when, for people and for the report. */
 export interface IncidentEvent {
   /** ISO 8601 in UTC, milliseconds or better. */
@@ -124,6 +130,8 @@ export interface Incident {
     /** Tables whose autovacuum was switched off, quoted as SQL writes them, until the incident is resolved. */
     readonly autovacuumOff: readonly string[];
     readonly cancelled: boolean;
+    /** Of the same tables, what is put back; left out where there are none. */
+    readonly autovacuumBefore?: readonly AutovacuumRecord[];
   };
   readonly events: readonly IncidentEvent[];
   /** Left out: none was made. */

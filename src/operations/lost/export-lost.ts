@@ -20,9 +20,9 @@ import {
 } from '../restore/target-directory.ts';
 import type { LostRequest } from './export-lost-request.ts';
 import { type ExportedRows, exportRows } from './export-rows.ts';
+import { committedAt } from './lost-output.ts';
 import type { LostReport } from './lost-report.ts';
 import { lostTables } from './lost-tables.ts';
-import { committedAt } from './lost-output.ts';
 import { findWindow } from './lost-window.ts';
 import { checkOutputDirectory, makeOutputDirectory } from './output-directory.ts';
 import { type LostRows, readLostRows } from './read-lost-rows.ts';

@@ -11,8 +11,8 @@ import { fileKey, nameRelations, type RelationNames } from '../catalog/relation-
 import type { InstanceContext } from '../instance-context.ts';
 import { logTransactions } from '../log/log-transactions.ts';
 import type { LogView } from '../log/log-view.ts';
-import { readRewrites } from './rewritten-tables.ts';
 import { type LostRow, type LostTransaction, MOST_ROWS, RowHistory } from './lost-rows.ts';
+import { readRewrites } from './rewritten-tables.ts';
 
 export interface LostWindow {
   /** Everything that was committed here or later is lost. */

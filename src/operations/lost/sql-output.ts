@@ -1,5 +1,5 @@
-import type { LostTransaction } from './lost-rows.ts';
 import { committedAt, FileNames, type LostOutput, OutputFile, type ReadRow } from './lost-output.ts';
+import type { LostTransaction } from './lost-rows.ts';
 
 interface SqlFile {
   readonly file: OutputFile;

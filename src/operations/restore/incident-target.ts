@@ -1,6 +1,6 @@
 import { AppError } from '../../base/errors.ts';
 import { formatLsn, nextSegment, parseLsn, segmentStart } from '../../engines/postgres/lsn.ts';
-import { describeDamage } from '../incident/describe-incident.ts';
+import { describeDamage } from '../incident/describe-damage.ts';
 import { readIncident } from '../incident/incident-store.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { logTransactions } from '../log/log-transactions.ts';

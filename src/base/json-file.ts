@@ -1,6 +1,6 @@
 import { readFileSync, renameSync, rmSync } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { AppError, fileError, messageOf, systemCode } from '../base/errors.ts';
+import { AppError, fileError, messageOf, systemCode } from './errors.ts';
 
 /** Reads a small file of the agent's own; null when there is none. @throws FILE_FAILED */
 export function readJsonFile<T>(path: string): T | null {

@@ -1,0 +1,36 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { cancelTransaction, findOwner, terminateTransaction } from '../engines/postgres/transaction-owner.ts';
+import type { DatabaseSessions } from './database-sessions.ts';
+
+export interface Cancelling {
+  /** Whom the server told; null when the transaction had ended before. */
+  readonly pid: number | null;
+  /** Its session had to be ended, as it would have gone on. */
+  readonly terminated: boolean;
+}
+
+/** A statement that is cancelled ends within milliseconds, unless it is deep in something. */
+const PATIENCE_MS = 300;
+const CANCELS = 3;
+
+/**
+ * Undoes a transaction while it runs: cancels its statement, and ends its session where that is not enough, as when it waits
+ * for its next statement or catches the error. Each time it is found anew by its number, so that what has ended is never
+ * mistaken for what began since.
+ *
+ * @throws DATABASE_UNREACHABLE DATABASE_DENIED DATABASE_FAILED
+ */
+export async function cancelUntilGone(sessions: DatabaseSessions, xid: number): Promise<Cancelling> {
+  let told: number | null = null;
+  for (let attempt = 0; attempt < CANCELS; attempt += 1) {
+    const pid = await sessions.control(client => cancelTransaction(client, xid));
+    if (pid === null) return { pid: told, terminated: false };
+    told = pid;
+    await sleep(PATIENCE_MS);
+    const owner = await sessions.control(client => findOwner(client, xid));
+    if (owner === null) return { pid: told, terminated: false };
+    if (owner.state !== 'active') break;
+  }
+  const ended = await sessions.control(client => terminateTransaction(client, xid));
+  return { pid: told ?? ended, terminated: ended !== null };
+}

@@ -1,0 +1,400 @@
+import { messageOf } from '../base/errors.ts';
+import { findLikelyOwner, seesBefore, type TransactionOwner } from '../engines/postgres/transaction-owner.ts';
+import type { WalTransaction } from '../engines/postgres/wal-transactions.ts';
+import { describeIncident, worstFirst } from '../operations/incident/describe-incident.ts';
+import type { AutovacuumRecord, Incident, IncidentTable } from '../operations/incident/incident.ts';
+import { cancelUntilGone } from './cancel-transaction.ts';
+import {
+  firstIncident,
+  withCulprit,
+  withEnd,
+  withEvent,
+  withoutHold,
+  withResolution,
+} from './incident-states.ts';
+import type { ResponseTools } from './response-tools.ts';
+import { type EndedWith, type Sighting, statementWords } from './sighting.ts';
+import { holdSnapshot, type SnapshotHold } from './snapshot-hold.ts';
+import { switchTablesOff } from './switch-tables-off.ts';
+
+type OnChange = (response: DisasterResponse) => void;
+
+/** What is done about one disaster, from the first sight of it until nothing is held for it any more. */
+export class DisasterResponse {
+  readonly #tools: ResponseTools;
+  readonly #onChange: OnChange;
+  readonly #startLsn: bigint;
+  #incident: Incident;
+  #hold: SnapshotHold | null = null;
+  /** It turned out to be nobody's alarm. */
+  #isDismissed = false;
+  /** People know of it. */
+  #isTold = false;
+  /** One step after the other: the end may be seen while the beginning is still looked into. */
+  #steps: Promise<void> = Promise.resolve();
+  #autovacuum: readonly AutovacuumRecord[] = [];
+  #judgeFor: Sighting['judgeFor'] = () => this.#incident.guard.policy;
+  /** Resolves to whether the transaction was told to end. */
+  #cancelling: Promise<boolean> = Promise.resolve(false);
+
+  constructor(tools: ResponseTools, incident: Incident, onChange: OnChange) {
+    this.#tools = tools;
+    this.#onChange = onChange;
+    this.#incident = incident;
+    this.#startLsn = tools.position();
+    this.#autovacuum = incident.guard.autovacuumBefore ?? [];
+  }
+
+  /** Goes on with one that an agent before this one has begun with; its snapshot is gone. */
+  static goOn(tools: ResponseTools, left: Incident, onChange: OnChange): DisasterResponse {
+    const incident = withoutHold(left);
+    const response = new DisasterResponse(tools, incident, onChange);
+    response.#isTold = true;
+    const lost = incident === left ? null : `${incident.events.at(-1)?.text} (${left.id})`;
+    if (lost !== null) tools.note('error', lost, { topic: 'hold lost', incident: left.id });
+    response.#step(() => response.#put(incident));
+    return response;
+  }
+
+  /** Holds again what still runs. */
+  holdAgain(database: string): void {
+    this.#step(async () => {
+      const hold = await this.#holdOf(database);
+      if (this.#incident.transaction.outcome !== 'running') return hold.release();
+      this.#takeHold(hold, true);
+      await this.#put(this.#incident);
+    });
+  }
+
+  /** Responds to what was just seen. What is urgent is sent before this returns. */
+  static begin(tools: ResponseTools, sighting: Sighting, onChange: OnChange): DisasterResponse {
+    const incident = firstIncident(tools.origin(), { ...sighting, at: new Date() });
+    const response = new DisasterResponse(tools, incident, onChange);
+    const { policy, canHold, isOver, database } = sighting;
+    const holding = policy !== 'alert' && canHold ? response.#holdOf(database) : null;
+    // Who it is may be known already, and may turn out to be somebody who is allowed to: then he must not be cancelled.
+    if (policy === 'cancel' && !isOver) response.#cancelling = response.#cancel(sighting);
+    // Looked at when the transaction ends.
+    response.#cancelling.catch(() => undefined);
+    response.#judgeFor = sighting.judgeFor;
+    response.#steps = response.#begin(sighting, holding).catch(error => response.#tellProblem(error));
+    return response;
+  }
+
+  get incident(): Incident {
+    return this.#incident;
+  }
+
+  get isDismissed(): boolean {
+    return this.#isDismissed;
+  }
+
+  /** Something is kept on the server for it. */
+  get isHolding(): boolean {
+    const isHeld = this.#hold !== null && !this.#hold.isOver;
+    return isHeld || this.#autovacuum.length > 0 || this.#incident.transaction.outcome === 'running';
+  }
+
+  get hold(): SnapshotHold | null {
+    return this.#hold;
+  }
+
+  /** How much log was written since. */
+  get writtenBytes(): number {
+    return Number(this.#tools.position() - this.#startLsn);
+  }
+
+  settled(): Promise<void> {
+    return this.#steps;
+  }
+
+  /** More was done, and it still runs. */
+  progress(tables: readonly IncidentTable[]): void {
+    this.#step(async () => {
+      if (this.#incident.transaction.outcome !== 'running') return;
+      await this.#put({ ...this.#incident, tables });
+    });
+  }
+
+  /** It ended, or was prepared. */
+  end(end: WalTransaction, did: EndedWith): void {
+    this.#step(() => this.#end(end, did));
+  }
+
+  /** The server was started anew meanwhile: what ran then is undone. */
+  lost(): void {
+    this.#step(async () => {
+      if (this.#incident.transaction.outcome !== 'running') return;
+      const transaction = { ...this.#incident.transaction, outcome: 'rolled back' as const };
+      await this.#rolledBack(
+        { ...this.#incident, transaction },
+        'the server was started anew, which undid it',
+      );
+    });
+  }
+
+  /** It was seen before, by an agent before this one or before anybody watched. */
+  dismiss(): void {
+    this.#step(async () => this.#letPass());
+  }
+
+  /** It was committed, but what was seen of it had been rolled back to a savepoint before. */
+  withdrawn(end: WalTransaction): void {
+    this.#step(async () => {
+      const cancelled = await this.#wasCancelled();
+      const transaction = { ...this.#incident.transaction, xid: end.xid, outcome: 'rolled back' as const };
+      const guard = { ...this.#incident.guard, cancelled };
+      await this.#rolledBack({ ...this.#incident, transaction, guard }, 'it was rolled back to a savepoint');
+    });
+  }
+
+  /** Corrects what was counted, when more of the log was read. */
+  correct(tables: readonly IncidentTable[]): void {
+    this.#step(async () => {
+      const next = { ...this.#incident, tables };
+      await this.#put(withEvent(next, 'counted', `read again from its beginning: ${describeIncident(next)}`));
+    });
+  }
+
+  /** Lets go of the snapshot. */
+  release(why: string): void {
+    this.#step(async () => {
+      if (this.#hold === null || this.#hold.isOver) return;
+      this.#hold.release();
+      await this.#put(withEvent(this.#incident, 'released', `the snapshot is released: ${why}`));
+      this.#tools.note('info', `the snapshot held for ${this.#incident.id} is released: ${why}`, {
+        topic: 'released',
+        incident: this.#incident.id,
+      });
+    });
+  }
+
+  /** Somebody has resolved it: takes over what he wrote. */
+  resolved(
+    stored: Incident,
+    putBack: (records: readonly AutovacuumRecord[]) => Promise<readonly string[]>,
+  ): void {
+    this.#step(async () => {
+      const isHeld = this.#hold !== null && !this.#hold.isOver;
+      this.#hold?.release();
+      if (isHeld) this.#add('released', 'the snapshot is released');
+      const problems = await putBack(this.#autovacuum);
+      const left = this.#autovacuum.filter(({ table }) => problems.some(problem => problem.includes(table)));
+      this.#autovacuum = left;
+      for (const problem of problems)
+        this.#tools.note('warning', problem, { topic: 'autovacuum', incident: this.#incident.id });
+      await this.#put({ ...this.#incident, status: stored.status, resolution: stored.resolution });
+    });
+  }
+
+  #holdOf(database: string): Promise<SnapshotHold> {
+    const { sessions, holdForMs } = this.#tools;
+    return holdSnapshot(sessions, { database, forMs: holdForMs, onLost: () => this.#lose() });
+  }
+
+  #step(work: () => Promise<void>): void {
+    this.#steps = this.#steps.then(async () => {
+      if (this.#isDismissed) return;
+      await work().catch(error => this.#tellProblem(error));
+    });
+  }
+
+  #tellProblem(error: unknown): void {
+    const text = `the incident ${this.#incident.id}: ${messageOf(error)}`;
+    this.#tools.note('warning', text, { topic: 'problem', incident: this.#incident.id });
+  }
+
+  async #begin(sighting: Sighting, holding: Promise<SnapshotHold> | null): Promise<void> {
+    const { note, alert } = this.#tools;
+    const problems: string[] = [];
+    const [hold, owner] = await Promise.all([
+      holding?.catch((error: unknown) => {
+        problems.push(`no snapshot could be held: ${messageOf(error)}`);
+        return null;
+      }) ?? null,
+      sighting.owner.catch((error: unknown) => {
+        problems.push(`whose it is could not be found out: ${messageOf(error)}`);
+        return undefined;
+      }),
+    ]);
+    const policy = sighting.judgeFor(owner ?? null);
+    // A subtransaction of one that is known: it belongs to that one's incident.
+    const isPart = owner?.topXid != null && owner.topXid !== sighting.xid && this.#tools.isLeft(owner.topXid);
+    if (policy === null || isPart) {
+      hold?.release();
+      this.#letPass();
+      return;
+    }
+    if (policy !== this.#incident.guard.policy)
+      this.#incident = { ...this.#incident, guard: { ...this.#incident.guard, policy } };
+    if (owner != null) this.#identify(owner, false);
+    if (policy === 'alert') hold?.release();
+    else if (hold !== null) this.#takeHold(hold, owner != null);
+    for (const problem of problems) this.#add('problem', problem);
+    // One that nobody runs has ended: what the log says of that is on its way.
+    if (sighting.isOver || owner === null) return;
+    this.#isTold = true;
+    const { id, detectedAt } = this.#incident;
+    note('warning', `${describeIncident(this.#incident)} (${id})`, {
+      ...{ topic: 'incident', incident: id, detectedMs: Date.parse(detectedAt) },
+    });
+    alert(this.#incident);
+    await this.#put(this.#incident);
+  }
+
+  /** A snapshot that was taken too late sees what everybody sees. `isKnown`: the number is not a subtransaction's. */
+  #takeHold(hold: SnapshotHold, isKnown: boolean): void {
+    this.#hold = hold;
+    const text = `a snapshot of ${hold.database} that sees the old rows is held: ${hold.snapshot.name}`;
+    this.#incident = withEvent(this.#incident, 'held', text, hold.since);
+    if (isKnown) this.#checkHold(this.#incident.transaction.xid);
+  }
+
+  #checkHold(xid: number): void {
+    if (this.#hold === null || seesBefore(this.#hold.snapshot, xid)) return;
+    this.#hold.release();
+    this.#hold = null;
+    const { guard } = this.#incident;
+    this.#incident = { ...this.#incident, guard: { ...guard, snapshot: null } };
+    this.#add('not held', 'the transaction had been committed before the snapshot was taken: it is released');
+  }
+
+  async #cancel({ owner, judgeFor, xid }: Sighting): Promise<boolean> {
+    if (judgeFor(await owner.catch(() => null)) !== 'cancel') return false;
+    const { sessions } = this.#tools;
+    const { pid, terminated } = await cancelUntilGone(sessions, xid);
+    if (pid === null) this.#add('not cancelled', 'the transaction had ended before it could be cancelled');
+    else
+      this.#add(
+        'cancelled',
+        terminated
+          ? `the session of process ${pid} was ended`
+          : `the statement of process ${pid} was cancelled`,
+      );
+    return pid !== null;
+  }
+
+  async #wasCancelled(): Promise<boolean> {
+    try {
+      return await this.#cancelling;
+    } catch (error) {
+      this.#add('not cancelled', `the transaction could not be cancelled: ${messageOf(error)}`);
+      return false;
+    }
+  }
+
+  #identify(owner: TransactionOwner, isLikely: boolean): void {
+    const incident = withCulprit(this.#incident, owner, isLikely);
+    const xid = owner.topXid ?? incident.transaction.xid;
+    this.#incident = { ...incident, transaction: { ...incident.transaction, xid } };
+  }
+
+  async #end(end: WalTransaction, { tables, rule }: EndedWith): Promise<void> {
+    const cancelled = await this.#wasCancelled();
+    this.#incident = withEnd({ ...this.#incident, rule: rule ?? this.#incident.rule }, end, tables);
+    const { outcome } = this.#incident.transaction;
+    if (outcome === 'rolled back') {
+      const guard = { ...this.#incident.guard, cancelled };
+      const why = cancelled ? 'it was cancelled by the guard' : 'it was rolled back';
+      await this.#rolledBack({ ...this.#incident, guard }, why);
+    } else if (outcome === 'prepared') await this.#put(this.#incident);
+    else await this.#committed(end);
+  }
+
+  async #committed(end: WalTransaction): Promise<void> {
+    const { note, alert } = this.#tools;
+    this.#checkHold(end.xid);
+    // It was quicker than the question whose it is; the session may still say so, and may be one that is allowed to.
+    if (this.#incident.culprit === null && !(await this.#guessOwner(end))) return;
+    const { id, guard } = this.#incident;
+    note('error', `${describeIncident(this.#incident)} (${id})`, {
+      topic: 'disaster',
+      incident: id,
+      xid: end.xid,
+    });
+    this.#isTold = true;
+    alert(this.#withGuard(this.#incident));
+    this.#add('alerted', 'people are told');
+    await this.#put(this.#incident);
+    if (guard.policy !== 'alert') await this.#keepRows();
+  }
+
+  async #rolledBack(next: Incident, why: string): Promise<void> {
+    this.#hold?.release();
+    if (!this.#isTold) return this.#letPass();
+    this.#incident = this.#withGuard(withResolution(next, `${why}: nothing is lost`));
+    this.#tools.note('info', `${describeIncident(this.#incident)} (${next.id})`, {
+      topic: 'incident over',
+      incident: next.id,
+    });
+    this.#tools.alert(this.#incident);
+    await this.#put(this.#incident);
+  }
+
+  /** False when it turns out to be nobody's alarm. */
+  async #guessOwner({ timeUs }: WalTransaction): Promise<boolean> {
+    const [worst] = worstFirst(this.#incident.tables);
+    if (worst === undefined) return true;
+    const at = new Date(Number(timeUs / 1000n));
+    const ended = { database: worst.database, at, words: statementWords[worst.act] };
+    const owner = await this.#tools.sessions
+      .control(client => findLikelyOwner(client, ended))
+      .catch(() => null);
+    if (owner === null) return true;
+    if (!this.#isTold && this.#judgeFor(owner) === null) {
+      this.#letPass();
+      return false;
+    }
+    this.#identify(owner, true);
+    return true;
+  }
+
+  /** It is nobody's alarm. */
+  #letPass(): void {
+    this.#hold?.release();
+    this.#isDismissed = true;
+    this.#onChange(this);
+  }
+
+  /** Switches autovacuum off where rows were deleted or updated; what it was before is written down first. */
+  async #keepRows(): Promise<void> {
+    const counted = this.#incident.tables.filter(({ act }) => act === 'delete' || act === 'update');
+    const done = await switchTablesOff(this.#tools.sessions, worstFirst(counted), async record => {
+      this.#autovacuum = [...this.#autovacuum, record];
+      await this.#put(this.#incident);
+    });
+    for (const { event, text } of done) this.#add(event, text);
+    await this.#put(this.#incident);
+  }
+
+  #lose(): void {
+    this.#step(async () => {
+      const text = 'the snapshot is gone: the session that held it was lost';
+      this.#tools.note('error', `${text} (${this.#incident.id})`, {
+        topic: 'hold lost',
+        incident: this.#incident.id,
+      });
+      await this.#put(withEvent(this.#incident, 'hold lost', text));
+    });
+  }
+
+  #add(event: string, text: string): void {
+    this.#incident = withEvent(this.#incident, event, text);
+  }
+
+  #withGuard(incident: Incident): Incident {
+    const guard = {
+      ...incident.guard,
+      snapshot: this.#hold?.record ?? incident.guard.snapshot,
+      autovacuumOff: this.#autovacuum.map(({ table }) => table),
+      autovacuumBefore: this.#autovacuum,
+    };
+    return { ...incident, guard, updatedAt: new Date().toISOString() };
+  }
+
+  async #put(incident: Incident): Promise<void> {
+    this.#incident = this.#withGuard(incident);
+    await this.#tools.keeper.put(this.#incident, { isHolding: this.isHolding });
+    this.#onChange(this);
+  }
+}

@@ -1,0 +1,73 @@
+import { findOwner } from '../engines/postgres/transaction-owner.ts';
+import type { Incident } from '../operations/incident/incident.ts';
+import { readIncidents } from '../operations/incident/incident-store.ts';
+import type { InstanceContext } from '../operations/instance-context.ts';
+import { DisasterResponse } from './disaster-response.ts';
+import type { EarlierTransactions } from './earlier-transactions.ts';
+import type { ResponseTools } from './response-tools.ts';
+
+const START_MS = 2000;
+/** Numbers of transactions come again, after billions of others. */
+const KNOWN_MS = 7 * 86_400_000;
+
+/** Incidents that an agent before this one has begun with: their transactions may still run, or be sent once more. */
+export class LeftIncidents {
+  readonly #tools: ResponseTools;
+  readonly #onChange: (response: DisasterResponse) => void;
+  readonly #earlier: EarlierTransactions;
+  /** By xid; null: it is known, and over. */
+  readonly #known = new Map<number, DisasterResponse | null>();
+
+  constructor(
+    tools: ResponseTools,
+    earlier: EarlierTransactions,
+    onChange: (response: DisasterResponse) => void,
+  ) {
+    this.#tools = tools;
+    this.#earlier = earlier;
+    this.#onChange = onChange;
+  }
+
+  /** Goes on with those of which there is a copy here, and learns of the others, if the repository answers. */
+  async load(context: Pick<InstanceContext, 'instance' | 'repository'>): Promise<void> {
+    const left = this.#tools.keeper.left();
+    for (const incident of left) this.#goOn(incident);
+    const stored = await readIncidents(context, { signal: AbortSignal.timeout(START_MS) }).catch(
+      (): Incident[] => [],
+    );
+    const from = new Date(Date.now() - KNOWN_MS).toISOString();
+    for (const { transaction, detectedAt, rule } of stored) {
+      const isNew = detectedAt > from && rule.name !== 'rate' && !this.#known.has(transaction.xid);
+      if (isNew) this.#known.set(transaction.xid, null);
+    }
+  }
+
+  /** Null: it is known, and over. Undefined: nothing is known of it. */
+  responseOf(xid: number): DisasterResponse | null | undefined {
+    return this.#known.get(xid);
+  }
+
+  /** It has ended, and may be sent once more. */
+  setOver(xid: number): void {
+    this.#known.set(xid, null);
+  }
+
+  #goOn(incident: Incident): void {
+    const response = DisasterResponse.goOn(this.#tools, incident, this.#onChange);
+    const { outcome, xid } = incident.transaction;
+    if (outcome !== 'running' && outcome !== 'prepared') return;
+    this.#known.set(xid, response);
+    this.#earlier.expect(incident);
+    if (outcome === 'running' && incident.guard.policy !== 'alert') void this.#holdAgain(response);
+  }
+
+  async #holdAgain(response: DisasterResponse): Promise<void> {
+    const { tables, transaction } = response.incident;
+    const [first] = tables;
+    if (first === undefined || first.rows === null) return;
+    const owner = await this.#tools.sessions
+      .control(client => findOwner(client, transaction.xid))
+      .catch(() => null);
+    if (owner !== null) response.holdAgain(first.database);
+  }
+}
