@@ -11,6 +11,7 @@ import { addBackupList } from './commands/backup-list.ts';
 import { addBackupRestore } from './commands/backup-restore.ts';
 import { addBackupShow } from './commands/backup-show.ts';
 import { addBackupTimeline } from './commands/backup-timeline.ts';
+import { addBackupUndo } from './commands/backup-undo.ts';
 import { addBackupVerify } from './commands/backup-verify.ts';
 import { addBackupWal } from './commands/backup-wal.ts';
 import { addCompletion } from './commands/completion.ts';
@@ -65,6 +66,7 @@ export function createProgram(terminal: Terminal, onExitCode: (exitCode: number)
   addBackupVerify(cli, backup);
   addBackupTimeline(cli, backup);
   addBackupRestore(cli, backup);
+  addBackupUndo(cli, backup);
   addBackupAlert(cli, backup);
   addBackupWal(cli, backup);
   const agent = program

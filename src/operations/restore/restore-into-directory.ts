@@ -85,7 +85,8 @@ export async function restoreIntoDirectory(
   }
 }
 
-function layoutBelow(directory: CheckedDirectory, plan: RecoveryPlan): Layout {
+/** All of a backup below one directory, its tablespaces too. */
+export function layoutBelow(directory: Pick<CheckedDirectory, 'path'>, plan: RecoveryPlan): Layout {
   const tablespaces = new Map(
     plan.backup.tablespaces.map(
       ({ oid }) => [oid, join(directory.path, 'aishell-tablespaces', String(oid))] as const,
@@ -95,7 +96,7 @@ function layoutBelow(directory: CheckedDirectory, plan: RecoveryPlan): Layout {
 }
 
 /** A server never runs as root: what root restores belongs to whom the original belongs to. */
-async function ownerFor(live: LiveInstance | null, plan: RecoveryPlan): Promise<Owner> {
+export async function ownerFor(live: LiveInstance | null, plan: RecoveryPlan): Promise<Owner> {
   if (process.getuid?.() !== 0) return null;
   const origin = live?.dataDirectory ?? plan.backup.dataDirectory;
   const facts = await stat(origin).catch(() => null);
