@@ -6,8 +6,13 @@ import { runAs, type ServerUser } from '../src/engines/postgres/embedded-process
 export async function makeDirectory(path: string, user: ServerUser | null): Promise<void> {
   const first = await mkdir(path, { recursive: true, mode: 0o755 });
   if (user === null || first === undefined) return;
-  await run(['chown', '-R', `${user.uid}:${user.gid}`, first]);
+  await ownTree(first, user);
   await chown(path, user.uid, user.gid);
+}
+
+/** Gives everything below a path to the server's account. */
+export async function ownTree(path: string, user: ServerUser | null): Promise<void> {
+  if (user !== null) await run(['chown', '-R', `${user.uid}:${user.gid}`, path]);
 }
 
 export async function removeTree(path: string): Promise<void> {

@@ -23,9 +23,10 @@ import { prepareShop } from './shop-data.ts';
 import type { Setting } from './stage.ts';
 import { benchStopWrites } from './stop-writes.ts';
 import { benchStream } from './stream.ts';
+import { benchUndo } from './undo.ts';
 import { benchWal } from './wal.ts';
 
-const HELP = `usage: npm run bench -- backup|restore|wal-archive|archive|pitr|incremental|rewind|stream|wal|stop-writes|disaster|harden [options]
+const HELP = `usage: npm run bench -- backup|restore|wal-archive|archive|pitr|incremental|rewind|stream|wal|stop-writes|disaster|harden|undo [options]
 
   --size 2GB          size of the databases; MB or GB (archive: 1GB; pitr, incremental: 5GB; rewind: 250MB and multiples)
   --rounds 3          how often each contender runs, in turns; medians count
@@ -59,6 +60,7 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
   'stop-writes': { ...none, run: benchStopWrites },
   harden: { ...none, run: benchHarden },
   disaster: { ...none, run: benchDisaster },
+  undo: { ...none, run: benchUndo },
   wal: { ...none, run: benchWal },
   // It makes its own server, with nothing in it.
   stream: { ...none, run: benchStream },

@@ -56,6 +56,8 @@ export const exitCodes = {
   STOP_REFUSED: 4,
   /** How this database is protected cannot be changed here. Nothing was changed; the message says why. */
   HARDEN_REFUSED: 4,
+  /** What a transaction destroyed cannot be put back like this. Nothing was changed; the message says why, and what can be done instead. */
+  UNDO_REFUSED: 4,
   /** A notification would go to an address it must not go to. It is unencrypted, of a private network, or of a cloud's metadata service; docs/notifications.md says how to allow the first two. */
   ADDRESS_REFUSED: 4,
 

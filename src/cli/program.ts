@@ -13,6 +13,7 @@ import { addBackupLost } from './commands/backup-lost.ts';
 import { addBackupRestore } from './commands/backup-restore.ts';
 import { addBackupShow } from './commands/backup-show.ts';
 import { addBackupTimeline } from './commands/backup-timeline.ts';
+import { addBackupUndo } from './commands/backup-undo.ts';
 import { addBackupVerify } from './commands/backup-verify.ts';
 import { addBackupWal } from './commands/backup-wal.ts';
 import { addCompletion } from './commands/completion.ts';
@@ -72,6 +73,7 @@ export function createProgram(terminal: Terminal, onExitCode: (exitCode: number)
   addBackupRestore(cli, backup);
   addBackupAnalyze(cli, backup);
   addBackupLost(cli, backup);
+  addBackupUndo(cli, backup);
   addBackupAlert(cli, backup);
   addBackupWal(cli, backup);
   const agent = program

@@ -79,6 +79,17 @@ describe('text, not on a terminal', () => {
     ]);
   });
 
+  it('progress that counts rows - their speed and time left', () => {
+    const { lines, clock, renderer } = recorder();
+    renderer.onEvent(started('merge', 'Rows put back'));
+    for (let second = 0; second <= 11; second += 1) {
+      clock.ms = second * 1000;
+      const event = { type: 'progress', step: 'merge', doneBytes: 0, totalBytes: 0 } as const;
+      renderer.onEvent({ ...event, done: second * 80_000, total: 1_600_000, unit: 'rows' });
+    }
+    expect(lines).toEqual(['  … Rows put back: 50% (800,000 / 1,600,000 rows)  80,000 rows/s  ETA 10.0s']);
+  });
+
   it('facts without a drawing of their own - named and in their units', () => {
     const { lines, renderer } = recorder();
     renderer.onEvent({

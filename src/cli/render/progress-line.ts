@@ -3,13 +3,19 @@ import { formatBytes, formatCount, formatSeconds } from '../../base/sizes.ts';
 
 const barCells = 30;
 
-/** `75% (34.2 GB / 45.3 GB)`, then the counted things, speed and time left as far as they are known. */
-export function progressText(event: ProgressEvent, rateBytesPerSecond: number | null): string {
-  if (event.totalBytes <= 0 && event.total !== undefined) {
-    return `${percentOf(event)}% (${formatCount(event.done ?? 0)} / ${formatCount(event.total)} ${event.unit ?? ''}`
-      .trim()
-      .concat(')');
-  }
+/** What the speed of work is measured in: its bytes, or where there are none the things it counts. */
+export function progressDone({ doneBytes, totalBytes, done }: ProgressEvent): number {
+  return totalBytes <= 0 && done !== undefined ? done : doneBytes;
+}
+
+/**
+ * `75% (34.2 GB / 45.3 GB)`, then the counted things, speed and time left as far as they are known.
+ *
+ * @param ratePerSecond of {@link progressDone}
+ */
+export function progressText(event: ProgressEvent, ratePerSecond: number | null): string {
+  if (event.totalBytes <= 0 && event.total !== undefined) return countedText(event, ratePerSecond);
+  const rateBytesPerSecond = ratePerSecond;
   const parts = [`${percentOf(event)}% (${formatBytes(event.doneBytes)} / ${formatBytes(event.totalBytes)})`];
   if (event.done !== undefined) {
     const total = event.total === undefined ? '' : ` / ${formatCount(event.total)}`;
@@ -20,6 +26,18 @@ export function progressText(event: ProgressEvent, rateBytesPerSecond: number | 
     const leftBytes = event.totalBytes - event.doneBytes;
     if (leftBytes > 0 && rateBytesPerSecond > 0)
       parts.push(`ETA ${formatSeconds(leftBytes / rateBytesPerSecond)}`);
+  }
+  return parts.join('  ');
+}
+
+/** `75% (2,400,000 / 3,200,000 rows)  118,000 rows/s  ETA 6.8s`; without a unit nobody wants to know the speed. */
+function countedText(event: ProgressEvent, ratePerSecond: number | null): string {
+  const { done = 0, total = 0, unit } = event;
+  const counts = `${formatCount(done)} / ${formatCount(total)} ${unit ?? ''}`.trim();
+  const parts = [`${percentOf(event)}% (${counts})`];
+  if (ratePerSecond !== null && ratePerSecond > 0 && unit !== undefined) {
+    parts.push(`${formatCount(Math.round(ratePerSecond))} ${unit}/s`);
+    if (total > done) parts.push(`ETA ${formatSeconds((total - done) / ratePerSecond)}`);
   }
   return parts.join('  ');
 }

@@ -5,7 +5,7 @@ import { errorLines } from './error-text.ts';
 import { formatFact } from './format-fact.ts';
 import type { LiveArea } from './live-area.ts';
 import { createPage, type Page } from './page.ts';
-import { progressBar, progressText } from './progress-line.ts';
+import { progressBar, progressDone, progressText } from './progress-line.ts';
 import { createRate, type Rate } from './rate.ts';
 import type { Renderer } from './renderer.ts';
 import type { Style } from './style.ts';
@@ -75,7 +75,7 @@ export function createTextRenderer(options: TextOptions): Renderer {
     if (!step || quiet) return;
     const now = options.now();
     step.progress = event;
-    step.rate.add(event.doneBytes, now);
+    step.rate.add(progressDone(event), now);
     if (now - step.drawnAtMs < (live ? liveEveryMs : plainEveryMs)) return;
     step.drawnAtMs = now;
     if (live) redraw();

@@ -201,13 +201,25 @@ export async function queryRows<Row extends object>(
   doing: string,
   statement: Statement,
 ): Promise<Row[]> {
+  return (await runStatement<Row & pg.QueryResultRow>(client, doing, statement)).rows;
+}
+
+/** As {@link queryRows}, for a statement that changes rows: gives how many. */
+export async function changeRows(client: pg.Client, doing: string, statement: Statement): Promise<number> {
+  return (await runStatement(client, doing, statement)).rowCount ?? 0;
+}
+
+async function runStatement<Row extends pg.QueryResultRow>(
+  client: pg.Client,
+  doing: string,
+  statement: Statement,
+): Promise<pg.QueryResult<Row>> {
   const { signal } = statement;
   signal?.throwIfAborted();
   const giveUp = (): void => void client.end().catch(() => undefined);
   signal?.addEventListener('abort', giveUp, { once: true });
   try {
-    const result = await client.query<Row & pg.QueryResultRow>(statement.text, [...(statement.values ?? [])]);
-    return result.rows;
+    return await client.query<Row>(statement.text, [...(statement.values ?? [])]);
   } catch (error) {
     signal?.throwIfAborted();
     throw statementError(error, doing, client.user ?? '');

@@ -1,3 +1,5 @@
+import type pg from 'pg';
+import { queryRows } from './connection.ts';
 import { quoteIdentifier } from './connection-errors.ts';
 import { ask, checkObject, type Session } from './database-checks-run.ts';
 
@@ -27,7 +29,7 @@ export interface ForeignKey {
  * keep foreign keys, so no checksum and no structure shows where they were broken.
  */
 export async function checkForeignKeys(session: Session): Promise<void> {
-  const keys = await ask<ForeignKey>(session, 'list the foreign keys', { text: foreignKeysSql });
+  const keys = await ask<ForeignKey>(session, 'list the foreign keys', { text: foreignKeysSql('true') });
   session.result.total += keys.length;
   for (const key of keys) {
     await checkObject(session, `${key.table} (${key.name})`, async run => {
@@ -40,12 +42,28 @@ export async function checkForeignKeys(session: Session): Promise<void> {
   }
 }
 
+/** Those from or to some tables, or tables that these are partitions of. */
+export async function listForeignKeys(
+  client: pg.Client,
+  tables: readonly number[],
+  signal: AbortSignal,
+): Promise<ForeignKey[]> {
+  const concerned = `(with recursive up(oid) as (
+      select unnest($1::int8[]::oid[]) union select i.inhparent from pg_inherits i join up on i.inhrelid = up.oid)
+    select oid from up)`;
+  return await queryRows<ForeignKey>(client, 'list the foreign keys', {
+    text: foreignKeysSql(`(k.conrelid in ${concerned} or k.confrelid in ${concerned})`),
+    values: [tables],
+    signal,
+  });
+}
+
 /**
  * Constraints of partitions are parts of their parent's, which is checked as a whole. Keys over periods compare by
  * ranges, and are the one kind that is not looked at. Small tables first.
  * @source catalog/pg_constraint.h
  */
-const foreignKeysSql = `
+const foreignKeysSql = (condition: string): string => `
   select quote_ident(k.conname) as name,
          format('%I.%I', fn.nspname, f.relname) as table, format('%I.%I', pn.nspname, p.relname) as "referencedTable",
          f.relkind = 'p' as "tableIsPartitioned", p.relkind = 'p' as "referencedIsPartitioned",
@@ -67,6 +85,7 @@ const foreignKeysSql = `
   where k.contype = 'f' and k.convalidated and k.conparentid = 0
     and f.relpersistence = 'p' and p.relpersistence = 'p'
     and not coalesce((to_json(k)->>'conperiod')::boolean, false)
+    and ${condition}
   order by pg_total_relation_size(f.oid) + pg_total_relation_size(p.oid), k.oid`;
 
 /** The query that the server itself uses when a foreign key is added. @source ri_triggers.c, RI_Initial_Check */

@@ -108,32 +108,40 @@ async function resolveTime(
   );
 }
 
-/** Looks from the end backwards: what is to be undone usually happened minutes ago. */
 async function resolveXid(
   log: LogTransactions,
   request: Extract<RecoveryRequest, { kind: 'xid' }>,
   options: ResolveOptions,
 ): Promise<ResolvedTarget | null> {
+  const found = await findEndOf(log, request.xid);
+  return around(log, request.after ? found.endLsn : found.lsn, options);
+}
+
+/**
+ * The record that committed a transaction, by its number or that of one of its subtransactions. Looks from the end
+ * backwards: what is to be undone usually happened minutes ago.
+ *
+ * @throws LOG_NOT_FOUND; TARGET_UNREACHABLE when it was rolled back, or is only prepared
+ */
+export async function findEndOf(log: LogTransactions, xid: number): Promise<WalTransaction> {
   for await (const lsn of backwards(log)) {
     const found = (await log.inSegment(lsn)).findLast(
-      each => (each.xid === request.xid || each.subxids.includes(request.xid)) && each.lsn >= log.from,
+      each => (each.xid === xid || each.subxids.includes(xid)) && each.lsn >= log.from,
     );
     if (found === undefined) continue;
     if (found.kind === 'prepare') throw onlyPrepared(found);
-    if (!isCommit(found)) {
-      throw new AppError(
-        'TARGET_UNREACHABLE',
-        `transaction ${request.xid} was rolled back at ${formatMoment(found.timeUs)}: it changed nothing`,
-        {
-          hint: 'Check the number; `--point-in-time` recovers to a time.',
-        },
-      );
-    }
-    return around(log, request.after ? found.endLsn : found.lsn, options);
+    if (isCommit(found)) return found;
+    throw new AppError(
+      'TARGET_UNREACHABLE',
+      `transaction ${xid} was rolled back at ${formatMoment(found.timeUs)}: it changed nothing`,
+      {
+        hint: 'Check the number; `--point-in-time` recovers to a time.',
+      },
+    );
   }
   throw new AppError(
     'LOG_NOT_FOUND',
-    `transaction ${request.xid} is not in the archived log after the first usable backup`,
+    `transaction ${xid} is not in the archived log after the first usable backup`,
     {
       hint: 'It may still be running, have changed nothing, or lie before the oldest backup. The number is the 32-bit one that pg_current_xact_id() shows modulo 2^32.',
     },

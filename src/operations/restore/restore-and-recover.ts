@@ -3,7 +3,7 @@ import { runStep } from '../../base/events.ts';
 import type { findBinaries } from '../../engines/postgres/service-binaries.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import { CONFIG_FOLDER, type Layout, makeOwned, placeOf, prepareRecovery } from './assemble-directory.ts';
-import { startLogFeeder } from './log-feeder.ts';
+import { type LogFeeder, startLogFeeder } from './log-feeder.ts';
 import type { Owner } from './new-files.ts';
 import type { RecoveryPlan } from './plan-restore.ts';
 import { type Recovered, recoverDirectory } from './recover-directory.ts';
@@ -22,6 +22,22 @@ export async function restoreAndRecover(
   restoring: Restoring,
   options: RunOptions,
 ): Promise<Recovered> {
+  const { plan, layout } = restoring;
+  await restoreBackup(context, restoring, options);
+  await using feeder = feedLog(context, restoring, options);
+  return await recoverDirectory(
+    layout,
+    { plan, binaries: restoring.binaries, workers: context.workers, feeder },
+    options,
+  );
+}
+
+/** Writes a backup into an empty directory, so that a recovery can begin in it. */
+export async function restoreBackup(
+  context: InstanceContext,
+  restoring: Restoring,
+  options: RunOptions,
+): Promise<void> {
   const { plan, layout, owner } = restoring;
   await runStep(
     options.onEvent,
@@ -43,7 +59,12 @@ export async function restoreAndRecover(
     },
   );
   await prepareRecovery(layout, plan.backup, owner);
-  await using feeder = startLogFeeder(
+}
+
+/** Begins to feed the log of a plan; disposed of by the caller. */
+export function feedLog(context: InstanceContext, restoring: Restoring, options: RunOptions): LogFeeder {
+  const { plan, layout, owner } = restoring;
+  return startLogFeeder(
     context,
     {
       files: plan.logFiles,
@@ -54,10 +75,5 @@ export async function restoreAndRecover(
       onEvent: options.onEvent,
     },
     options.signal,
-  );
-  return await recoverDirectory(
-    layout,
-    { plan, binaries: restoring.binaries, workers: context.workers, feeder },
-    options,
   );
 }

@@ -85,8 +85,8 @@ export async function restoreIntoDirectory(
   }
 }
 
-/** Where a copy's files go: its tablespaces lie within its directory. */
-export function layoutBelow(directory: CheckedDirectory, plan: RecoveryPlan): Layout {
+/** All of a backup below one directory, its tablespaces too. */
+export function layoutBelow(directory: Pick<CheckedDirectory, 'path'>, plan: RecoveryPlan): Layout {
   const tablespaces = new Map(
     plan.backup.tablespaces.map(
       ({ oid }) => [oid, join(directory.path, 'aishell-tablespaces', String(oid))] as const,

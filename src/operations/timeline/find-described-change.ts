@@ -35,7 +35,12 @@ const MOST_LISTED = 10;
  */
 export async function findDescribedChange(
   context: Pick<InstanceContext, 'instance' | 'repository'>,
-  search: LogSpan & { readonly view: LogView; readonly change: DescribedChange },
+  search: LogSpan & {
+    readonly view: LogView;
+    readonly change: DescribedChange;
+    /** What means one of several transactions alone; a restore to it unless given. */
+    readonly command?: (xid: number) => string;
+  },
   signal: AbortSignal,
 ): Promise<FoundCommit> {
   const { view, change } = search;
@@ -60,7 +65,7 @@ export async function findDescribedChange(
     const acted = changing.flatMap(each => each.acts);
     throw notFound(change, { tables, acted });
   }
-  if (change.which === 'only' && candidates.length > 1) throw ambiguous(change, candidates);
+  if (change.which === 'only' && candidates.length > 1) throw ambiguous(change, candidates, search.command);
   const { endLsn, recordEndLsn } = chosen.transaction;
   if (endLsn === null || recordEndLsn === null) throw notFound(change, { tables: [], acted: [] });
   return {
@@ -151,11 +156,13 @@ export function describeNotable({ kind, subject, rows, share }: NotableTransacti
   return `${verb} ${formatCount(rows)} row${rows === 1 ? '' : 's'} ${kind === 'insert' ? 'into' : 'of'} ${table}${part}`;
 }
 
-function ambiguous(change: DescribedChange, candidates: readonly NotableTransaction[]): AppError {
+function ambiguous(
+  change: DescribedChange,
+  candidates: readonly NotableTransaction[],
+  commandOf = (xid: number): string => `aishell backup restore --xid ${xid}${change.after ? ' --after' : ''}`,
+): AppError {
   const listed = candidates.slice(-MOST_LISTED);
-  const option = change.after ? ' --after' : '';
-  const command = ({ transaction }: NotableTransaction): string =>
-    `aishell backup restore --xid ${transaction.xid}${option}`;
+  const command = ({ transaction }: NotableTransaction): string => commandOf(transaction.xid);
   const lines = listed.map(each => {
     const { timeUs } = each.transaction;
     return `    ${command(each)}  # ${timeUs === null ? '' : `${formatMoment(timeUs)}, `}${describeNotable(each)}`;

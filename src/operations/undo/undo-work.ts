@@ -1,0 +1,17 @@
+import type { DroppedTable } from './dropped-tables.ts';
+import type { UndoTarget } from './find-undo-target.ts';
+import type { LiveSession } from './live-session.ts';
+import type { RowSource } from './row-source.ts';
+import type { UndoClock } from './undo-clock.ts';
+import type { WeighedTable } from './weigh-rows.ts';
+
+/** What an undo works on, all of it known and nothing of it changed yet. */
+export interface UndoWork {
+  readonly instance: string;
+  readonly target: UndoTarget;
+  readonly live: LiveSession;
+  readonly source: RowSource;
+  readonly weighed: readonly WeighedTable[];
+  readonly dropped: readonly DroppedTable[];
+  readonly clock: UndoClock;
+}
