@@ -1,6 +1,6 @@
 import { AppError } from '../../base/errors.ts';
-import { quoteIdentifier } from '../../engines/postgres/connection-errors.ts';
 import { queryRow, queryRows, type Session } from '../../engines/postgres/connection.ts';
+import { quoteIdentifier } from '../../engines/postgres/connection-errors.ts';
 import { copyRowsTo, startCopyIn } from '../../engines/postgres/copy-pipe.ts';
 import { readTableDefinition, type TableDefinition } from '../../engines/postgres/table-definition.ts';
 import { quotedName, type TableShape } from '../../engines/postgres/table-shape.ts';

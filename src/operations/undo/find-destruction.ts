@@ -3,9 +3,9 @@ import { tryRecordCatalog } from '../catalog/record-catalog.ts';
 import { fileKey, nameRelations } from '../catalog/relation-names.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { readActivity } from '../log/log-summaries.ts';
-import { changesOf } from '../timeline/table-changes.ts';
 import { learnNames } from '../timeline/learn-names.ts';
-import { findDestroyed, type FoundDestroyed } from './find-destroyed.ts';
+import { changesOf } from '../timeline/table-changes.ts';
+import { type FoundDestroyed, findDestroyed } from './find-destroyed.ts';
 import type { UndoTarget } from './find-undo-target.ts';
 import type { DestroyedFiles } from './match-tables.ts';
 

@@ -5,9 +5,9 @@ import { droppedFacts, recreateReferences, recreateTable } from './dropped-table
 import { type MergedRows, mergeRows } from './merge-rows.ts';
 import { orderTables } from './order-tables.ts';
 import { proveTable } from './prove-table.ts';
-import type { UndoWork } from './undo-work.ts';
 import type { UndoneTable, UndoTableFacts } from './undo-report.ts';
 import type { UndoOptions } from './undo-request.ts';
+import type { UndoWork } from './undo-work.ts';
 import type { WeighedTable } from './weigh-rows.ts';
 
 export interface DoneTables {

@@ -1,12 +1,12 @@
-import { copyRowsTo, startCopyIn } from '../../engines/postgres/copy-pipe.ts';
 import { queryRow, queryRows, type Session } from '../../engines/postgres/connection.ts';
+import { copyRowsTo, startCopyIn } from '../../engines/postgres/copy-pipe.ts';
+import type { RowPosition } from '../../engines/postgres/row-positions.ts';
 import {
   copyInSql,
   copyOutSql,
   createStagingSql,
   type RowFate,
 } from '../../engines/postgres/undo-statements.ts';
-import type { RowPosition } from '../../engines/postgres/row-positions.ts';
 import { type MatchedTable, positionsOf } from './match-tables.ts';
 import type { RowSource } from './row-source.ts';
 

@@ -12,14 +12,14 @@ import { openSource } from './open-source.ts';
 import { putBack } from './put-back.ts';
 import { recordUndo } from './record-undo.ts';
 import { doneReport, foundReport } from './report-undo.ts';
-import type { UndoWork } from './undo-work.ts';
 import type { RowSource } from './row-source.ts';
 import { expectedRows, type StagedTable, stageRows } from './stage-rows.ts';
 import { startClock } from './undo-clock.ts';
 import type { UndoReport } from './undo-report.ts';
 import type { UndoOptions, UndoRequest } from './undo-request.ts';
-import { withLog } from './with-log.ts';
+import type { UndoWork } from './undo-work.ts';
 import { type WeighedTable, weighRows } from './weigh-rows.ts';
+import { withLog } from './with-log.ts';
 
 /**
  * Puts back the rows that one transaction destroyed, while the instance stays open and later writes stay. Nothing but a

@@ -5,8 +5,8 @@ import {
   sampleKeysSql,
   stateCountsSql,
 } from '../../engines/postgres/undo-statements.ts';
-import { expectedRows } from './stage-rows.ts';
 import type { StagedTable } from './stage-rows.ts';
+import { expectedRows } from './stage-rows.ts';
 import type { LeftReason, LeftRows, UndoTableFacts } from './undo-report.ts';
 
 export interface StateCount {
