@@ -27,11 +27,15 @@ function resultOf(done: CliResult): DemoResult {
   return last.result as DemoResult;
 }
 
-test('20,000 users lost - every table is back as it was just before, and nothing is left behind', async () => {
+test('20,000 users lost, twice - undone, then rewound: every table is back, and nothing is left behind', async () => {
   await using temporary = await publicDirectory();
   const done = await startDemo(temporary.path, ['--rows', '20000']).done;
   const result = resultOf(done);
   expect(done.exitCode).toBe(0);
+  expect(result.undone.usersBack).toBe(20_000);
+  expect(result.undone.ordersBack).toBeGreaterThanOrEqual(10_000);
+  expect(result.undone.salesKept).toBeGreaterThan(0);
+  expect(['snapshot', 'side instance']).toContain(result.undone.source);
   expect(result.disaster.usersDeleted).toBe(20_000);
   expect(result.disaster.ordersLost).toBeGreaterThanOrEqual(10_000);
   expect(result.salesAfterTarget).toBeGreaterThan(0);
@@ -55,6 +59,10 @@ const moments = [
   'agent run',
   'copy',
   'demo-disaster',
+  'demo-noticed',
+  'stop-writes',
+  'backup undo',
+  'demo-undone',
   'demo-find',
   '--point-in-time',
   'demo-proof',
@@ -88,14 +96,17 @@ test('--keep - the server runs on, the printed commands list the backup, stop it
   expect(await processesWith(temporary.path)).toEqual([]);
 });
 
-test('a restore that brings nothing back - the demo finds out and fails', async () => {
+test.each([
+  ['undo', 'unable to undo the loss of orders, users'],
+  ['restore', 'unable to bring back orders, products, users as before'],
+])('%s that brings nothing back - the demo finds out and fails', async (doing, message) => {
   await using temporary = await publicDirectory();
   const { program } = inject('harness');
   if ('buildError' in program) throw new Error(program.buildError);
   const launcher = join(temporary.path, 'program/bin/aishell');
   await mkdir(dirname(launcher), { recursive: true });
   await mkdir(join(temporary.path, 'program/dist'));
-  const script = `#!/bin/sh\ncase " $* " in *" restore "*) echo '{"type":"result","result":{}}' ;; *) exec ${program.launcher} "$@" ;; esac\n`;
+  const script = `#!/bin/sh\ncase " $* " in *" ${doing} "*) echo '{"type":"result","result":{}}' ;; *) exec ${program.launcher} "$@" ;; esac\n`;
   await writeFile(launcher, script, { mode: 0o755 });
   const deps = { programDirectory: dirname(dirname(launcher)), cacheDirectory: temporary.path };
   const demo = runDemo(
@@ -105,7 +116,7 @@ test('a restore that brings nothing back - the demo finds out and fails', async 
   );
   await expect(demo).rejects.toMatchObject({
     code: 'VERIFICATION_FAILED',
-    message: 'unable to bring back orders, products, users as before',
+    message,
   });
 });
 

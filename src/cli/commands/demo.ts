@@ -46,6 +46,7 @@ function drawDemo(page: Page, result: DemoResult): void {
   page.line();
   page.line(page.style.dim(RULE));
   page.line();
+  drawUndone(page, result);
   page.line(page.style.good(`✅ Recovery Complete in ${seconds.restore.toFixed(1)} seconds!`));
   page.line();
   page.line(page.style.title('Verification:'));
@@ -77,6 +78,23 @@ function drawDemo(page: Page, result: DemoResult): void {
     ['In all', formatSeconds(result.totalSeconds)],
   ]);
   if (result.kept !== null) drawKept(page, result.kept);
+}
+
+function drawUndone(page: Page, { undone }: DemoResult): void {
+  const { seconds } = undone;
+  page.line(page.style.good(`✅ Undone in ${seconds.undo.toFixed(1)} seconds, with the server open!`));
+  const answer = `${formatSeconds(Math.abs(seconds.beforeAnswer))} ${seconds.beforeAnswer >= 0 ? 'before' : 'after'} its answer`;
+  page.section('The first time', [
+    ['Noticed', `${formatSeconds(seconds.noticed)} after it began, ${answer}`],
+    ['Writes stopped', `in ${formatSeconds(seconds.stop)}`],
+    [
+      'Rows from',
+      undone.source === 'snapshot' ? 'the snapshot that the agent held' : 'a copy recovered beside it',
+    ],
+    ['Rows back', `${formatCount(undone.usersBack)} users, ${formatCount(undone.ordersBack)} orders`],
+    ['Lost', `nothing: ${formatCount(undone.salesKept)} sales since then are still there`],
+  ]);
+  page.line();
 }
 
 function drawKept(page: Page, { directory, account, commands }: KeptSite): void {

@@ -12,6 +12,11 @@ export interface Disaster {
   readonly usersDeleted: number;
   /** Orders that were there before and are gone, by their foreign key. */
   readonly ordersLost: number;
+  /** The highest order that was there before. */
+  readonly lastOrder: number;
+  /** By this machine's clock, in milliseconds since 1970: when it began, and when its COMMIT was answered. */
+  readonly startedMs: number;
+  readonly answeredMs: number;
   readonly seconds: number;
 }
 
@@ -30,7 +35,7 @@ export async function causeDisaster(settings: ConnectionSettings, writers: ShopW
   const developer = await openShop(settings);
   const witness = await openShop(settings);
   try {
-    const startedAt = performance.now();
+    const [startedAt, startedMs] = [performance.now(), Date.now()];
     await developer.query('begin');
     const usersDeleted = (await developer.query(STATEMENT)).rowCount ?? 0;
     await sleep(SETTLE_MS);
@@ -38,9 +43,10 @@ export async function causeDisaster(settings: ConnectionSettings, writers: ShopW
     await witness.query('begin isolation level repeatable read read only');
     await witness.query('select 1 from users limit 1');
     await developer.query('commit');
-    const seconds = (performance.now() - startedAt) / 1000;
+    const [seconds, answeredMs] = [(performance.now() - startedAt) / 1000, Date.now()];
 
     const before = await fingerprintShop(witness);
+    const last = await witness.query<{ id: string }>('select max(id) as id from orders');
     await witness.query('commit');
     const left = await developer.query<{ count: string }>('select count(*) from orders');
     const orders = before.find(print => print.table === 'orders')?.rows ?? 0;
@@ -50,6 +56,9 @@ export async function causeDisaster(settings: ConnectionSettings, writers: ShopW
       salesBefore,
       usersDeleted,
       ordersLost: orders - Number(left.rows[0]?.count),
+      lastOrder: Number(last.rows[0]?.id),
+      startedMs,
+      answeredMs,
       seconds,
     };
   } finally {

@@ -30,7 +30,7 @@ export async function findDisaster(
   return runStep(options.onEvent, step, async () => {
     const report = await runAishell(command, ['backup', 'timeline', '--table', 'users'], options);
     const { transactions } = report as unknown as TimelineReport;
-    const found = transactions.find(
+    const found = transactions.findLast(
       ({ kind, tables }) =>
         kind === 'delete' &&
         tables.some(({ table, deleted }) => table === 'users' && deleted === disaster.usersDeleted),

@@ -11,12 +11,16 @@ import { type FoundDisaster, findDisaster } from './find-disaster.ts';
 import { proveRecovery, type TableProof } from './prove-recovery.ts';
 import { createShop, openShop, type ShopSizes, shopSizes } from './shop.ts';
 import { type ShopWriters, startShopWriters } from './shop-writers.ts';
+import { type UndoneDisaster, undoDisaster } from './undo-disaster.ts';
 
 /** What happened, all of it measured or counted. */
 export interface DemoStory {
   /** `PostgreSQL 18.4` */
   readonly server: string;
   readonly sizes: ShopSizes;
+  /** The disaster for the first time: undone. */
+  readonly undone: UndoneDisaster;
+  /** The same once more: rewound. */
   readonly disaster: Pick<Disaster, 'statement' | 'usersDeleted' | 'ordersLost'>;
   /** The transaction that the timeline names. */
   readonly found: FoundDisaster;
@@ -67,6 +71,9 @@ export async function playStory(site: DemoSite, users: number, options: StoryOpt
       runAishell(site.aishell, ['backup', 'create', '--name', 'hourly'], options),
     );
     await sleep(GO_ON_MS, undefined, { signal: options.signal });
+    const first = await loseUsers(site, writers, options);
+    const undone = await undoDisaster(site, { disaster: first, writers }, options);
+    await sleep(GO_ON_MS, undefined, { signal: options.signal });
     const disaster = await loseUsers(site, writers, options);
     const found = await timed(() => findDisaster(site.aishell, disaster, options));
     writers.holdReconnects();
@@ -76,6 +83,7 @@ export async function playStory(site: DemoSite, users: number, options: StoryOpt
     return {
       server: loaded.result,
       sizes,
+      undone,
       disaster: {
         statement: disaster.statement,
         usersDeleted: disaster.usersDeleted,
@@ -175,7 +183,7 @@ async function restoreBefore(site: DemoSite, options: StoryOptions): Promise<str
     'backup',
     'restore',
     '--point-in-time',
-    'before the delete on users',
+    'before the last delete on users',
     '--rewind',
     ...confirmed,
   ];

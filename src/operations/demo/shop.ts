@@ -41,6 +41,9 @@ const SCHEMA = `
     ordered_at timestamptz not null default clock_timestamp()
   )`;
 
+/** Of each product, in the beginning. */
+const STOCK = 1_000_000;
+
 /** Built over the rows that are there already, which is quicker than row by row. */
 const INDEXES = `
   create index users_country on users (country);
@@ -64,7 +67,7 @@ export async function createShop(session: Session, sizes: ShopSizes): Promise<vo
   );
   await session.query(
     `insert into products
-     select n, 'Product ' || n, (n * 104729 % 50000) / 100.0 + 1, 1000000 from generate_series(1, $1::bigint) n`,
+     select n, 'Product ' || n, (n * 104729 % 50000) / 100.0 + 1, ${STOCK} from generate_series(1, $1::bigint) n`,
     [sizes.products],
   );
   await session.query(
@@ -95,12 +98,29 @@ export interface TableFingerprint {
 /** Fingerprints of all tables of the shop, in the order of their names. */
 export async function fingerprintShop(session: Session): Promise<TableFingerprint[]> {
   const prints: TableFingerprint[] = [];
-  for (const table of ['orders', 'products', 'users']) {
-    const { rows } = await session.query<{ rows: string; checksum: string }>(
-      `select count(*) as rows, coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text as checksum from ${table} t`,
-    );
-    const sum = BigInt.asUintN(64, BigInt(rows[0]?.checksum ?? '0'));
-    prints.push({ table, rows: Number(rows[0]?.rows), checksum: sum.toString(16).padStart(16, '0') });
-  }
+  for (const table of ['orders', 'products', 'users']) prints.push(await fingerprint(session, table));
   return prints;
+}
+
+/** Of the orders up to one. */
+export async function fingerprintOrders(session: Session, last: number): Promise<TableFingerprint> {
+  return await fingerprint(session, 'orders', last);
+}
+
+/** How many products were sold since the shop was made. */
+export async function soldProducts(session: Session): Promise<number> {
+  const { rows } = await session.query<{ sold: string }>(
+    `select sum(${STOCK} - stock) as sold from products`,
+  );
+  return Number(rows[0]?.sold);
+}
+
+async function fingerprint(session: Session, table: string, last?: number): Promise<TableFingerprint> {
+  const { rows } = await session.query<{ rows: string; checksum: string }>(
+    `select count(*) as rows, coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text as checksum
+     from ${table} t where id <= $1`,
+    [last ?? Number.MAX_SAFE_INTEGER],
+  );
+  const sum = BigInt.asUintN(64, BigInt(rows[0]?.checksum ?? '0'));
+  return { table, rows: Number(rows[0]?.rows), checksum: sum.toString(16).padStart(16, '0') };
 }
