@@ -120,9 +120,9 @@ test.each([
   });
 });
 
-test('no rows, a negative number, not a number - refused before anything is made', async () => {
+test('no rows, a negative number, too few, not a number - refused before anything is made', async () => {
   await using temporary = await publicDirectory();
-  for (const rows of ['0', '-1', 'many', '1.5']) {
+  for (const rows of ['0', '-1', '1999', 'many', '1.5']) {
     expect((await startDemo(temporary.path, ['--rows', rows]).done).exitCode).toBe(2);
   }
   expect(await readdir(temporary.path)).toEqual([]);

@@ -19,7 +19,7 @@ export function addDemo(cli: Cli): void {
     .option(
       '--rows <n>',
       'users to begin with; 3214567 is the tutorial',
-      wholeNumber(1, 1_000_000_000),
+      wholeNumber(2000, 1_000_000_000),
       200_000,
     )
     .option('--keep', 'leave everything in place to look around');

@@ -5,7 +5,7 @@ import { createDemoSite, type DemoDeps, type DemoSite, removeDemoSite } from './
 import { type DemoStory, playStory } from './play-story.ts';
 
 export interface DemoRequest {
-  /** Users to begin with. */
+  /** Users to begin with, 2,000 or more. */
   readonly rows: number;
   /** Leaves the server running and everything in place. */
   readonly keep: boolean;
@@ -50,9 +50,10 @@ export async function runDemo(
   request: DemoRequest,
   options: RunDemoOptions,
 ): Promise<DemoResult> {
-  if (!Number.isSafeInteger(request.rows) || request.rows < 1 || request.rows > 1e9) {
+  // The loss of a smaller table is no disaster that the agent would tell of.
+  if (!Number.isSafeInteger(request.rows) || request.rows < 2000 || request.rows > 1e9) {
     throw new AppError('USAGE', `unable to create ${request.rows} users`, {
-      hint: 'Give a whole number from 1 to 1,000,000,000.',
+      hint: 'Give a whole number from 2,000 to 1,000,000,000.',
     });
   }
   const startedAt = performance.now();
