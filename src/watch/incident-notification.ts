@@ -12,6 +12,7 @@ export function incidentNotification(
 ): Notification {
   const { id, instance, severity, rule, transaction, guard } = incident;
   const isOver = incident.status === 'resolved';
+  const dedupKey = `aishell/${instance}/incident/${id}`;
   const facts: (readonly [string, string])[] = [
     ...worstFirst(incident.tables)
       .slice(0, TABLES_TOLD)
@@ -27,10 +28,17 @@ export function incidentNotification(
     ...(isOver ? [['Resolution', incident.resolution ?? ''] as const] : []),
   ];
   return {
-    ...{ kind: 'incident', severity, instance, facts, dedupKey: id, incidentId: id },
+    ...{
+      kind: 'incident',
+      severity,
+      instance,
+      facts,
+      dedupKey: `aishell/${instance}/incident/${id}`,
+      incidentId: id,
+    },
     title: titleOf(incident),
     commands: isOver ? [] : commandsFor(incident),
-    ...(isOver ? { resolvedOf: id } : {}),
+    ...(isOver ? { resolvedOf: dedupKey } : {}),
   };
 }
 

@@ -2,6 +2,8 @@ import { AppError } from '../../base/errors.ts';
 import { queryRow, withConnection } from '../../engines/postgres/connection.ts';
 import { readServerFacts } from '../../engines/postgres/server-facts.ts';
 import { shellCommand } from '../../engines/postgres/service-process.ts';
+import type { MeasureName } from '../harden/measure.ts';
+import { readHardening } from '../harden/read-hardening.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { archivingOf, isStreamed } from '../server-picture.ts';
 import type { Measure, Recommendation } from './analysis.ts';
@@ -15,14 +17,24 @@ export interface ServerSigns {
 }
 
 const HARDEN = 'aishell security harden --apply-recommendations';
+const REFUSES_ROWS = 'A DELETE or UPDATE of too many rows is refused';
+const REFUSES_LOSS = 'TRUNCATE and DROP are refused';
+/** As they are called in a report. How statements are logged is read from the server, as others may have set it. */
+const hardened: Readonly<Partial<Record<MeasureName, string>>> = {
+  'mass-write': REFUSES_ROWS,
+  'destructive-ddl': REFUSES_LOSS,
+  'read-only-role': 'There is a role for those who only read',
+  'statement-timeout': 'Statements have a time limit',
+};
 
 /** Looks at the server. One that does not answer says nothing, and that is no reason not to report. */
 export async function readSigns(
-  context: Pick<InstanceContext, 'connection'>,
-  role: string | null,
+  context: Pick<InstanceContext, 'connection' | 'instance'>,
+  of: { readonly role: string | null; readonly database: string | null },
   signal: AbortSignal,
 ): Promise<ServerSigns> {
   try {
+    const measures = await readMeasures(context, of.database, signal);
     return await withConnection(context.connection, { signal }, async client => {
       const facts = await readServerFacts(client, signal);
       const { logs, superuser } = await queryRow<{ logs: boolean; superuser: boolean | null }>(
@@ -32,7 +44,7 @@ export async function readSigns(
           text: `select current_setting('log_statement') in ('mod', 'all')
                           or current_setting('shared_preload_libraries') ~ '(^|[, ])pgaudit' as logs,
                         (select rolsuper from pg_roles where rolname = $1) as superuser`,
-          values: [role],
+          values: [of.role],
           signal,
         },
       );
@@ -42,6 +54,7 @@ export async function readSigns(
           measure('The log is archived', archivingOf(facts) === 'on', 'aishell doctor'),
           measure('The agent watches the log as it is written', isStreamed(facts), 'aishell agent run'),
           measure('Statements that change data are written to the log of the server', logs, HARDEN),
+          ...measures,
         ],
       };
     });
@@ -49,6 +62,25 @@ export async function readSigns(
     signal.throwIfAborted();
     if (!(error instanceof AppError)) throw error;
     return { measures: [], isSuperuser: null };
+  }
+}
+
+/** What is in force in a database; one that is gone, as it was dropped, has nothing. */
+async function readMeasures(
+  context: Pick<InstanceContext, 'connection' | 'instance'>,
+  database: string | null,
+  signal: AbortSignal,
+): Promise<Measure[]> {
+  try {
+    const { measures } = await readHardening(context, { database }, { signal });
+    return measures.flatMap(({ name, state }) => {
+      const title = hardened[name];
+      return title === undefined ? [] : [measure(title, state === 'in force', HARDEN)];
+    });
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!(error instanceof AppError)) throw error;
+    return [];
   }
 }
 
@@ -75,17 +107,20 @@ export function recommendationsFor(
   const found: Recommendation[] = [];
   if (isOpen && (incident.recoveries ?? []).every(({ mode }) => mode !== 'in-place'))
     found.push({ text: 'Bring the data back: it is not back yet', command: before });
-  if (acts.has('delete') || acts.has('update') || acts.has('rate'))
+  const isOff = (name: string): boolean =>
+    known.measures.every(each => each.name !== name || each.isInForce !== true);
+  if (isOff(REFUSES_ROWS) && (acts.has('delete') || acts.has('update') || acts.has('rate')))
     found.push({
       text: 'Refuse a DELETE or UPDATE of many rows that was not allowed first',
       command: HARDEN,
     });
-  if (acts.has('truncate') || acts.has('drop'))
+  if (isOff(REFUSES_LOSS) && (acts.has('truncate') || acts.has('drop')))
     found.push({ text: 'Refuse TRUNCATE and DROP of tables that matter', command: HARDEN });
   if (known.isSuperuser === true)
     found.push({ text: `Let ${incident.culprit?.role} work as a role with fewer rights`, command: HARDEN });
   for (const { name, isInForce, command } of known.measures)
-    if (isInForce === false) found.push({ text: `Not in force: ${lowerFirst(name)}`, command });
+    if (isInForce === false && name !== REFUSES_ROWS && name !== REFUSES_LOSS)
+      found.push({ text: `Not in force: ${lowerFirst(name)}`, command });
   return found;
 }
 

@@ -60,7 +60,8 @@ export async function analyzeIncident(
   const subject = await runStep(options.onEvent, step, () => findSubject(context, request.about, options));
   const { incident, isRecorded, logged } = subject;
   const stops = await stopsOf(context, subject, signal);
-  const signs = await readSigns(context, incident.culprit?.role ?? null, signal);
+  const where = { role: incident.culprit?.role ?? null, database: incident.tables[0]?.database ?? null };
+  const signs = await readSigns(context, where, signal);
   const measures = [...signs.measures, ...request.measures];
   const told = isRecorded ? await request.told(incident.id) : [];
   const restore = logged?.transaction.restore ?? null;

@@ -1,5 +1,6 @@
 import { AppError } from '../../base/errors.ts';
 import { connect, queryRow, queryRows, type Session } from '../../engines/postgres/connection.ts';
+import { ALLOW_MASS_WRITE } from '../../engines/postgres/guard-objects.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { settleOutput } from './row-source.ts';
 
@@ -51,6 +52,8 @@ export async function openLiveSession(
 /** Rows wait in a temporary table: what fits into memory is not written to the disk. */
 const sessionSettings: Readonly<Record<string, string>> = {
   default_transaction_read_only: 'off',
+  // Where triggers cannot be switched off, those that refuse a change of many rows let this one through.
+  [ALLOW_MASS_WRITE]: 'on',
   lock_timeout: String(LOCK_TIMEOUT_MS),
   temp_buffers: '64MB',
   work_mem: '64MB',
