@@ -1,4 +1,14 @@
-import { chownSync, closeSync, fchmodSync, fchownSync, ftruncateSync, mkdirSync, openSync } from 'node:fs';
+import {
+  chownSync,
+  closeSync,
+  constants,
+  fchmodSync,
+  fchownSync,
+  fstatSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
 import { AppError, fileError, systemCode } from '../../base/errors.ts';
 
@@ -52,15 +62,41 @@ function openNew(path: string, owner: Owner): number {
   }
 }
 
-/** Creates a directory and those above it that are missing. @throws FILE_FAILED, DISK_FULL */
+/**
+ * Creates a directory and those above it that are missing. One that is there gets its owner: who made it may have been killed
+ * before it could.
+ *
+ * @throws FILE_FAILED, DISK_FULL
+ */
 export function makeDirectory(path: string, facts: { readonly owner: Owner; readonly mode: number }): void {
   try {
     const mode = (facts.mode & 0o750) | DIRECTORY_MODE;
     const first = mkdirSync(path, { recursive: true, mode });
-    if (first === undefined || facts.owner === null) return;
+    if (facts.owner === null) return;
+    if (first === undefined) {
+      giveDirectory(path, facts.owner);
+      return;
+    }
     for (let made = path; made.length >= first.length; made = dirname(made))
       chownSync(made, facts.owner.uid, facts.owner.gid);
   } catch (error) {
     throw fileError('create', path, error);
+  }
+}
+
+/** Never through a link, which could lead out of a directory that belongs to another user than this program's. */
+function giveDirectory(path: string, owner: NonNullable<Owner>): void {
+  let directory: number;
+  try {
+    directory = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+  } catch (error) {
+    if (['ELOOP', 'ENOTDIR'].includes(systemCode(error))) return;
+    throw error;
+  }
+  try {
+    const { uid, gid } = fstatSync(directory);
+    if (uid !== owner.uid || gid !== owner.gid) fchownSync(directory, owner.uid, owner.gid);
+  } finally {
+    closeSync(directory);
   }
 }
