@@ -1,16 +1,17 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AppError } from '../../base/errors.ts';
-import { type OnEvent, runStep } from '../../base/events.ts';
+import { runStep } from '../../base/events.ts';
 import { formatCount } from '../../base/sizes.ts';
 import { connect } from '../../engines/postgres/connection.ts';
+import type { RunOptions } from '../instance-context.ts';
 import { runAishell, startDemoAgent } from './aishell-command.ts';
-
 import type { DemoSite } from './demo-site.ts';
 import { causeDisaster, type Disaster } from './disaster.ts';
 import { type FoundDisaster, findDisaster } from './find-disaster.ts';
 import { proveRecovery, type TableProof } from './prove-recovery.ts';
 import { createShop, openShop, type ShopSizes, shopSizes } from './shop.ts';
 import { type ShopWriters, startShopWriters } from './shop-writers.ts';
+import { timed } from './timed.ts';
 import { type UndoneDisaster, undoDisaster } from './undo-disaster.ts';
 
 /** What happened, all of it measured or counted. */
@@ -42,18 +43,13 @@ export interface DemoStory {
   };
 }
 
-interface StoryOptions {
-  readonly signal: AbortSignal;
-  readonly onEvent: OnEvent;
-}
-
 const WRITERS = 4;
 const INSTANCE = 'production';
 /** How long the application runs between the backup and the disaster, and before somebody acts on it. */
 const GO_ON_MS = 1500;
 
 /** Plays the whole story at a site whose server is not started yet; afterwards the server runs, with all rows back. */
-export async function playStory(site: DemoSite, users: number, options: StoryOptions): Promise<DemoStory> {
+export async function playStory(site: DemoSite, users: number, options: RunOptions): Promise<DemoStory> {
   const sizes = shopSizes(users);
   const loaded = await timed(() => openForBusiness(site, sizes, options));
   await setUp(site, options);
@@ -111,7 +107,7 @@ export async function playStory(site: DemoSite, users: number, options: StoryOpt
 async function openForBusiness(
   site: DemoSite,
   sizes: ShopSizes,
-  { onEvent, signal }: StoryOptions,
+  { onEvent, signal }: RunOptions,
 ): Promise<string> {
   const { cluster } = site;
   await cluster.start();
@@ -141,7 +137,7 @@ async function load(site: DemoSite, sizes: ShopSizes): Promise<void> {
   }
 }
 
-async function setUp(site: DemoSite, options: StoryOptions): Promise<void> {
+async function setUp(site: DemoSite, options: RunOptions): Promise<void> {
   const { host, port, user } = site.cluster.connection;
   const url = `postgresql://${user}@${host}:${port}/postgres`;
   const args = ['backup', 'init', url, '--storage', site.repositoryDirectory, '--name', INSTANCE];
@@ -151,7 +147,7 @@ async function setUp(site: DemoSite, options: StoryOptions): Promise<void> {
 async function loseUsers(
   site: DemoSite,
   writers: ShopWriters,
-  { onEvent, signal }: StoryOptions,
+  { onEvent, signal }: RunOptions,
 ): Promise<Disaster> {
   const step = {
     id: 'demo-disaster',
@@ -176,7 +172,7 @@ async function loseUsers(
 }
 
 /** @returns how it came back: `rewind` or `full` */
-async function restoreBefore(site: DemoSite, options: StoryOptions): Promise<string> {
+async function restoreBefore(site: DemoSite, options: RunOptions): Promise<string> {
   const confirmed = ['--confirm', `restore ${INSTANCE}`, '--yes'];
   // By itself it would choose what is quicker, and a database of this size is copied in a second.
   const args = [
@@ -203,10 +199,4 @@ async function outageSeconds(writers: ShopWriters, signal: AbortSignal): Promise
     'VERIFICATION_FAILED',
     'unable to sell anything after the restore: the application stays out',
   );
-}
-
-async function timed<T>(work: () => Promise<T>): Promise<{ readonly result: T; readonly seconds: number }> {
-  const startedAt = performance.now();
-  const result = await work();
-  return { result, seconds: (performance.now() - startedAt) / 1000 };
 }

@@ -3,12 +3,14 @@ import { AppError } from '../../base/errors.ts';
 import { type OnEvent, runStep } from '../../base/events.ts';
 import { formatCount, formatSeconds } from '../../base/sizes.ts';
 import type { Incident } from '../incident/incident.ts';
+import type { RunOptions } from '../instance-context.ts';
 import type { UndoReport } from '../undo/undo-report.ts';
 import { runAishell } from './aishell-command.ts';
 import type { DemoSite } from './demo-site.ts';
 import type { Disaster } from './disaster.ts';
 import { fingerprintOrders, fingerprintShop, openShop, soldProducts } from './shop.ts';
 import type { ShopWriters } from './shop-writers.ts';
+import { timed } from './timed.ts';
 
 /** How a disaster was noticed, stopped and undone while the server stayed open. */
 export interface UndoneDisaster {
@@ -28,11 +30,6 @@ export interface UndoneDisaster {
   };
 }
 
-interface StoryOptions {
-  readonly signal: AbortSignal;
-  readonly onEvent: OnEvent;
-}
-
 const NOTICE_MS = 30_000;
 
 /**
@@ -44,7 +41,7 @@ const NOTICE_MS = 30_000;
 export async function undoDisaster(
   site: DemoSite,
   story: { readonly disaster: Disaster; readonly writers: ShopWriters },
-  options: StoryOptions,
+  options: RunOptions,
 ): Promise<UndoneDisaster> {
   const { disaster } = story;
   const incident = await noticed(site, disaster, options);
@@ -69,7 +66,7 @@ export async function undoDisaster(
 }
 
 /** The agent's own record of it, once it says that the transaction is committed. */
-async function noticed(site: DemoSite, disaster: Disaster, options: StoryOptions): Promise<Incident> {
+async function noticed(site: DemoSite, disaster: Disaster, options: RunOptions): Promise<Incident> {
   const step = {
     id: 'demo-noticed',
     title: 'The agent has noticed it',
@@ -142,10 +139,4 @@ async function proveUndone(
       await session.end();
     }
   });
-}
-
-async function timed<T>(work: () => Promise<T>): Promise<{ readonly result: T; readonly seconds: number }> {
-  const startedAt = performance.now();
-  const result = await work();
-  return { result, seconds: (performance.now() - startedAt) / 1000 };
 }

@@ -15,9 +15,10 @@ import {
   prepareRecovery,
   writeOwned,
 } from '../restore/assemble-directory.ts';
-import { type LogFeeder, startLogFeeder } from '../restore/log-feeder.ts';
+import type { LogFeeder } from '../restore/log-feeder.ts';
 import type { Owner } from '../restore/new-files.ts';
 import type { RecoveryPlan } from '../restore/plan-restore.ts';
+import { feedLog } from '../restore/restore-and-recover.ts';
 import { restoreFiles } from '../restore/restore-files.ts';
 
 /** A server in isolation on a restored directory, which is read at one moment after the other. */
@@ -77,17 +78,8 @@ export async function openSideInstance(
   await prepareRecovery(layout, plan.backup, owner);
   await writeOwned(join(layout.dataDirectory, 'standby.signal'), '', owner);
   await rm(join(layout.dataDirectory, 'recovery.signal'), { force: true });
-  const feeder = startLogFeeder(
-    context,
-    {
-      files: plan.logFiles,
-      log: { instance: context.instance, systemIdentifier: plan.backup.systemIdentifier },
-      directory: join(layout.dataDirectory, 'pg_wal'),
-      owner,
-      workers: context.workers,
-    },
-    options.signal,
-  );
+  // How fast the log came is for estimates of whole restores.
+  const feeder = feedLog(context, side, { ...options, onEvent: () => undefined });
   return new Side(side, feeder);
 }
 
