@@ -137,7 +137,7 @@ class StoredAhead {
     while (this.#next < to && this.#fetching.size < FETCHED_AHEAD) {
       const lsn = this.#next;
       this.#next = nextSegment(lsn, view.segmentSize);
-      const fetched = isWholeSummary(this.#question, lsn) ? this.#fetch(lsn) : Promise.resolve(null);
+      const fetched = isWholeSummary(this.#question, lsn) ? this.#enough(lsn) : Promise.resolve(null);
       // What is fetched and never taken fails for nobody.
       fetched.catch(() => undefined);
       this.#fetching.set(lsn, fetched);
@@ -147,29 +147,37 @@ class StoredAhead {
     return summary ?? null;
   }
 
-  async #fetch(lsn: bigint): Promise<StoredSummary | null> {
-    const question = this.#question;
-    const { repository, view, signal } = question;
-    const name = view.nameAt(lsn);
-    if (name === null || classifyLogFileName(name, view.segmentSize)?.kind !== 'segment') return null;
-    const segment = { ...view.owner, name };
-    try {
-      const bytes = await getLogSummary(repository, segment, { signal });
-      if (bytes === null) return null;
-      const summary = new StoredSummary(bytes);
-      const isItsOwn =
-        summary.lsn === lsn &&
-        summary.segmentSize === view.segmentSize &&
-        summary.systemIdentifier === view.owner.systemIdentifier;
-      const isEnough = question.detail !== true || summary.facts.folded.count === 0;
-      return isItsOwn && isEnough && summary.verified ? summary : null;
-    } catch (error) {
-      if (!(error instanceof AppError) || !DAMAGE.includes(error.code)) throw error;
-      // It is made again from the log; a storage that keeps every object keeps this one too.
-      if (error.code === 'CORRUPT')
-        await deleteLogSummary(repository, segment, { signal }).catch(() => undefined);
-      return null;
-    }
+  async #enough(lsn: bigint): Promise<StoredSummary | null> {
+    const summary = await storedSummaryAt(this.#question, lsn);
+    const isEnough = this.#question.detail !== true || summary?.facts.folded.count === 0;
+    return isEnough ? summary : null;
+  }
+}
+
+/** The verified summary that is stored of the segment at `lsn`, of all of it; null when there is none, or it cannot be used. */
+export async function storedSummaryAt(
+  from: Pick<SummariesQuestion, 'repository' | 'view' | 'signal'>,
+  lsn: bigint,
+): Promise<StoredSummary | null> {
+  const { repository, view, signal } = from;
+  const name = view.nameAt(lsn);
+  if (name === null || classifyLogFileName(name, view.segmentSize)?.kind !== 'segment') return null;
+  const segment = { ...view.owner, name };
+  try {
+    const bytes = await getLogSummary(repository, segment, { signal });
+    if (bytes === null) return null;
+    const summary = new StoredSummary(bytes);
+    const isItsOwn =
+      summary.lsn === lsn &&
+      summary.segmentSize === view.segmentSize &&
+      summary.systemIdentifier === view.owner.systemIdentifier;
+    return isItsOwn && summary.verified ? summary : null;
+  } catch (error) {
+    if (!(error instanceof AppError) || !DAMAGE.includes(error.code)) throw error;
+    // It is made again from the log; a storage that keeps every object keeps this one too.
+    if (error.code === 'CORRUPT')
+      await deleteLogSummary(repository, segment, { signal }).catch(() => undefined);
+    return null;
   }
 }
 

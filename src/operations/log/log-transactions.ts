@@ -2,9 +2,21 @@ import { nextSegment, segmentStart } from '../../engines/postgres/lsn.ts';
 import type { WalEvent } from '../../engines/postgres/wal-events.ts';
 import { scanSegments } from '../../engines/postgres/wal-scan.ts';
 import type { WalTransaction } from '../../engines/postgres/wal-transactions.ts';
+import type { Repository } from '../../repository/repository.ts';
+import { storedSummaryAt } from './log-summaries-read.ts';
 import type { LogView } from './log-view.ts';
+import { type SegmentEnds, segmentEnds } from './segment-ends.ts';
 
-/** The ends of transactions in the archived log, segment by segment; each segment is read and decoded once. */
+/** The archived log, and where its summaries are. */
+export interface LogSource {
+  readonly repository: Repository;
+  readonly view: LogView;
+}
+
+/**
+ * The ends of transactions in the archived log, segment by segment. Each segment is read and decoded once, and not at all
+ * where its summary says that there is nothing of the kind in it, as in those that a mass change fills.
+ */
 export interface LogTransactions {
   readonly view: LogView;
   /** The start of the first usable segment. */
@@ -19,6 +31,11 @@ export interface LogTransactions {
   restorePointsIn(lsn: bigint): Promise<readonly RestorePoint[]>;
   /** Where files of databases are removed, in the segment at `lsn`, and by which transactions. */
   databasesDroppedIn(lsn: bigint): Promise<readonly { readonly lsn: bigint; readonly xid: number }[]>;
+  /**
+   * The first and the last second in which a transaction ended in the segment at `lsn`, by its summary; one that ends in a
+   * record which goes on in the next segment does not count. Null: none did, or there is no summary.
+   */
+  secondsIn(lsn: bigint): Promise<SegmentEnds['seconds']>;
   /** The end of the last record that is complete; `from` when there is none. */
   recordsEnd(): Promise<bigint>;
 }
@@ -32,15 +49,22 @@ interface DecodedSegment {
   readonly lastRecordEndLsn: bigint | null;
 }
 
+const QUIET: Omit<DecodedSegment, 'lastRecordEndLsn'> = {
+  transactions: [],
+  restorePoints: [],
+  databasesDropped: [],
+};
+
 /** Enough for the records that cross into the next segment; a commit of thousands of subtransactions may need more. */
 const HEAD_BYTES = 256 * 1024;
 const SEGMENTS_HELD = 2;
 
 export function logTransactions(
-  view: LogView,
+  source: LogSource,
   range: { readonly from: bigint; readonly to: bigint },
   signal: AbortSignal,
 ): LogTransactions {
+  const { repository, view } = source;
   const size = BigInt(view.segmentSize);
   const decoded = new Map<bigint, DecodedSegment>();
   const held = new Map<bigint, Promise<Uint8Array>>();
@@ -88,15 +112,31 @@ export function logTransactions(
     decoded.set(lsn, found);
     return found;
   };
+  const summarised = new Map<bigint, Promise<SegmentEnds | null>>();
+  const endsAt = (lsn: bigint): Promise<SegmentEnds | null> => {
+    const known = summarised.get(lsn);
+    if (known !== undefined) return known;
+    const ends = storedSummaryAt({ repository, view, signal }, lsn).then(
+      summary => summary && segmentEnds(summary),
+    );
+    summarised.set(lsn, ends);
+    return ends;
+  };
+  const endingsAt = async (lsn: bigint): Promise<typeof QUIET> => {
+    const known = decoded.get(lsn);
+    if (known !== undefined) return known;
+    return (await endsAt(lsn))?.isQuiet === true ? QUIET : await decodedAt(lsn);
+  };
   const first = segmentStart(range.from, view.segmentSize);
   return {
     view,
     from: range.from,
     to: range.to,
     first,
-    inSegment: async lsn => (await decodedAt(lsn)).transactions,
-    databasesDroppedIn: async lsn => (await decodedAt(lsn)).databasesDropped,
-    restorePointsIn: async lsn => (await decodedAt(lsn)).restorePoints,
+    inSegment: async lsn => (await endingsAt(lsn)).transactions,
+    databasesDroppedIn: async lsn => (await endingsAt(lsn)).databasesDropped,
+    restorePointsIn: async lsn => (await endingsAt(lsn)).restorePoints,
+    secondsIn: async lsn => (await endsAt(lsn))?.seconds ?? null,
     async recordsEnd() {
       for (let lsn = range.to - size; lsn >= first; lsn -= size) {
         const { lastRecordEndLsn } = await decodedAt(lsn);

@@ -1,8 +1,7 @@
 import { nextSegment, parseLsn, segmentStart } from '../../engines/postgres/lsn.ts';
 import { readIncidents } from '../incident/incident-store.ts';
 import type { InstanceContext } from '../instance-context.ts';
-import { logTransactions } from '../log/log-transactions.ts';
-import type { LogView } from '../log/log-view.ts';
+import { type LogSource, logTransactions } from '../log/log-transactions.ts';
 import type { RecoveryPlan } from '../restore/plan-restore.ts';
 import { isBeforeTransaction } from '../restore/recovery-request.ts';
 import type { LostRequest } from './export-lost-request.ts';
@@ -28,7 +27,10 @@ export async function findWindow(
     if (xid !== undefined) excluded.add(xid);
   }
   for (const xid of await incidentsIn(context, plan, from)) excluded.add(xid);
-  const to = request.toUs === null ? end : await firstBehind(view, { from, to: end }, request.toUs, signal);
+  const to =
+    request.toUs === null
+      ? end
+      : await firstBehind({ ...context, view }, { from, to: end }, request.toUs, signal);
   return { begin, from, to, excluded };
 }
 
@@ -48,12 +50,13 @@ async function incidentsIn(context: InstanceContext, plan: RecoveryPlan, from: b
 
 /** Where the first commit later than a time is; the end where there is none. */
 async function firstBehind(
-  view: LogView,
+  source: LogSource,
   range: { readonly from: bigint; readonly to: bigint },
   timeUs: bigint,
   signal: AbortSignal,
 ): Promise<bigint> {
-  const log = logTransactions(view, range, signal);
+  const log = logTransactions(source, range, signal);
+  const { view } = source;
   for (let at = segmentStart(range.from, view.segmentSize); at < range.to; ) {
     const later = (await log.inSegment(at)).find(
       each => each.lsn >= range.from && each.kind.startsWith('commit') && each.timeUs > timeUs,

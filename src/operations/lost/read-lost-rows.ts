@@ -9,7 +9,7 @@ import { type RowChange, readRowChange } from '../../engines/postgres/wal-row-ch
 import type { RelationFile } from '../../engines/postgres/wal-transactions.ts';
 import { fileKey, nameRelations, type RelationNames } from '../catalog/relation-names.ts';
 import type { InstanceContext } from '../instance-context.ts';
-import { logTransactions } from '../log/log-transactions.ts';
+import { type LogSource, logTransactions } from '../log/log-transactions.ts';
 import type { LogView } from '../log/log-view.ts';
 import { type LostRow, type LostTransaction, MOST_ROWS, RowHistory } from './lost-rows.ts';
 import { readRewrites } from './rewritten-tables.ts';
@@ -47,7 +47,7 @@ export async function readLostRows(
   window: LostWindow,
   signal: AbortSignal,
 ): Promise<LostRows> {
-  const found = await readCommits(view, window, signal);
+  const found = await readCommits({ ...context, view }, window, signal);
   const names = await nameRelations(context, view, { signal });
   const history = new RowHistory();
   const cut = new Set<number>();
@@ -85,8 +85,10 @@ interface Commits {
   readonly owners: ReadonlyMap<number, number | 'disaster'>;
 }
 
-async function readCommits(view: LogView, window: LostWindow, signal: AbortSignal): Promise<Commits> {
-  const log = logTransactions(view, { from: window.from, to: view.firstMissing(window.from) }, signal);
+async function readCommits(source: LogSource, window: LostWindow, signal: AbortSignal): Promise<Commits> {
+  const { view } = source;
+  const range = { from: window.from, to: view.firstMissing(window.from) };
+  const log = logTransactions(source, range, signal);
   const transactions: LostTransaction[] = [];
   const disasters: LostTransaction[] = [];
   const owners = new Map<number, number | 'disaster'>();

@@ -3,8 +3,7 @@ import { formatLsn, nextSegment, parseLsn, segmentStart } from '../../engines/po
 import { describeDamage } from '../incident/describe-damage.ts';
 import { readIncident } from '../incident/incident-store.ts';
 import type { InstanceContext } from '../instance-context.ts';
-import { logTransactions } from '../log/log-transactions.ts';
-import type { LogView } from '../log/log-view.ts';
+import { type LogSource, logTransactions } from '../log/log-transactions.ts';
 import type { RecoveryRequest } from './recovery-request.ts';
 import type { FoundCommit } from './resolve-target.ts';
 
@@ -47,10 +46,11 @@ export async function incidentTarget(
  * @throws TARGET_UNREACHABLE the log that is followed does not have it, as after a recovery to before it
  */
 export async function commitOfIncident(
-  view: LogView,
+  source: LogSource,
   request: IncidentRequest,
   signal: AbortSignal,
 ): Promise<FoundCommit | Extract<RecoveryRequest, { kind: 'xid' }>> {
+  const { view } = source;
   const { id, xid, timeline, lsn, found } = request;
   if (request.systemIdentifier !== view.owner.systemIdentifier) throw ofAnotherHistory(request, null);
   const index = view.chain.findIndex(step => step.timeline === timeline);
@@ -62,7 +62,7 @@ export async function commitOfIncident(
   const next = nextSegment(at, view.segmentSize);
   if (view.nameAt(at) === null) throw notThere(id, lsn);
   const to = view.nameAt(next) === null ? (view.reachAt(at) ?? next) : nextSegment(next, view.segmentSize);
-  const ends = await logTransactions(view, { from: at, to }, signal).inSegment(at);
+  const ends = await logTransactions(source, { from: at, to }, signal).inSegment(at);
   const commit = ends.find(each => each.lsn === lsn && each.xid === xid);
   if (commit === undefined) throw notThere(id, lsn);
   return { kind: 'commit', lsn, endLsn: commit.endLsn, after: false, found };

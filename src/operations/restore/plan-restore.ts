@@ -6,7 +6,7 @@ import { listBackupIds, type Manifest, openManifest } from '../../repository/man
 import { findBackup } from '../backup/list-backups.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { withLiveTail } from '../log/live-tail.ts';
-import { type LogTransactions, logTransactions } from '../log/log-transactions.ts';
+import { type LogSource, type LogTransactions, logTransactions } from '../log/log-transactions.ts';
 import type { LogView } from '../log/log-view.ts';
 import { openLogView } from '../log/log-view.ts';
 import type { LossAccount } from '../timeline/account-of-loss.ts';
@@ -124,7 +124,7 @@ interface Candidates {
 async function choose(candidates: Candidates): Promise<Chosen> {
   const { context, request, usable, view, signal } = candidates;
   if (request.kind === 'incident')
-    return chooseBySearch(candidates, await commitOfIncident(view, request, signal));
+    return chooseBySearch(candidates, await commitOfIncident({ ...context, view }, request, signal));
   if (request.kind === 'xid' || request.kind === 'restore point') return chooseBySearch(candidates, request);
   if (request.kind === 'change') {
     const span = searchedSpan(candidates);
@@ -139,7 +139,7 @@ async function choose(candidates: Candidates): Promise<Chosen> {
       ? timeUs(backup.stopTime) <= request.timeUs
       : parseLsn(backup.stopLsn) <= request.lsn);
   for (const manifest of usable.filter(each => fits(each.backup))) {
-    const log = usableLog(view, manifest.backup, signal);
+    const log = usableLog({ ...context, view }, manifest.backup, signal);
     if (log === null) return chooseWithoutLog(manifest, request);
     const floor = parseLsn(manifest.backup.stopLsn);
     const resolved = await resolveTarget(log, request, { securedUs: candidates.securedUs, floor });
@@ -160,7 +160,11 @@ async function chooseBySearch(
   const { securedUs } = candidates;
   let missing: unknown = beforeFirst(candidates.usable);
   for (const manifest of candidates.usable) {
-    const log = usableLog(candidates.view, manifest.backup, candidates.signal);
+    const log = usableLog(
+      { ...candidates.context, view: candidates.view },
+      manifest.backup,
+      candidates.signal,
+    );
     if (log === null) continue;
     try {
       const floor = parseLsn(manifest.backup.stopLsn);
@@ -176,11 +180,14 @@ async function chooseBySearch(
 }
 
 /** The log without a gap that ends where that of the newest backup ends, as far back as there is a backup to use it. */
-function searchedSpan({ usable, view, signal }: Candidates): { readonly from: bigint; readonly to: bigint } {
+function searchedSpan({ context, usable, view, signal }: Candidates): {
+  readonly from: bigint;
+  readonly to: bigint;
+} {
   let span: { readonly from: bigint; readonly to: bigint } | null = null;
   for (const { backup } of usable) {
     const from = parseLsn(backup.startLsn);
-    if (span === null) span = usableLog(view, backup, signal);
+    if (span === null) span = usableLog({ ...context, view }, backup, signal);
     else if (view.firstMissing(from) >= span.to) span = { from, to: span.to };
   }
   if (span === null) throw beforeFirst(usable);
@@ -207,15 +214,16 @@ function chooseWithoutLog(manifest: Manifest, request: RecoveryRequest): Chosen 
 }
 
 /** The archived log from a backup's start on, as far as there is no gap; null when it does not even reach the backup's end. */
-function usableLog(view: LogView, backup: BackupFacts, signal: AbortSignal): LogTransactions | null {
+function usableLog(source: LogSource, backup: BackupFacts, signal: AbortSignal): LogTransactions | null {
+  const { view } = source;
   const from = parseLsn(backup.startLsn);
   const to = view.firstMissing(from);
-  if (to >= parseLsn(backup.stopLsn)) return logTransactions(view, { from, to }, signal);
+  if (to >= parseLsn(backup.stopLsn)) return logTransactions(source, { from, to }, signal);
   if (backup.logIncluded && view.nameAt(from) === null) {
     // Its own log lies in the backup; the archive may go on behind it.
     const next = segmentStart(parseLsn(backup.stopLsn), view.segmentSize);
     const end = view.firstMissing(next);
-    return end > next ? logTransactions(view, { from: next, to: end }, signal) : null;
+    return end > next ? logTransactions(source, { from: next, to: end }, signal) : null;
   }
   if (backup.logIncluded) return null;
   throw new AppError(

@@ -65,18 +65,25 @@ async function resolveTime(
   const count = Number((log.to - log.first) / size);
   const at = async (index: number): Promise<readonly WalTransaction[]> =>
     (await log.inSegment(log.first + BigInt(index) * size)).filter(isEnd);
+  const secondsAt = (index: number): ReturnType<LogTransactions['secondsIn']> =>
+    log.secondsIn(log.first + BigInt(index) * size);
   // The first segment, from `index` on, in which a transaction ended; `count` when there is none.
   const nextBusy = async (index: number): Promise<number> => {
     let busy = index;
-    while (busy < count && (await at(busy)).length === 0) busy += 1;
+    while (busy < count && (await secondsAt(busy)) === null && (await at(busy)).length === 0) busy += 1;
     return busy;
+  };
+  const wanted = Number(timeUs / 1_000_000n);
+  const hasLater = async (index: number): Promise<boolean> => {
+    const last = (await secondsAt(index))?.last ?? wanted;
+    return last === wanted ? (await at(index)).some(each => each.timeUs > timeUs) : last > wanted;
   };
   let low = 0;
   let high = count;
   while (low < high) {
     const middle = (low + high) >> 1;
     const busy = await nextBusy(middle);
-    const isLater = busy === count || (await at(busy)).some(each => each.timeUs > timeUs);
+    const isLater = busy === count || (await hasLater(busy));
     if (isLater) high = middle;
     else low = busy + 1;
   }

@@ -4,7 +4,7 @@ import type { TransactionSummary } from '../../engines/postgres/segment-summary.
 import { nameRelations } from '../catalog/relation-names.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import { readActivity } from '../log/log-summaries.ts';
-import { logTransactions } from '../log/log-transactions.ts';
+import { type LogSource, logTransactions } from '../log/log-transactions.ts';
 import type { LogView } from '../log/log-view.ts';
 import type { ChangeKind, DescribedChange } from './described-change.ts';
 import { droppedDatabases } from './dropped-databases.ts';
@@ -68,7 +68,7 @@ export async function findTransaction(
   const { view, runs } = await openInstanceLog(context, timeline, signal);
   const commit =
     asked.kind === 'xid'
-      ? await findCommit(view, { runs, xid: asked.xid }, signal)
+      ? await findCommit({ ...context, view }, { runs, xid: asked.xid }, signal)
       : await findDescribed(context, { view, runs, change: asked.change }, signal);
   const names = await nameRelations(context, view, { signal });
   const read = { run: commit.run, from: commit.lsn, to: commit.endLsn };
@@ -96,13 +96,14 @@ interface Commit {
 
 /** Looks from the end backwards: what is asked about usually happened minutes ago. */
 async function findCommit(
-  view: LogView,
+  source: LogSource,
   search: { readonly runs: readonly LogRun[]; readonly xid: number },
   signal: AbortSignal,
 ): Promise<Commit> {
+  const { view } = source;
   const size = BigInt(view.segmentSize);
   for (const run of search.runs.toReversed()) {
-    const log = logTransactions(view, run, signal);
+    const log = logTransactions(source, run, signal);
     for (let at = segmentStart(run.to - 1n, view.segmentSize); at >= log.first; at -= size) {
       const found = (await log.inSegment(at)).findLast(
         each =>

@@ -73,7 +73,7 @@ async function findCommit(
   let missing: unknown = null;
   for (const run of runs.toReversed()) {
     try {
-      const log = logTransactions(view, run, signal);
+      const log = logTransactions({ ...context, view }, run, signal);
       const at = await positionOf(context, search, run, signal);
       const ends = at === null ? [] : await log.inSegment(segmentStart(at, view.segmentSize));
       const known = ends.find(each => each.lsn === at);
