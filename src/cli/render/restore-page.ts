@@ -46,7 +46,7 @@ function strategy(report: RestoreReport): readonly string[] {
     return [
       `Rewind in place: ${way?.reason ?? ''}`,
       `Keep what is going to be changed: ${formatCount(amount.pagesKept)} pages (${formatBytes(amount.keptBytes)}) copied, ${formatCount(amount.filesReplaced + amount.filesRemoved)} files put aside`,
-      `Take ${formatCount(amount.pagesFromBackup)} pages (${formatBytes(amount.writtenBytes)} with other files) from the backup; leave ${formatCount(amount.pagesLeft)} to the log, which overwrites them; ${formatCount(amount.filesUntouched)} files are not touched`,
+      `Take ${formatCount(amount.pagesFromBackup)} pages (${formatBytes(amount.writtenBytes)} with other files) from the backup${amount.copiedBytes === 0 ? '' : `, ${formatBytes(amount.copiedBytes)} that nothing has changed from files put aside`}; leave ${formatCount(amount.pagesLeft)} to the log, which overwrites them; ${formatCount(amount.filesUntouched)} files are not touched`,
       target.lsn === null
         ? `Replay the log to ${target.requested}`
         : `Replay the log up to position ${target.lsn}`,
@@ -218,6 +218,7 @@ function restoredFacts({ rewind, backupBytes }: RestoreReport): [string, string 
   const { amount } = rewind;
   return [
     ['Rewritten from the backup', formatBytes(done.writtenBytes)],
+    ['Copied, unchanged', done.copiedBytes === 0 ? null : formatBytes(done.copiedBytes)],
     ['Left to the log', `${formatCount(amount.pagesLeft)} pages`],
     ['Not touched', `${formatCount(amount.filesUntouched)} files`],
     ['Kept of the old state', `${formatBytes(done.keptBytes)} of pages, and the files put aside`],

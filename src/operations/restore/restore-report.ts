@@ -80,6 +80,7 @@ export interface RewindFacts {
   /** What was really done, by the run that did it; null before. */
   readonly done: {
     readonly writtenBytes: number;
+    readonly copiedBytes: number;
     readonly fetchedBytes: number;
     readonly keptBytes: number;
     /** Pages compared with their checksums before it was opened; null without page checksums. */

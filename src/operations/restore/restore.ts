@@ -43,11 +43,12 @@ export async function restore(
     ? restoreInPlace(context, request, watched)
     : restoreIntoDirectory(context, request, { ...watched, directory }));
   if (report.dryRun) return report;
+  const rewritten = report.rewind?.done ?? null;
   await recordRecovery(context, report, moments.times(), options.onEvent);
   const work = watch.work({
     logBytes: report.logBytes,
     restoredBytes: report.rewind === null ? report.backupBytes : null,
-    rewrittenBytes: report.rewind?.done?.writtenBytes ?? null,
+    rewrittenBytes: rewritten && rewritten.writtenBytes + rewritten.copiedBytes,
   });
   if (work !== null) await recordSpeeds(context.stateDirectory, context.instance, work);
   return { ...report, work };

@@ -130,7 +130,8 @@ async function writeFromBackup(
       const all = isGone ? missingRanges(file, [0, live.sizeBytes], live) : wanted;
       const create = isGone ? { sizeBytes: live.sizeBytes, mode: live.mode, owner } : null;
       const pieces = piecesOf(file.line, all);
-      const task = { path: file.line.p, target, sizeBytes: live.sizeBytes, create, pieces };
+      const kept = { path: target, firstBlock: null };
+      const task = { path: file.line.p, target, sizeBytes: live.sizeBytes, create, pieces, copies: [], kept };
       await pool.add({ kind: 'write', ...task }, rangeBytes(all));
     }
     const { writtenBytes } = await pool.finish();

@@ -2,7 +2,7 @@ import { assert } from '../../base/errors.ts';
 import { relationFileOf } from '../../engines/postgres/data-files-names.ts';
 import type { FileLine } from '../../repository/manifest.ts';
 import type { Manifest } from '../../repository/manifest-reader.ts';
-import { rangeBytes } from '../backup/ranges.ts';
+import { gapsBetween, type Ranges, rangeBytes, uniteRanges } from '../backup/ranges.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import type { PageWork } from './page-rules.ts';
 import { piecesOf } from './pieces.ts';
@@ -17,6 +17,8 @@ export interface WorkItem {
   readonly mode: number;
   readonly work: Exclude<PageWork, { kind: 'keep' }>;
   readonly pieces: readonly Piece[];
+  /** Of pages that are copied from the live file, put aside: where the backup has them, should they be damaged there. */
+  readonly copies: readonly Piece[];
 }
 
 /** Every decision of a rewind. Only what changes is held: of files that are not touched no more than the path. */
@@ -49,6 +51,8 @@ export interface RewindAmount {
   readonly filesRemoved: number;
   /** To be written from the backup, whole files included. */
   readonly writtenBytes: number;
+  /** To be copied from live files that are put aside, as they are made anew. */
+  readonly copiedBytes: number;
   readonly keptBytes: number;
   /** To be fetched and opened for it, whole frames: as stored, and unpacked. */
   readonly fetchedBytes: number;
@@ -82,7 +86,8 @@ export async function decideWork(
     const pieces = piecesOf(line, wanted);
     tally.add(line, work, wanted);
     neededDamage ??= damageIn(line, wanted, manifest.backup);
-    const item = { path: line.p, sizeBytes: line.s, mode: line.m, work, pieces };
+    const copies = piecesOf(line, fromLiveOf(work));
+    const item = { path: line.p, sizeBytes: line.s, mode: line.m, work, pieces, copies };
     if (line.p === CONTROL_FILE) control = item;
     else items.push(item);
   }
@@ -103,13 +108,14 @@ function newTally(blockSize: number): {
     relationFileOf(line.p) === null ? 0 : Math.ceil(bytes / blockSize);
   const count = {
     ...{ pagesFromBackup: 0, pagesLeft: 0, pagesKept: 0, filesPatched: 0, filesReplaced: 0 },
-    ...{ writtenBytes: 0, keptBytes: 0, fetchedBytes: 0, openedBytes: 0 },
+    ...{ writtenBytes: 0, copiedBytes: 0, keptBytes: 0, fetchedBytes: 0, openedBytes: 0 },
   };
   return {
     total: () => count,
     add(line, work, wanted) {
       const bytes = rangeBytes(wanted);
       count.writtenBytes += bytes;
+      count.copiedBytes += rangeBytes(fromLiveOf(work));
       count.pagesFromBackup += pagesOf(line, bytes);
       if (work.kind === 'patch') {
         const keptBytes = rangeBytes(work.changed);
@@ -129,17 +135,14 @@ function newTally(blockSize: number): {
 }
 
 /** What of a file comes from the backup, as `[offset, length, …]`. */
-function wantedRanges(line: FileLine, work: PageWork): readonly number[] {
+function wantedRanges(line: FileLine, work: PageWork): Ranges {
   if (work.kind === 'keep') return [];
   if (work.kind === 'patch') return work.fromBase;
-  const ranges: number[] = [];
-  let at = 0;
-  for (let index = 0; index < work.left.length; index += 2) {
-    if (work.left[index]! > at) ranges.push(at, work.left[index]! - at);
-    at = work.left[index]! + work.left[index + 1]!;
-  }
-  if (at < line.s) ranges.push(at, line.s - at);
-  return ranges;
+  return gapsBetween(uniteRanges(work.left, work.fromLive), line.s);
+}
+
+function fromLiveOf(work: PageWork): Ranges {
+  return work.kind === 'replace' ? work.fromLive : [];
 }
 
 function framesNeeded(line: FileLine, wanted: readonly number[]): { stored: number; raw: number } {

@@ -22,7 +22,8 @@ export function estimateRewind(amount: RewindAmount, workers: number): number {
   return (
     amount.openedBytes / (OPENED_PER_WORKER * workers * MB) +
     amount.keptBytes / (KEPT * MB) +
-    amount.writtenBytes * (1 / (WRITTEN * MB) + 1 / (CHECKED * MB) + 1 / (FLUSHED * MB)) +
+    (amount.writtenBytes + amount.copiedBytes) *
+      (1 / (WRITTEN * MB) + 1 / (CHECKED * MB) + 1 / (FLUSHED * MB)) +
     (files + amount.filesUntouched) * PER_FILE_SECONDS
   );
 }

@@ -1,6 +1,6 @@
 import { type ChangeMap, type ForkChanges, forkKey } from '../../engines/postgres/change-map.ts';
 import { relationFileOf, relationOf } from '../../engines/postgres/data-files-names.ts';
-import { type Ranges, rangeBytes, uniteRanges } from '../backup/ranges.ts';
+import { gapsBetween, type Ranges, rangeBytes, uniteRanges } from '../backup/ranges.ts';
 import { cutRanges, oneRange, pushRange } from './byte-ranges.ts';
 
 /** What a rewind does with one file of a relation's main fork. Ranges are of bytes in the file. */
@@ -16,8 +16,11 @@ export type PageWork =
       /** Named pages that the replay overwrites whole. */
       readonly leftBytes: number;
     }
-  /** It is put aside and made anew; `left` is not even fetched. */
-  | { readonly kind: 'replace'; readonly left: Ranges };
+  /**
+   * It is put aside and made anew. `left` is not even fetched; `fromLive` are pages that no record names, which the file
+   * that was put aside has as the backup has them.
+   */
+  | { readonly kind: 'replace'; readonly left: Ranges; readonly fromLive: Ranges };
 
 /** The facts of a file in the backup and in the live directory. */
 export interface FileFacts {
@@ -53,7 +56,7 @@ export function pageRules(
       const whole =
         storage.relations.has(forkKey(relation, 0)) ||
         storage.databases.has(`${relation.tablespace}/${relation.database}`);
-      if (whole || liveBytes === null) return { kind: 'replace', left: [] };
+      if (whole || liveBytes === null) return { kind: 'replace', left: [], fromLive: [] };
       const changes = map.forks.get(forkKey(relation, 0));
       const cutBlocks = storage.truncated.get(forkKey(relation, 0)) ?? Number.POSITIVE_INFINITY;
       if (changes === undefined && cutBlocks === Number.POSITIVE_INFINITY && liveBytes === file.baseBytes)
@@ -170,10 +173,10 @@ function decide(file: Decision): PageWork {
   const fromBase = alwaysAnd(baseBytes, needed);
   const changed = alwaysAnd(liveBytes, uniteRanges(needed, file.left));
   const leftBytes = rangeBytes(left);
-  // What is patched is first copied aside, read and written; what is replaced is renamed aside.
-  const patchCost = 2 * rangeBytes(changed) + rangeBytes(fromBase);
-  const replaceCost = baseBytes - leftBytes;
-  if (patchCost > replaceCost) return { kind: 'replace', left };
+  const fromLive = gapsBetween(uniteRanges(fromBase, left), soundBytes);
+  // Either what changes is copied aside, which must be on the disk before anything is written over, and the rest stays; or
+  // the file is renamed aside, and the rest is copied.
+  if (2 * rangeBytes(changed) > rangeBytes(fromLive)) return { kind: 'replace', left, fromLive };
   return { kind: 'patch', fromBase, changed, leftBytes };
 }
 

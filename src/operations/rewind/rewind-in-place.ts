@@ -117,6 +117,7 @@ export function outcomeOf(
         ? null
         : {
             writtenBytes: done.rewritten.writtenBytes,
+            copiedBytes: done.rewritten.copiedBytes,
             fetchedBytes: done.rewritten.fetchedBytes,
             keptBytes: amount.keptBytes,
             checkedPages: done.touched?.pages ?? null,

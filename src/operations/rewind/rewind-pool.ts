@@ -10,6 +10,7 @@ import type { RewindBatch, RewindMessage, RewindTask, RewindWorkerStart } from '
 export interface PoolTotals {
   readonly keptBytes: number;
   readonly writtenBytes: number;
+  readonly copiedBytes: number;
   readonly fetchedBytes: number;
   readonly checkedPages: number;
   readonly damaged: readonly DamagedPage[];
@@ -34,7 +35,7 @@ export function rewindPool(
   options: { readonly signal: AbortSignal; readonly onProgress: (bytes: number) => void },
 ): RewindPool {
   const { manifest, places } = from;
-  const totals = { keptBytes: 0, writtenBytes: 0, fetchedBytes: 0, checkedPages: 0 };
+  const totals = { keptBytes: 0, writtenBytes: 0, copiedBytes: 0, fetchedBytes: 0, checkedPages: 0 };
   const damaged: DamagedPage[] = [];
   const pool = startWorkerPool<RewindWorkerStart, RewindBatch, RewindMessage>({
     url: workerUrl('rewind-worker', import.meta.url),
@@ -58,6 +59,7 @@ export function rewindPool(
       }
       totals.keptBytes += message.keptBytes;
       totals.writtenBytes += message.writtenBytes;
+      totals.copiedBytes += message.copiedBytes;
       totals.fetchedBytes += message.fetchedBytes;
       totals.checkedPages += message.checkedPages;
       damaged.push(...message.damaged);

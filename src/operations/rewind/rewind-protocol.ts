@@ -24,7 +24,11 @@ export interface Piece {
 export type RewindTask =
   /** Copies ranges of a file into the safety copy, as far as they are there. */
   | { readonly kind: 'keep'; readonly path: string; readonly source: string; readonly ranges: Ranges }
-  /** Writes pieces of the backup over a file, which is first made as long as in the backup; `create`: it is made anew. */
+  /**
+   * Writes pieces of the backup over a file, which is first made as long as in the backup; `create`: it is made anew.
+   * `copies` are taken from the file `kept` instead, and from the backup only where that is too short or its pages are
+   * damaged; `firstBlock` null: its pages carry no checksums.
+   */
   | {
       readonly kind: 'write';
       readonly path: string;
@@ -32,6 +36,8 @@ export type RewindTask =
       readonly sizeBytes: number;
       readonly create: NewFile | null;
       readonly pieces: readonly Piece[];
+      readonly copies: readonly Piece[];
+      readonly kept: { readonly path: string; readonly firstBlock: number | null };
     }
   /** Compares the checksums of pages; `ranges` null: of all. A file that is gone is none. */
   | {
@@ -52,7 +58,9 @@ export type RewindMessage =
   | {
       readonly type: 'batch';
       readonly keptBytes: number;
+      /** From the backup, and copied from files put aside. */
       readonly writtenBytes: number;
+      readonly copiedBytes: number;
       /** Of frames, as stored. */
       readonly fetchedBytes: number;
       readonly checkedPages: number;

@@ -46,7 +46,7 @@ export async function* rewindWork(
       liveBytes: state.live.files.get(line.p)?.sizeBytes ?? null,
       isSpGist: () => state.spGist.has(line.p),
     });
-    yield { line, work: work ?? { kind: 'replace', left: [] } };
+    yield { line, work: work ?? { kind: 'replace', left: [], fromLive: [] } };
   }
 }
 

@@ -11,6 +11,7 @@ import { gatherProgress, serveBatches } from '../worker-thread.ts';
 import { eachRange } from './byte-ranges.ts';
 import { frameSource } from './frame-source.ts';
 import { type KeptWriter, openKeptWriter } from './kept-pages.ts';
+import { piecesBytes } from './pieces.ts';
 import type { Piece, RewindBatch, RewindMessage, RewindTask, RewindWorkerStart } from './rewind-protocol.ts';
 import { writeFully } from './write-fully.ts';
 
@@ -35,7 +36,7 @@ let kept: KeptWriter | null = null;
 type Task<K extends RewindTask['kind']> = Extract<RewindTask, { kind: K }>;
 
 async function runBatch(batch: RewindBatch): Promise<void> {
-  const count = { keptBytes: 0, writtenBytes: 0, checkedPages: 0 };
+  const count = { keptBytes: 0, writtenBytes: 0, copiedBytes: 0, checkedPages: 0 };
   const damaged: DamagedPage[] = [];
   const fetchedBefore = source.fetchedBytes;
   for (const task of batch.tasks) {
@@ -43,7 +44,11 @@ async function runBatch(batch: RewindBatch): Promise<void> {
     else if (task.kind === 'check') count.checkedPages += check(task, damaged);
   }
   const writes = batch.tasks.filter(task => task.kind === 'write');
-  if (writes.length > 0) count.writtenBytes += await write(writes);
+  if (writes.length > 0) {
+    const { writtenBytes, copiedBytes } = await write(writes);
+    count.writtenBytes += writtenBytes;
+    count.copiedBytes += copiedBytes;
+  }
   if (batch.last === true) {
     kept?.close();
     kept = null;
@@ -81,27 +86,60 @@ interface Placed {
 }
 
 /** Makes the files as long as they are to be, then writes in the order in which the pieces lie in the packs. */
-async function write(tasks: readonly Task<'write'>[]): Promise<number> {
+async function write(
+  tasks: readonly Task<'write'>[],
+): Promise<{ readonly writtenBytes: number; readonly copiedBytes: number }> {
   const files = new Map<Task<'write'>, number>();
-  let bytes = 0;
+  let writtenBytes = 0;
+  let copiedBytes = 0;
   try {
     for (const task of tasks) files.set(task, openTarget(task));
-    const placed = tasks.flatMap(task =>
-      task.pieces.map((piece): Placed => ({ task, piece, chunk: piece.chunk })),
-    );
+    const placed: Placed[] = [];
+    for (const task of tasks) {
+      const failed = copyPieces(task, files.get(task)!);
+      copiedBytes += piecesBytes(task.copies) - piecesBytes(failed);
+      for (const piece of [...task.pieces, ...failed]) placed.push({ task, piece, chunk: piece.chunk });
+    }
     await source.each(placed, (body, { task, piece }) => {
       const file = files.get(task)!;
       writeFully(file, body.subarray(piece.start, piece.start + piece.length), {
         position: piece.at,
         path: task.target,
       });
-      bytes += piece.length;
+      writtenBytes += piece.length;
       progress.add(piece.length);
     });
   } finally {
     for (const file of files.values()) closeSync(file);
   }
-  return bytes;
+  return { writtenBytes, copiedBytes };
+}
+
+/** Copies pages from the file that was put aside. @returns those that are not to be had there */
+function copyPieces(task: Task<'write'>, target: number): Piece[] {
+  const { copies, kept } = task;
+  if (copies.length === 0) return [];
+  const failed: Piece[] = [];
+  const source = openExisting(kept.path, constants.O_RDONLY);
+  try {
+    for (const piece of copies) {
+      const { at, length } = piece;
+      if (readAt(source, kept.path, checker.buffer, { length, position: at }) < length) failed.push(piece);
+      else if (isDamaged(kept.firstBlock, at, length)) failed.push(piece);
+      else {
+        writeFully(target, checker.buffer.subarray(0, length), { position: at, path: task.target });
+        progress.add(length);
+      }
+    }
+  } finally {
+    closeSync(source);
+  }
+  return failed;
+}
+
+/** Whether the pages in the buffer, which are `at` in their file, do not match their checksums. */
+function isDamaged(firstBlock: number | null, at: number, length: number): boolean {
+  return firstBlock !== null && checker.check(length, firstBlock + at / start.blockSize).length > 0;
 }
 
 function openTarget(task: Task<'write'>): number {

@@ -65,7 +65,8 @@ export async function beginRewind(
     () => decide(context, rewinding, options),
   );
   const { places, controlHash, view, state, work, endLsn, targetLsn } = decided;
-  const neededBytes = work.amount.keptBytes + work.amount.writtenBytes + logBytes(plan);
+  const neededBytes =
+    work.amount.keptBytes + work.amount.writtenBytes + work.amount.copiedBytes + logBytes(plan);
   await checkSpace(places.dataDirectory, neededBytes);
   await secureTail(context, live, options);
   const made = await makeSafetyDirectory(places);

@@ -1,13 +1,14 @@
 import { closeSync, rmSync } from 'node:fs';
 import { rm, rmdir } from 'node:fs/promises';
 import { fileError, systemCode } from '../../base/errors.ts';
+import { relationOf } from '../../engines/postgres/data-files-names.ts';
 import type { Manifest } from '../../repository/manifest-reader.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import { createFile, makeDirectory, type NewFile, type Owner } from '../restore/new-files.ts';
 import { progressTeller } from '../restore/restore-files.ts';
 import type { RewindWork, WorkItem } from './decide-work.ts';
 import { piecesBytes } from './pieces.ts';
-import { livePlace, type Places } from './places.ts';
+import { keptPlace, livePlace, type Places } from './places.ts';
 import { rewindPool } from './rewind-pool.ts';
 import type { Piece, RewindTask } from './rewind-protocol.ts';
 import { CONTROL_FILE } from './rewind-work.ts';
@@ -16,6 +17,8 @@ import { listLogDirectory, listServerFiles } from './server-files.ts';
 export interface Rewritten {
   readonly files: number;
   readonly writtenBytes: number;
+  /** From files that were put aside. */
+  readonly copiedBytes: number;
   readonly fetchedBytes: number;
 }
 
@@ -49,11 +52,20 @@ export async function rewriteFiles(
   await emptyLog(places);
   const found = listServerFiles(places, manifest.backup.tablespaceVersionDirectory);
   for (const [path, mode] of work.directories) makeDirectory(livePlace(places, path), { owner, mode });
-  const onProgress = progressTeller('rewrite', work.amount.writtenBytes, options.onEvent);
+  const onProgress = progressTeller(
+    'rewrite',
+    work.amount.writtenBytes + work.amount.copiedBytes,
+    options.onEvent,
+  );
   const pool = rewindPool(context, { manifest, places }, { ...options, onProgress });
   const write = async (item: WorkItem): Promise<void> => {
-    const to = { target: livePlace(places, item.path), owner };
-    for (const task of tasksOf(item, to)) await pool.add(task, piecesBytes(task.pieces));
+    const to = {
+      target: livePlace(places, item.path),
+      owner,
+      kept: keptFile(item.path, { places, manifest }),
+    };
+    for (const task of tasksOf(item, to))
+      await pool.add(task, piecesBytes(task.pieces) + piecesBytes(task.copies));
   };
   try {
     for (const item of work.items) await write(item);
@@ -63,34 +75,52 @@ export async function rewriteFiles(
     await pool.drain();
     await from.beforeControl();
     await write(work.control);
-    const { writtenBytes, fetchedBytes } = await pool.finish();
-    return { files: work.items.length, writtenBytes, fetchedBytes };
+    const { writtenBytes, copiedBytes, fetchedBytes } = await pool.finish();
+    return { files: work.items.length, writtenBytes, copiedBytes, fetchedBytes };
   } catch (error) {
     await pool.terminate();
     throw error;
   }
 }
 
-/** The pieces of the backup that a file needs, cut so that several threads can work on a large one. */
-function tasksOf(item: WorkItem, to: { readonly target: string; readonly owner: Owner }): WriteTask[] {
-  const { sizeBytes, mode, pieces } = item;
-  const common = { kind: 'write', path: item.path, target: to.target, sizeBytes } as const;
+/** The pieces that a file needs, cut so that several threads can work on a large one. */
+function tasksOf(
+  item: WorkItem,
+  to: { readonly target: string; readonly owner: Owner; readonly kept: WriteTask['kept'] },
+): WriteTask[] {
+  const { sizeBytes, mode, pieces, copies } = item;
+  const common = { kind: 'write', path: item.path, target: to.target, sizeBytes, kept: to.kept } as const;
   const create = item.work.kind === 'replace' ? { sizeBytes, mode, owner: to.owner } : null;
-  if (piecesBytes(pieces) <= TASK_BYTES) return [{ ...common, create, pieces }];
+  if (piecesBytes(pieces) + piecesBytes(copies) <= TASK_BYTES) return [{ ...common, create, pieces, copies }];
   if (create !== null) makeFile(to.target, create);
-  const tasks: WriteTask[] = [];
-  let group: Piece[] = [];
-  let bytes = 0;
+  return [
+    ...groupsOf(pieces).map(group => ({ ...common, create: null, pieces: group, copies: [] })),
+    ...groupsOf(copies).map(group => ({ ...common, create: null, pieces: [], copies: group })),
+  ];
+}
+
+function groupsOf(pieces: readonly Piece[]): Piece[][] {
+  const groups: Piece[][] = [];
+  let room = 0;
   for (const piece of pieces) {
-    group.push(piece);
-    bytes += piece.length;
-    if (bytes < TASK_BYTES) continue;
-    tasks.push({ ...common, create: null, pieces: group });
-    group = [];
-    bytes = 0;
+    if (room <= 0) {
+      groups.push([]);
+      room = TASK_BYTES;
+    }
+    groups.at(-1)?.push(piece);
+    room -= piece.length;
   }
-  if (group.length > 0) tasks.push({ ...common, create: null, pieces: group });
-  return tasks;
+  return groups;
+}
+
+/** Where the safety copy has a file whole, and how its pages are checked. */
+function keptFile(
+  path: string,
+  from: { readonly places: Places; readonly manifest: Manifest },
+): WriteTask['kept'] {
+  const { pageChecksums, relationSegmentBlocks } = from.manifest.backup;
+  const relation = pageChecksums ? relationOf(path, relationSegmentBlocks) : null;
+  return { path: keptPlace(from.places, path), firstBlock: relation?.firstBlock ?? null };
 }
 
 async function removeDirectories(

@@ -54,10 +54,12 @@ function rewound(work: PageWork, file: File): string[] {
   const live = (block: number): string => (block < (file.live ?? 0) ? 'live' : 'hole');
   if (work.kind === 'keep') return Array.from({ length: file.live ?? 0 }, (_, block) => live(block));
   const left = work.kind === 'replace' ? blocksOf(work.left) : new Set<number>();
+  const fromLive = work.kind === 'replace' ? blocksOf(work.fromLive) : new Set<number>();
   const fromBase = work.kind === 'patch' ? blocksOf(work.fromBase) : null;
   return Array.from({ length: file.base }, (_, block) => {
     if (fromBase !== null) return fromBase.has(block) ? 'base' : live(block);
-    return left.has(block) ? 'hole' : 'base';
+    if (left.has(block)) return 'hole';
+    return fromLive.has(block) ? live(block) : 'base';
   });
 }
 
@@ -89,6 +91,7 @@ describe('any map, any sizes', () => {
           const needsBase = own.isSpGist && own.segment === 0 && block === 0 && map.size > 0;
           if (left !== true || needsBase) expect(content === 'base' || (isTrusted && !needsBase)).toBe(true);
           if (left === true && content === 'hole') expect(work.kind).toBe('replace');
+          if (left === undefined) expect(content).not.toBe('hole');
         }
         if (work.kind !== 'patch') return;
         const changed = blocksOf(work.changed);
@@ -133,7 +136,7 @@ test.each([
   { kind: 'database dropped', database: 5, tablespaces: [1663, 16_500] },
 ])('$kind since the backup - every page comes from the backup, also what is left otherwise', event => {
   const map = mapOf(new Map([[1, true]]), [event]);
-  expect(workOf(map, { base: 10, live: 10 })).toEqual({ kind: 'replace', left: [] });
+  expect(workOf(map, { base: 10, live: 10 })).toEqual({ kind: 'replace', left: [], fromLive: [] });
 });
 
 test.each([
@@ -165,7 +168,11 @@ test('other forks, and what is no relation - are none of its business', () => {
     expect(rules.workOf({ path: other, baseBytes: 1, liveBytes: 1, isSpGist: () => false })).toBeNull();
 });
 
-test('nearly every page of a file is changed - it is put aside as a whole instead of being copied', () => {
+test('nearly every page of a file is changed - it is put aside as a whole, and the rest copied from there', () => {
   const named = new Map(Array.from({ length: 12 }, (_, block) => [block, true] as const));
-  expect(workOf(mapOf(named), { base: 16, live: 16 })).toEqual({ kind: 'replace', left: [0, 12 * BLOCK] });
+  expect(workOf(mapOf(named), { base: 16, live: 16 })).toEqual({
+    kind: 'replace',
+    left: [0, 12 * BLOCK],
+    fromLive: [12 * BLOCK, 4 * BLOCK],
+  });
 });
