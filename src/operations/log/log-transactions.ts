@@ -1,11 +1,13 @@
 import { nextSegment, segmentStart } from '../../engines/postgres/lsn.ts';
 import type { WalEvent } from '../../engines/postgres/wal-events.ts';
+import { WAL_PAGE_BYTES } from '../../engines/postgres/wal-pages.ts';
+import { RECORD_HEADER_BYTES } from '../../engines/postgres/wal-record.ts';
 import { scanSegments } from '../../engines/postgres/wal-scan.ts';
 import type { WalTransaction } from '../../engines/postgres/wal-transactions.ts';
 import type { Repository } from '../../repository/repository.ts';
 import { storedSummaryAt } from './log-summaries-read.ts';
 import type { LogView } from './log-view.ts';
-import { type SegmentEnds, segmentEnds } from './segment-ends.ts';
+import { RMGR_OFFSET, type SegmentEnds, segmentEnds, tellsEnds } from './segment-ends.ts';
 
 /** The archived log, and where its summaries are. */
 export interface LogSource {
@@ -49,6 +51,13 @@ interface DecodedSegment {
   readonly lastRecordEndLsn: bigint | null;
 }
 
+/** Whether the record at `offset`, of which the segment holds the beginning, may be one of those that are listed. */
+function mayTell(bytes: Uint8Array, offset: number): boolean {
+  const isWithinPage = (offset % WAL_PAGE_BYTES) + RECORD_HEADER_BYTES <= WAL_PAGE_BYTES;
+  // One that began before the segment is listed with that one.
+  return offset >= 0 && (!isWithinPage || tellsEnds(bytes[offset + RMGR_OFFSET]));
+}
+
 const QUIET: Omit<DecodedSegment, 'lastRecordEndLsn'> = {
   transactions: [],
   restorePoints: [],
@@ -78,16 +87,19 @@ export function logTransactions(
   };
   const decode = async (lsn: bigint, headBytes: number): Promise<DecodedSegment> => {
     const next = nextSegment(lsn, view.segmentSize);
+    let unfinished: bigint | null = null;
     async function* pieces(): AsyncGenerator<{ lsn: bigint; bytes: Uint8Array }, void, undefined> {
-      yield { lsn, bytes: await bytesAt(lsn) };
-      // A record may go on in the next segment; one that is no transaction's end is none of ours.
-      if (next < range.to) yield { lsn: next, bytes: (await bytesAt(next)).subarray(0, headBytes) };
+      const bytes = await bytesAt(lsn);
+      yield { lsn, bytes };
+      // By now the first one is read. A record may go on in the next; one that is no transaction's end is none of ours.
+      if (unfinished !== null && !mayTell(bytes, Number(unfinished - lsn))) unfinished = null;
+      if (unfinished !== null && next < range.to)
+        yield { lsn: next, bytes: (await bytesAt(next)).subarray(0, headBytes) };
     }
     const transactions: WalTransaction[] = [];
     const restorePoints: RestorePoint[] = [];
     const databasesDropped: { lsn: bigint; xid: number }[] = [];
     let lastRecordEndLsn: bigint | null = null;
-    let unfinished: bigint | null = null;
     const options = {
       segmentSize: view.segmentSize,
       systemIdentifier: view.owner.systemIdentifier,

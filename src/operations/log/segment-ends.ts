@@ -28,11 +28,15 @@ export function segmentEnds(summary: StoredSummary): SegmentEnds {
 }
 
 /** The resource manager's number in the header of a record. @source access/xlogrecord.h, XLogRecord */
-const RMGR_OFFSET = 17;
+export const RMGR_OFFSET = 17;
 const TELLING: readonly number[] = [RMGR_XACT, RMGR_XLOG, RMGR_DATABASE];
+
+/** Whether records of this resource manager can end a transaction, be a restore point, or remove files of a database. */
+export function tellsEnds(rmgr: number | undefined): boolean {
+  return rmgr === undefined || TELLING.includes(rmgr);
+}
 
 function mayEnd({ tail }: StoredSummary): boolean {
   if (tail === null) return false;
-  const rmgr = tail.bytes[RMGR_OFFSET];
-  return rmgr === undefined || TELLING.includes(rmgr);
+  return tellsEnds(tail.bytes[RMGR_OFFSET]);
 }
