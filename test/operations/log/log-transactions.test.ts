@@ -58,7 +58,12 @@ async function logOf(records: readonly RecordToBuild[], summarised: boolean) {
     },
   };
   const to = START + BigInt(segments * MIB);
-  return { log: logTransactions({ repository, view }, { from: START, to }, signal), read, to };
+  return {
+    log: logTransactions({ repository, view }, { from: START, to }, signal),
+    read,
+    to,
+    built: wal.records,
+  };
 }
 
 /**
@@ -97,6 +102,20 @@ describe('the ends of transactions with the summaries of segments', () => {
         ]);
         expect(found, `seed ${seed}, step ${step}`).toEqual(expected);
       }
+    }
+  });
+
+  test('a commit that goes on in the next segment - is listed where it begins', async () => {
+    const records = Array.from({ length: 60_000 }, (_, index) => commit(700 + index, BEGIN + BigInt(index)));
+    for (const summarised of [false, true]) {
+      const { log, to, built } = await logOf(records, summarised);
+      const found: bigint[] = [];
+      for (let at = START; at < to; at += BigInt(MIB)) {
+        const listed = (await log.inSegment(at)).map(({ lsn }) => lsn);
+        expect(listed.every(lsn => lsn >= at && lsn < at + BigInt(MIB))).toBe(true);
+        found.push(...listed);
+      }
+      expect(found).toEqual(built.map(({ lsn }) => lsn));
     }
   });
 
