@@ -19,8 +19,8 @@ async function main(): Promise<void> {
   const cache = compileCacheDirectory();
   if (cache !== null) nodeModule.enableCompileCache(cache);
   const args = process.argv.slice(2);
-  // PostgreSQL runs these two for every segment, and waits: they load neither the command line parser nor the schema.
-  if (args.includes('wal-archive') || args.includes('wal-fetch')) {
+  // PostgreSQL runs these for every segment, and waits: they load neither the command line parser nor the schema.
+  if (args.some(arg => ['wal-archive', 'wal-archive-ahead', 'wal-fetch'].includes(arg))) {
     const { runHotCommand } = await import('./hot/hot-command.ts');
     const exitCode = await runHotCommand(args, cache);
     if (exitCode !== null) {

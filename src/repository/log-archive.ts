@@ -1,9 +1,10 @@
-import { createHash, type Hash } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { AppError } from '../base/errors.ts';
 import { HEADER_BYTES } from '../crypto/sealed-frame.ts';
 import type { CallOptions } from '../storage/storage.ts';
-import { type CompressionLevel, compressInBackground, FRAME_BODY_BYTES, logLevel } from './compression.ts';
+import { type CompressionLevel, FRAME_BODY_BYTES } from './compression.ts';
 import { logPath, logPrefix } from './layout.ts';
+import { LogObject, type LogObjectFacts } from './log-object.ts';
 import {
   joinableParts,
   joinParts,
@@ -14,8 +15,7 @@ import {
   reachOf,
 } from './log-parts.ts';
 import type { Repository } from './repository.ts';
-import { openFrame, openSealed, openSealedBytes } from './sealed-reader.ts';
-import { SealedWriter } from './sealed-writer.ts';
+import { openFrame, openSealedBytes } from './sealed-reader.ts';
 
 /** A usual segment of 16 MiB at once on all processors; larger ones within bounded memory. */
 const FRAMES_AT_ONCE = 16;
@@ -23,13 +23,8 @@ const FRAMES_AT_ONCE = 16;
 export const BUFFER_MARGIN_BYTES = 64 * 1024;
 
 /** A log file to be stored. */
-export interface FileToPut extends LogOwner {
-  readonly name: string;
+export interface FileToPut extends LogObjectFacts {
   readonly bytes: Uint8Array;
-  /** As configured; {@link logLevel} is what is used. */
-  readonly level: CompressionLevel;
-  /** Used to put the object together, where one is kept for many files: as large as the file and a margin. */
-  readonly buffer?: Uint8Array;
 }
 
 /** Whose log: an instance, and which database system it was at the time. */
@@ -56,59 +51,12 @@ export async function putLogFile(
   file: FileToPut,
   options: CallOptions = {},
 ): Promise<'stored' | 'same'> {
-  const level = logLevel(file.level);
-  const path = logPath(file, file.name);
-  const buffer = file.buffer ?? new Uint8Array(file.bytes.length + BUFFER_MARGIN_BYTES);
-  const writer = new SealedWriter({
-    kind: 'log',
-    path,
-    keyring: repository.keyring,
-    level,
-    buffer,
-  });
-  const hash = createHash('sha256');
-  for (let at = 0; at < file.bytes.length; at += FRAMES_AT_ONCE * FRAME_BODY_BYTES)
-    await addFrames(writer, hash, {
-      bytes: file.bytes.subarray(at, at + FRAMES_AT_ONCE * FRAME_BODY_BYTES),
-      level,
-    });
-  const sha256 = hash.digest('hex');
-  writer.finish({
-    name: file.name,
-    sizeBytes: file.bytes.length,
-    sha256,
-    systemIdentifier: file.systemIdentifier,
-  });
-  if ((await repository.storage.put(path, writer.take(), options)) === 'created') return 'stored';
-  const present = await openSealed(
-    repository.storage,
-    { path, kind: 'log', keyring: repository.keyring },
-    options,
-  );
-  if (present?.footer['sha256'] === sha256) return 'same';
-  throw new AppError(
-    'LOG_CONFLICT',
-    `unable to archive '${file.name}': it is archived already, with other bytes`,
-    {
-      hint: 'Nothing was overwritten. Does another server archive under this instance name, or was a segment damaged on disk?',
-      details: { object: path },
-    },
-  );
-}
-
-async function addFrames(
-  writer: SealedWriter,
-  hash: Hash,
-  part: { readonly bytes: Uint8Array; readonly level: CompressionLevel },
-): Promise<void> {
-  const bodies: Uint8Array[] = [];
-  for (let at = 0; at < part.bytes.length; at += FRAME_BODY_BYTES)
-    bodies.push(part.bytes.subarray(at, at + FRAME_BODY_BYTES));
-  const compressing = bodies.map(body => compressInBackground(body, part.level));
-  // Hashed here while the thread pool compresses.
-  hash.update(part.bytes);
-  const packed = await Promise.all(compressing);
-  for (const [index, body] of bodies.entries()) writer.addPacked(packed[index]!, body.length);
+  const { bytes, ...facts } = file;
+  const buffer = facts.buffer ?? new Uint8Array(bytes.length + BUFFER_MARGIN_BYTES);
+  const object = new LogObject(repository, { ...facts, buffer });
+  const step = FRAMES_AT_ONCE * FRAME_BODY_BYTES;
+  for (let at = 0; at < bytes.length; at += step) await object.addInBackground(bytes.subarray(at, at + step));
+  return (await object.put(options)).outcome;
 }
 
 /**

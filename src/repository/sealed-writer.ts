@@ -8,7 +8,7 @@ import {
   newHeader,
   type ObjectKind,
 } from '../crypto/sealed-frame.ts';
-import { type CompressionLevel, compress, type PackedBody } from './compression.ts';
+import { type CompressionLevel, type Content, compress, type PackedBody } from './compression.ts';
 
 export const TRAILER_BYTES = 12;
 export const TRAILER_MAGIC = Buffer.from([0x41, 0x49, 0x53, 0x48, 0x45, 0x4e, 0x44, 0x01]);
@@ -32,6 +32,7 @@ export class SealedWriter {
   readonly #cipher: FrameCipher;
   readonly #entries: FrameEntry[] = [];
   readonly #level: CompressionLevel;
+  readonly #content: Content;
   #buffer: Uint8Array;
   #length: number;
   #taken = 0;
@@ -49,6 +50,7 @@ export class SealedWriter {
     this.objectId = header.objectId;
     this.#cipher = new FrameCipher(options.keyring.key(header.generation), header, path);
     this.#level = options.level;
+    this.#content = options.kind === 'log' ? 'log' : 'files';
     this.#buffer = options.buffer ?? new Uint8Array(64 * 1024);
     this.#buffer.set(encodeHeader(header));
     this.#length = HEADER_BYTES;
@@ -65,7 +67,7 @@ export class SealedWriter {
 
   /** Compresses and seals a body of at most 1 MiB; `rest` goes into the footer behind the lengths. */
   addFrame(body: Uint8Array, rest: readonly unknown[] = []): WrittenFrame {
-    const packed = compress(body, this.#level);
+    const packed = compress(body, this.#level, this.#content);
     const frame = this.addPacked(packed, body.length, rest);
     // What does not get smaller is the caller's own.
     if (packed.body.buffer !== body.buffer) releaseMemory(packed.body);

@@ -1,9 +1,12 @@
+/** What `wal-archive` starts for the queue behind its segment (operations/log/archive-ahead.ts); nobody else runs it. */
+export const WAL_ARCHIVE_AHEAD = 'wal-archive-ahead';
+
 export type HotCommand = { readonly config: string | undefined; readonly instance: string | undefined } & (
-  | { readonly name: 'wal-archive'; readonly path: string }
+  | { readonly name: 'wal-archive' | typeof WAL_ARCHIVE_AHEAD; readonly path: string }
   | { readonly name: 'wal-fetch'; readonly fileName: string; readonly path: string }
 );
 
-/** Reads the arguments of the two commands PostgreSQL runs; null when there is more to them than the usual. */
+/** Reads the arguments of the two commands PostgreSQL runs, and of the one behind them; null when there is more to them than the usual. */
 export function parseHotArguments(args: readonly string[]): HotCommand | null {
   const flags = new Map<string, string>();
   const words: string[] = [];
@@ -20,7 +23,8 @@ export function parseHotArguments(args: readonly string[]): HotCommand | null {
   const [group, name, first, second, ...more] = words;
   if (group !== 'backup' || first === undefined || first === '' || more.length > 0) return null;
   const scope = { config: flags.get('--config'), instance: flags.get('--instance') };
-  if (name === 'wal-archive' && second === undefined) return { ...scope, name, path: first };
+  if ((name === 'wal-archive' || name === WAL_ARCHIVE_AHEAD) && second === undefined)
+    return { ...scope, name, path: first };
   if (name === 'wal-fetch' && second !== undefined && second !== '')
     return { ...scope, name, fileName: first, path: second };
   return null;

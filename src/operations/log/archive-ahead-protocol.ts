@@ -7,16 +7,19 @@ export interface AheadStart {
   readonly request: Omit<ArchiveRequest, 'path'>;
 }
 
-/** A segment, and what was known of its file before it was read. */
-export interface AheadSegment {
+/** A segment, and what was known of its file when it was listed. */
+export interface ListedSegment {
   readonly path: string;
+  /** {@link fileFacts} of it, and what else its note is bound to. */
   readonly facts: string;
 }
 
 export interface AheadTask {
-  readonly segments: readonly AheadSegment[];
+  readonly segment: ListedSegment;
 }
 
 export interface AheadDone {
-  readonly archived: readonly AheadSegment[];
+  readonly segment: ListedSegment;
+  /** False: its own call says why. */
+  readonly archived: boolean;
 }

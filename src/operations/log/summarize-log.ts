@@ -1,3 +1,4 @@
+import { readdirSync } from 'node:fs';
 import { setPriority } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { takeProcessLock } from '../../base/process-lock.ts';
@@ -28,7 +29,7 @@ export async function summarizeInBackground(
   const taken = request.lock === null ? null : takeProcessLock(request.lock, 'wal-summarize');
   if (taken?.release === null) return { made: 0 };
   try {
-    setPriority(LOWEST_PRIORITY);
+    lowerPriority();
     if (taken !== null) await sleep(PATIENCE_MS, undefined, { signal });
     let made = 0;
     for (;;) {
@@ -40,6 +41,11 @@ export async function summarizeInBackground(
   } finally {
     taken?.release();
   }
+}
+
+/** A priority is that of one thread, and those that a thread begins have its own. @source setpriority(2), notes */
+function lowerPriority(): void {
+  for (const thread of readdirSync('/proc/self/task')) setPriority(Number(thread), LOWEST_PRIORITY);
 }
 
 /** The newest first: a recovery needs those since the last backup. */
