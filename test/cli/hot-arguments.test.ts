@@ -4,10 +4,15 @@ import { parseHotArguments } from '../../src/cli/hot/hot-arguments.ts';
 const none = { config: undefined, instance: undefined };
 
 describe('parseHotArguments', () => {
-  it('as PostgreSQL runs them - understood', () => {
+  it('as PostgreSQL runs them, and as wal-archive itself does - understood', () => {
     expect(parseHotArguments(['backup', 'wal-archive', 'pg_wal/0001'])).toEqual({
       ...none,
       name: 'wal-archive',
+      path: 'pg_wal/0001',
+    });
+    expect(parseHotArguments(['backup', 'wal-archive-ahead', 'pg_wal/0001'])).toEqual({
+      ...none,
+      name: 'wal-archive-ahead',
       path: 'pg_wal/0001',
     });
     expect(parseHotArguments(['backup', 'wal-fetch', '0001', 'pg_wal/RECOVERYXLOG'])).toEqual({

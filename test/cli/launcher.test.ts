@@ -1,9 +1,20 @@
-import { spawnSync } from 'node:child_process';
-import { chmodSync, cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { buildDist } from '../../scripts/build.ts';
+import { fileFacts } from '../../src/operations/log/archive-notes.ts';
 
 const root = join(import.meta.dirname, '../..');
 // A path as awkward as a clone may lie in.
@@ -129,6 +140,82 @@ describe('bin/aishell', () => {
     const { status, stderr } = run(join(bare, 'bin', 'aishell'), [], { PATH: `${onPath}:${systemPath}` });
     expect(status).toBe(2);
     expect(stderr).toMatch(/hint: .*'npm ci'/);
+  });
+});
+
+describe('bin/aishell, a segment that another process is about to archive', () => {
+  const folder = fakePackage('waiting');
+  const launcher = join(folder, 'bin', 'aishell');
+  const home = join(scratch, 'home of notes');
+  const segment = join(scratch, 'pg_wal', '000000010000000000000007');
+  const config = join(scratch, 'waiting.yaml');
+  const note = join(home, '.cache', 'aishell', 'archived', segment);
+  // As PostgreSQL does: in the data directory, with a path relative to it.
+  const args = ['--config', config, 'backup', 'wal-archive', 'pg_wal/000000010000000000000007'];
+
+  beforeAll(() => {
+    for (const directory of [join(segment, '..'), join(note, '..')])
+      mkdirSync(directory, { recursive: true });
+    for (const file of [segment, config]) writeFileSync(file, 'x');
+    writeFileSync(join(folder, 'dist', 'main.cjs'), 'process.exit(7)');
+  });
+
+  function leaveNote(state: string): void {
+    const facts = [segment, config].map(file => fileFacts(statSync(file, { bigint: true }))).join('');
+    writeFileSync(note, `${[facts, ` ${args.join(' ')}`, config, state].join('\n')}\n`);
+  }
+
+  /** Exit code 7: it has started Node. */
+  async function call(): Promise<{ code: number | null; stderr: string; seconds: number }> {
+    const startedAt = performance.now();
+    const child = spawn(launcher, args, {
+      cwd: scratch,
+      env: { PATH: systemPath, HOME: home, AISHELL_NODE: process.execPath },
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    let stderr = '';
+    child.stderr.on('data', text => {
+      stderr += String(text);
+    });
+    const code = await new Promise<number | null>(done => child.once('close', done));
+    return { code, stderr, seconds: (performance.now() - startedAt) / 1000 };
+  }
+
+  const later = (): string => String(Math.floor(Date.now() / 1000) + 60);
+
+  it('archived a moment later - waits for that, and starts nothing', async () => {
+    leaveNote(`process ${process.pid}`);
+    setTimeout(() => leaveNote(later()), 300);
+    const { code, stderr, seconds } = await call();
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    expect(seconds).toBeGreaterThanOrEqual(0.3);
+  });
+
+  it('that process gives it up, or is killed - the call does it itself, at once', async () => {
+    leaveNote(`process ${process.pid}`);
+    setTimeout(() => rmSync(note), 300);
+    expect(await call()).toMatchObject({ code: 7, stderr: '' });
+    const other = spawn('sleep', ['60']);
+    leaveNote(`process ${other.pid}`);
+    setTimeout(() => other.kill('SIGKILL'), 300);
+    const { code, stderr, seconds } = await call();
+    expect({ code, stderr }).toEqual({ code: 7, stderr: '' });
+    expect(seconds).toBeLessThan(5);
+  });
+
+  it('that process hangs - the call does it itself in the end', { timeout: 30_000 }, async () => {
+    leaveNote(`process ${process.pid}`);
+    const { code, seconds } = await call();
+    expect(code).toBe(7);
+    expect(seconds).toBeGreaterThan(9);
+  });
+
+  it('it is about to archive it for another call, elsewhere - the call does it itself', async () => {
+    leaveNote(`process ${process.pid}`);
+    writeFileSync(note, readFileSync(note, 'utf8').replace('backup wal', 'another wal'));
+    const { code, seconds } = await call();
+    expect(code).toBe(7);
+    expect(seconds).toBeLessThan(5);
   });
 });
 

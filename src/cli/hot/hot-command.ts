@@ -1,4 +1,4 @@
-import { join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { archiveThroughAgent } from '../../agent/archive-through-agent.ts';
 import { locationOf, openConfiguredRepository } from '../../app/open-repository.ts';
@@ -13,7 +13,6 @@ import { archiveAhead } from '../../operations/log/archive-ahead.ts';
 import type { ArchiveCall } from '../../operations/log/archive-notes.ts';
 import { type ArchiveRequest, archiveSegment } from '../../operations/log/archive-segment.ts';
 import { fetchSegment } from '../../operations/log/fetch-segment.ts';
-import type { Repository } from '../../repository/repository.ts';
 import { errorLines } from '../render/error-text.ts';
 import { styleFor } from '../render/style.ts';
 import { NOT_ARCHIVED } from './exit-codes.ts';
@@ -72,7 +71,7 @@ export async function runHotCommand(
 
 /** Archives the segment of this call; what waits behind it, and its summary, are left to other processes. */
 async function archiveOne(
-  repository: Repository,
+  repository: Awaited<ReturnType<typeof openConfiguredRepository>>,
   request: ArchiveRequest,
   { args, behind }: { readonly args: readonly string[]; readonly behind: Behind | null },
 ): Promise<void> {
@@ -95,7 +94,8 @@ function callOf(args: readonly string[], of: Behind & { readonly path: string })
   const environment = process.env['AISHELL_CONFIG'] ?? '';
   const others = args.map(arg => (arg === WAL_ARCHIVE_AHEAD ? 'wal-archive' : arg));
   return {
-    notes: join(of.cacheDirectory, 'archived'),
+    // The path of the log within: the segments of another instance have the same names.
+    notes: join(of.cacheDirectory, 'archived', dirname(resolve(of.path))),
     configFile: of.configFile,
     commandFor: other => [environment, ...others.map(arg => (arg === of.path ? other : arg))].join(' '),
   };

@@ -16,7 +16,7 @@ import type { ListedSegment } from './archive-ahead-protocol.ts';
  * same call: with another configuration it would speak of another repository.
  */
 export interface ArchiveCall {
-  /** The folder of the notes: nobody else may write to it. */
+  /** The folder of the notes for this log: nobody else may write to it. */
   readonly notes: string;
   /** As bin/aishell writes it down: the environment's configuration, and the arguments. */
   readonly commandFor: (path: string) => string;
@@ -92,10 +92,8 @@ export class ArchiveNotes {
     // A line end within one of them would make it say something else.
     if (lines.some(line => line.includes('\n'))) return;
     const note = this.#pathOf(path);
-    // Another instance of this account may have segments of the same names.
-    const draft = `${note}.${process.pid}.new`;
-    writeFileSync(draft, `${lines.join('\n')}\n${state}\n`, { mode: 0o600 });
-    renameSync(draft, note);
+    writeFileSync(`${note}.new`, `${lines.join('\n')}\n${state}\n`, { mode: 0o600 });
+    renameSync(`${note}.new`, note);
   }
 
   /** What tells that neither the segment nor the configuration has changed, as `stat` prints it in bin/aishell. */
