@@ -80,8 +80,10 @@ function filesParams(level: number): Record<number, number> {
  * zstd's checksum, a tenth of a millisecond for each frame, is left out: a log file's SHA-256 is compared whenever it is read.
  */
 function logParams(level: number): Record<number, number> {
-  if (level > 4) return {};
+  const params = { [constants.ZSTD_c_checksumFlag]: 0 };
+  if (level > 4) return params;
   return {
+    ...params,
     [constants.ZSTD_c_compressionLevel]: 1,
     [constants.ZSTD_c_minMatch]: 5,
     [constants.ZSTD_c_hashLog]: 13,

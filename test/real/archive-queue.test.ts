@@ -1,6 +1,7 @@
-import { readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rename, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type CliResult, runCli } from '../support/cli.ts';
 import { type LogQueue, NEEDS_NODE, startLogQueue } from '../support/log-queue.ts';
 
 const SEGMENT_BYTES = 1024 * 1024;
@@ -87,6 +88,25 @@ test('another configuration, the same one changed, a restored copy, a note that 
   await writeFile(queue.instance.configFile, `${text}# one line more\n`);
   expect(await queue.archive(segment, { withoutNode: true })).toMatchObject(needsNode);
   await writeFile(queue.instance.configFile, text);
+});
+
+test('as the server runs it, in a data directory that is a link - the notes are found all the same', async () => {
+  const link = queue.instance.path('linked-data');
+  await symlink(queue.cluster.dataDirectory, link);
+  const archive = (segment: string, env: Record<string, string>): Promise<CliResult> =>
+    runCli(['--config', queue.instance.configFile, 'backup', 'wal-archive', `pg_wal/${segment}`], {
+      cwd: link,
+      env,
+    });
+  const withoutNode = { AISHELL_NODE: '/nowhere/node' };
+  // A shell keeps the name it was given, as long as it is right.
+  for (const PWD of [link, '/']) {
+    const [first, second] = queue.segments;
+    await queue.clear();
+    expect(await archive(first!, { PWD })).toMatchObject({ exitCode: 0, stderr: '' });
+    expect(await archive(second!, { PWD, ...withoutNode }), PWD).toMatchObject({ exitCode: 0, stderr: '' });
+    expect(await archive(first!, { PWD, ...withoutNode })).toMatchObject(needsNode);
+  }
 });
 
 test('something in the queue cannot be archived - the segment itself is, and the other one says why in its own call', async () => {

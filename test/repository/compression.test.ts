@@ -37,6 +37,18 @@ test('any body at any level - opens as it was, and never grows', async () => {
   );
 });
 
+test('log - the same up to level 4, as configured above it, and without a checksum of its own', () => {
+  const records = Buffer.concat(
+    Array.from({ length: 4000 }, (_, at) => Buffer.from(`record ${at % 97} of ${at} `)),
+  );
+  const [one, four, nine] = [1, 4, 9].map(level => compress(records, level, 'log').body);
+  expect(four).toEqual(one);
+  expect(nine!.length).toBeLessThan(one!.length);
+  // Bit 2 of the byte behind the magic number. RFC 8878, 3.1.1.1.1
+  for (const body of [one!, nine!]) expect(body[4]! & 4).toBe(0);
+  expect(compress(records, 1).body[4]! & 4).toBe(4);
+});
+
 test('what does not compress, and level none - stays as it is', () => {
   const noise = randomBytes(10_000);
   expect(compress(noise, 3)).toEqual({ codec: CODEC_NONE, body: noise });

@@ -1,6 +1,9 @@
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { inject } from 'vitest';
+import { lockHolder } from '../../src/base/process-lock.ts';
+import { lockFor } from '../../src/cli/hot/start-behind.ts';
 import { parseKeyFile } from '../../src/crypto/key-slots.ts';
 import { getLogFile } from '../../src/repository/log-archive.ts';
 import { openRepository, type Repository } from '../../src/repository/repository.ts';
@@ -36,7 +39,7 @@ export interface LogQueue extends AsyncDisposable {
   /** Whether the archive has a segment as the server has it; throws for one that does not open. */
   archivedAs(segment: string): Promise<'absent' | 'whole' | 'different'>;
   openRepository(): Promise<Repository>;
-  /** As if nothing had been archived. */
+  /** As if nothing had been archived; what still archives ends before. */
   clear(): Promise<void>;
 }
 
@@ -55,7 +58,10 @@ export async function startLogQueue(): Promise<LogQueue> {
     await cluster.query('select pg_switch_wal()');
   }
   const log = join(cluster.dataDirectory, 'pg_wal');
-  const notes = join(inject('harness').home, '.cache', 'aishell', 'archived', log);
+  const cacheDirectory = join(inject('harness').home, '.cache', 'aishell');
+  const notes = join(cacheDirectory, 'archived', log);
+  const { configFile, name } = instance;
+  const lock = lockFor('archive-ahead', { cacheDirectory, configFile, instance: name });
   const segments = (await readdir(join(log, 'archive_status')))
     .filter(name => /^[0-9A-F]{24}\.ready$/.test(name))
     .map(name => name.slice(0, 24))
@@ -79,6 +85,7 @@ export async function startLogQueue(): Promise<LogQueue> {
     },
     openRepository: open,
     async clear() {
+      while (lockHolder(lock) !== null) await sleep(20);
       await rm(notes, { recursive: true, force: true });
       await rm(join(instance.repository, 'instances', instance.name, 'log'), {
         recursive: true,

@@ -1,4 +1,5 @@
-import { dirname, join, resolve } from 'node:path';
+import { statSync } from 'node:fs';
+import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { archiveThroughAgent } from '../../agent/archive-through-agent.ts';
 import { locationOf, openConfiguredRepository } from '../../app/open-repository.ts';
@@ -95,8 +96,15 @@ function callOf(args: readonly string[], of: Behind & { readonly path: string })
   const others = args.map(arg => (arg === WAL_ARCHIVE_AHEAD ? 'wal-archive' : arg));
   return {
     // The path of the log within: the segments of another instance have the same names.
-    notes: join(of.cacheDirectory, 'archived', dirname(resolve(of.path))),
+    notes: join(of.cacheDirectory, 'archived', dirname(resolve(shellDirectory(), of.path))),
     configFile: of.configFile,
     commandFor: other => [environment, ...others.map(arg => (arg === of.path ? other : arg))].join(' '),
   };
+}
+
+/** The working directory by the name that a shell has for it, which may lead through links: bin/aishell looks for notes there. */
+function shellDirectory(): string {
+  const named = process.env['PWD'] ?? '';
+  const [its, own] = [named, '.'].map(path => statSync(path, { throwIfNoEntry: false }));
+  return isAbsolute(named) && its?.ino === own?.ino && its?.dev === own?.dev ? named : process.cwd();
 }
