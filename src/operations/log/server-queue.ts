@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import { GIB } from '../../base/sizes.ts';
+import { GIB, MIB } from '../../base/sizes.ts';
 import { classifyLogFileName } from '../../engines/postgres/lsn.ts';
 
 /** So much is listed at a time. */
@@ -24,7 +24,8 @@ export class ServerQueue {
 
   /** The paths of the next ones, like that of the first. @source postmaster/pgarch.c; xlogarchive.c, `.ready` */
   next(): string[] {
-    this.#most ??= Math.floor(LISTED_BYTES / statSync(join(this.#folder, this.#last)).size);
+    // The first may be a history file, of some bytes.
+    this.#most ??= Math.floor(LISTED_BYTES / Math.max(statSync(join(this.#folder, this.#last)).size, MIB));
     const names = readdirSync(join(this.#folder, 'archive_status'))
       .filter(file => file.endsWith('.ready'))
       .map(file => file.slice(0, -'.ready'.length))
