@@ -1,7 +1,9 @@
 import { AppError } from '../base/errors.ts';
 import type { CallOptions } from '../storage/storage.ts';
-import { backupsPrefix, checkRestorePath, isBackupId, manifestPath, packPath } from './layout.ts';
+import { chunksOf } from './chunk-list.ts';
+import { backupsPrefix, isBackupId, manifestPath, packPath } from './layout.ts';
 import type { BackupFacts, ManifestLine, PackFacts } from './manifest.ts';
+import { damagedManifest, type PackedLine, parseLine } from './manifest-line.ts';
 import type { Repository } from './repository.ts';
 import { frameBodies, openSealed, type SealedObject } from './sealed-reader.ts';
 
@@ -36,20 +38,50 @@ export async function openManifest(
   return { path, backup: facts, packs: object.footer['packs'] as readonly PackFacts[], object };
 }
 
-/** The lines in their order. Every path was checked: none leads outside the target directory. One may come twice in a hostile manifest, so files are only ever created, never opened again. @throws CORRUPT */
+/** The lines in their order, as {@link packedLines} reads them, with an array for each chunk. @throws CORRUPT UNSUPPORTED */
 export async function* manifestLines(
   repository: Repository,
   manifest: Manifest,
   options: CallOptions = {},
 ): AsyncGenerator<ManifestLine, void, undefined> {
-  let rest = '';
-  const decoder = new TextDecoder('utf-8', { fatal: true });
-  for await (const body of frameBodies(repository.storage, manifest.object, options)) {
-    const pieces = (rest + decodeText(decoder, body, manifest)).split('\n');
-    rest = pieces.pop() ?? '';
-    for (const piece of pieces) yield parseLine(piece, manifest);
+  for await (const line of packedLines(repository, manifest, options)) {
+    if (line.t === 'dir') yield line;
+    else {
+      const { chunks, ...rest } = line;
+      yield { ...rest, c: chunksOf(chunks) };
+    }
   }
-  if (rest + decodeText(decoder, null, manifest) !== '') throw damaged(manifest, 'its last line is cut off');
+}
+
+/** The lines in their order. Every path was checked: none leads outside the target directory. One may come twice in a hostile manifest, so files are only ever created, never opened again. @throws CORRUPT UNSUPPORTED */
+export async function* packedLines(
+  repository: Repository,
+  manifest: Manifest,
+  options: CallOptions = {},
+): AsyncGenerator<PackedLine, void, undefined> {
+  for await (const bytes of lineBytes(repository, manifest, options)) yield parseLine(bytes, manifest);
+}
+
+/** The lines as they are written, without their ends. @throws CORRUPT */
+export async function* lineBytes(
+  repository: Repository,
+  manifest: Manifest,
+  options: CallOptions = {},
+): AsyncGenerator<Buffer, void, undefined> {
+  /** Of a line that goes on in the next frame. */
+  let begun: Buffer[] = [];
+  for await (const bytes of frameBodies(repository.storage, manifest.object, options)) {
+    const body = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+    let at = 0;
+    for (let end = body.indexOf('\n'); end >= 0; end = body.indexOf('\n', at)) {
+      const piece = body.subarray(at, end);
+      yield begun.length === 0 ? piece : Buffer.concat([...begun, piece]);
+      begun = [];
+      at = end + 1;
+    }
+    if (at < body.length) begun.push(body.subarray(at));
+  }
+  if (begun.length > 0) throw damagedManifest(manifest, 'its last line is cut off');
 }
 
 /** The ids of an instance's backups, oldest first. */
@@ -70,44 +102,4 @@ export async function listBackupIds(
 /** Where a pack that a manifest names lies. */
 export function packPathOf(manifest: Manifest, pack: PackFacts): string {
   return packPath(manifest.backup.instance, pack.backup, pack.id);
-}
-
-/** The text of one more frame; null: there is none, and the last character must have been whole. */
-function decodeText(decoder: TextDecoder, body: Uint8Array | null, manifest: Manifest): string {
-  try {
-    return body === null ? decoder.decode() : decoder.decode(body, { stream: true });
-  } catch (error) {
-    throw damaged(manifest, 'it is not in UTF-8', error);
-  }
-}
-
-function parseLine(text: string, manifest: Manifest): ManifestLine {
-  let line: ManifestLine;
-  try {
-    line = JSON.parse(text) as ManifestLine;
-  } catch (error) {
-    throw damaged(manifest, 'a line of it is not JSON', error);
-  }
-  if (line.t !== 'file' && line.t !== 'config' && line.t !== 'dir') {
-    throw new AppError(
-      'UNSUPPORTED',
-      `unable to read backup '${manifest.backup.id}': a manifest line of type '${String((line as { t: unknown }).t)}' is not known`,
-    );
-  }
-  checkRestorePath(line.p);
-  if (line.t === 'dir') return line;
-  let total = 0;
-  for (const [length, pack, , , , raw, start] of line.c) {
-    if (manifest.packs[pack] === undefined || start + length > raw || length < 0 || start < 0) {
-      throw damaged(manifest, `file '${line.p}' refers to what is not there`);
-    }
-    total += length;
-  }
-  if (total !== line.s) throw damaged(manifest, `the chunks of file '${line.p}' are not its size`);
-  return line;
-}
-
-function damaged(manifest: Manifest, why: string, cause?: unknown): AppError {
-  const details = { object: manifest.path };
-  return new AppError('CORRUPT', `object '${manifest.path}' is damaged: ${why}`, { details, cause });
 }

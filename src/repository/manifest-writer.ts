@@ -4,13 +4,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { AppError, fileError } from '../base/errors.ts';
 import type { CallOptions } from '../storage/storage.ts';
-import { FRAME_BODY_BYTES } from './compression.ts';
+import { encodeChunks } from './chunk-text.ts';
+import { compressInBackground, FRAME_BODY_BYTES } from './compression.ts';
 import { manifestPath } from './layout.ts';
-import type { BackupFacts, ManifestLine, PackFacts } from './manifest.ts';
+import type { BackupFacts, PackFacts } from './manifest.ts';
+import type { PackedLine } from './manifest-line.ts';
 import type { Repository } from './repository.ts';
 import { SealedWriter } from './sealed-writer.ts';
 
 const LEVEL = 3;
+const END_OF_FILE = ']}';
 
 /**
  * Writes a manifest while the backup runs: lines go into sealed frames, these into a local spool file, so that memory
@@ -45,9 +48,18 @@ export class ManifestWriter {
     return this.#lines;
   }
 
-  async add(line: ManifestLine): Promise<void> {
-    const bytes = Buffer.from(`${JSON.stringify(line)}\n`, 'utf8');
+  async add(line: PackedLine): Promise<void> {
     this.#lines += 1;
+    if (line.t === 'dir') return await this.#append(Buffer.from(`${JSON.stringify(line)}\n`));
+    const { chunks, ...rest } = line;
+    const text = JSON.stringify({ ...rest, c: [] });
+    // The members of a line keep their order, so what ends it are the brackets of its chunks.
+    await this.#append(Buffer.from(text.slice(0, -END_OF_FILE.length)));
+    for (const piece of encodeChunks(chunks)) await this.#append(piece);
+    await this.#append(Buffer.from(`${END_OF_FILE}\n`));
+  }
+
+  async #append(bytes: Buffer): Promise<void> {
     for (let at = 0; at < bytes.length; ) {
       const room = FRAME_BODY_BYTES - this.#pendingBytes;
       const copied = bytes.copy(
@@ -91,7 +103,9 @@ export class ManifestWriter {
   }
 
   async #flushFrame(): Promise<void> {
-    this.#sealed.addFrame(this.#pending.subarray(0, this.#pendingBytes));
+    const body = this.#pending.subarray(0, this.#pendingBytes);
+    // Beside what this thread goes on with: it hands out the work of a backup, and waits for nobody.
+    this.#sealed.addPacked(await compressInBackground(body, LEVEL), body.length);
     this.#pendingBytes = 0;
     await this.#spill();
   }

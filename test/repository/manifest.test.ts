@@ -1,13 +1,15 @@
 import { randomBytes } from 'node:crypto';
 import fc from 'fast-check';
 import { expect, test, vi } from 'vitest';
+import { FRAME_BODY_BYTES } from '../../src/repository/compression.ts';
 import { manifestPath, newBackupId } from '../../src/repository/layout.ts';
-import type { ManifestLine } from '../../src/repository/manifest.ts';
+import type { Chunk, ManifestLine, PackFacts } from '../../src/repository/manifest.ts';
 import { listBackupIds, manifestLines, openManifest } from '../../src/repository/manifest-reader.ts';
 import { ManifestWriter } from '../../src/repository/manifest-writer.ts';
 import type { Repository } from '../../src/repository/repository.ts';
 import { SealedWriter } from '../../src/repository/sealed-writer.ts';
 import { collect, memoryRepository } from './memory-repository.ts';
+import { packedLine } from './packed-line.ts';
 import { writeBackup } from './write-backup.ts';
 
 // Enough for a machine that is busy with other tests.
@@ -15,11 +17,33 @@ vi.setConfig({ testTimeout: 60_000 });
 
 /** Writes a manifest of any lines for a backup that there is, as somebody who has the key could. */
 async function readBack(repository: Repository, lines: readonly object[]): Promise<ManifestLine[]> {
+  return await readText(repository, lines.map(line => `${JSON.stringify(line)}\n`).join(''));
+}
+
+async function readText(repository: Repository, text: string): Promise<ManifestLine[]> {
   const { backup, packs } = await writeBackup(repository, [{ path: 'a', bytes: randomBytes(100) }]);
   const id = newBackupId(new Date(), randomBytes(3));
+  const path = manifestPath('production', id);
+  const writer = new SealedWriter({ kind: 'manifest', path, keyring: repository.keyring, level: 3 });
+  const bytes = Buffer.from(text);
+  for (let at = 0; at < bytes.length; at += FRAME_BODY_BYTES)
+    writer.addFrame(bytes.subarray(at, at + FRAME_BODY_BYTES));
+  writer.finish({ backup: { ...backup, id }, packs });
+  await repository.storage.put(path, writer.take());
+  const opened = await openManifest(repository, { instance: 'production', id });
+  return collect(manifestLines(repository, opened!));
+}
+
+/** The same by the writer that backups use. */
+async function writeAndRead(
+  repository: Repository,
+  written: { readonly lines: readonly ManifestLine[]; readonly packs: readonly PackFacts[] },
+): Promise<ManifestLine[]> {
+  const { backup } = await writeBackup(repository, []);
+  const id = newBackupId(new Date(), randomBytes(3));
   const manifest = await ManifestWriter.create(repository, { instance: 'production', id });
-  for (const line of lines) await manifest.add(line as ManifestLine);
-  await manifest.commit({ ...backup, id }, packs);
+  for (const line of written.lines) await manifest.add(packedLine(line));
+  await manifest.commit({ ...backup, id }, written.packs);
   await manifest.close();
   const opened = await openManifest(repository, { instance: 'production', id });
   return collect(manifestLines(repository, opened!));
@@ -35,24 +59,69 @@ test('any lines, through several frames - come back as they were, whatever cross
   await fc.assert(
     fc.asyncProperty(fc.array(path, { minLength: 1, maxLength: 30 }), async paths => {
       const lines = Array.from({ length: 1500 }, (_, n) => ({
-        t: 'dir',
+        t: 'dir' as const,
         p: `${paths[n % paths.length]}/${'ü'.repeat(400)}${n}`,
         m: 0o700,
       }));
-      expect(await readBack(memoryRepository(), lines)).toEqual(lines);
+      expect(await writeAndRead(memoryRepository(), { lines, packs: [] })).toEqual(lines);
     }),
     { numRuns: 4 },
   );
 });
 
 test('a line longer than two frames - comes back whole', async () => {
-  const repository = memoryRepository();
-  const lines = [
+  const lines: ManifestLine[] = [
     { t: 'dir', p: 'before', m: 0o700 },
     { t: 'config', p: 'postgresql.conf', source: `/etc/${'€'.repeat(900_000)}`, s: 0, m: 0o600, c: [] },
     { t: 'dir', p: 'after', m: 0o700 },
   ];
-  expect(await readBack(repository, lines)).toEqual(lines);
+  expect(await writeAndRead(memoryRepository(), { lines, packs: [] })).toEqual(lines);
+});
+
+const number = fc.oneof(fc.nat(9), fc.nat(100_000), fc.integer({ min: 0, max: 2 ** 32 - 1 }));
+const chunks = fc.array(
+  fc.record({ numbers: fc.tuple(number, number, number), hash: fc.stringMatching(/^[\w-]{0,22}$/) }),
+  { maxLength: 40 },
+);
+const packs = Array.from({ length: 12 }, (_, index) => ({
+  ...{ id: `p${index}`, backup: 'b', generation: 1, sizeBytes: 1, sha256: '' },
+}));
+
+test('any chunks, few or a hundred thousand, with and without hashes - come back as they were', async () => {
+  await fc.assert(
+    fc.asyncProperty(chunks, fc.constantFrom(1, 3000), fc.boolean(), async (list, times, hashed) => {
+      const c = Array.from({ length: times }, () => list)
+        .flat()
+        .map(({ numbers: [frame, offset, stored], hash }, index): Chunk => {
+          const length = (index * 977) % 1_048_577;
+          return [length, index % 12, frame, offset, stored, 2 ** 32 - 1, offset % 9999, hashed ? hash : ''];
+        });
+      const s = c.reduce((sum, [length]) => sum + length, 0);
+      // What only looks like the chunks of the line.
+      const p = 'a/"c":[1]';
+      const lines: ManifestLine[] = [
+        { t: 'file', p, s, m: 0o600, c },
+        { t: 'config', source: '"c":[', p, s, m: 0o600, c },
+      ];
+      expect(await writeAndRead(memoryRepository(), { lines, packs })).toEqual(lines);
+    }),
+    { numRuns: 30 },
+  );
+});
+
+test('lines in other JSON: spaces, members in another order and unknown ones - mean the same', async () => {
+  const c = [[40, 0, 0, 40, 117, 100, 60, 'x']];
+  const line = { t: 'file', p: 'a', s: 40, m: 0o600, c };
+  const texts = [
+    JSON.stringify(line).replaceAll(',', ' , ').replaceAll('[', '[ '),
+    JSON.stringify({ c, m: 0o600, s: 40, p: 'a', t: 'file' }),
+    JSON.stringify(line).replace('40,0', '4e1,0'),
+  ];
+  for (const text of texts) expect(await readText(memoryRepository(), `${text}\n`)).toEqual([line]);
+  for (const more of [{ x: { c: [[1]] } }, { x: { c }, y: [{ c: [] }] }]) {
+    expect(await readBack(memoryRepository(), [{ ...line, ...more }])).toEqual([{ ...line, ...more }]);
+    expect(await readBack(memoryRepository(), [{ ...more, ...line }])).toEqual([{ ...more, ...line }]);
+  }
 });
 
 test.each([
@@ -99,6 +168,12 @@ test.each([
   ['less than nothing', -1, [-1, 0, 0, 40, 117, 100, 0, 'x']],
   ['less than its size', 101, chunk],
   ['more than its size', 99, chunk],
+  ['a number that no pack has', 100, [100, 0, 0, 2 ** 32, 117, 100, 0, 'x']],
+  ['half a byte', 99.5, [99.5, 0, 0, 40, 117, 100, 0, 'x']],
+  ['a text for a number', 100, ['100', 0, 0, 40, 117, 100, 0, 'x']],
+  ['six numbers', 100, [100, 0, 0, 40, 117, 100, 'x']],
+  ['a hash that is none', 100, [100, 0, 0, 40, 117, 100, 0, 7]],
+  ['a hash with more behind it', 100, [100, 0, 0, 40, 117, 100, 0, '"],[']],
 ])('a file of %s - refused', async (_, s, c) => {
   await expect(
     readBack(memoryRepository(), [{ t: 'file', p: 'a', s, m: 0o600, c: [c] }]),

@@ -5,6 +5,7 @@ import type { BackupFacts, Chunk, ManifestLine, PackFacts } from '../../src/repo
 import { ManifestWriter } from '../../src/repository/manifest-writer.ts';
 import { PACK_BUFFER_BYTES, PackWriter } from '../../src/repository/pack-writer.ts';
 import type { Repository } from '../../src/repository/repository.ts';
+import { packedLine } from './packed-line.ts';
 
 /** A file of a backup that is made up; with `source` it is a configuration file from outside the data directory. */
 export interface FileToWrite {
@@ -45,7 +46,7 @@ export async function writeBackup(
     let frames = 0;
     for (const entry of entries) {
       if ('directory' in entry) await manifest.add({ t: 'dir', p: entry.path, m: 0o700 });
-      else await manifest.add(fileLine(entry, () => frames++ % writers.length, writers));
+      else await manifest.add(packedLine(fileLine(entry, () => frames++ % writers.length, writers)));
     }
     const packs: PackFacts[] = [];
     for (const writer of writers) {

@@ -1,13 +1,9 @@
 import { randomBytes } from 'node:crypto';
-import {
-  type Piece,
-  patchPieces,
-  piecesOf,
-  type SelectedFrame,
-} from '../../src/operations/backup/file-pieces.ts';
+import { patchChunks, type StoredChunks } from '../../src/operations/backup/patch-chunks.ts';
+import { CHUNK_NUMBERS, CHUNK_PACK, ChunkListBuilder } from '../../src/repository/chunk-list.ts';
 import { newBackupId } from '../../src/repository/layout.ts';
-import type { BackupFacts, Chunk, PackFacts } from '../../src/repository/manifest.ts';
-import { manifestLines, openManifest } from '../../src/repository/manifest-reader.ts';
+import type { BackupFacts } from '../../src/repository/manifest.ts';
+import { openManifest, packedLines } from '../../src/repository/manifest-reader.ts';
 import { ManifestWriter } from '../../src/repository/manifest-writer.ts';
 import { PACK_BUFFER_BYTES, PackWriter } from '../../src/repository/pack-writer.ts';
 import type { Repository } from '../../src/repository/repository.ts';
@@ -36,28 +32,29 @@ export async function writeIncrement(
   const writer = new PackWriter(target, new Uint8Array(PACK_BUFFER_BYTES));
   const manifest = await ManifestWriter.create(repository, { instance, id });
   try {
-    const numbers = new Map<string, number>();
-    const chunkOf = ({ frame, start, length }: Piece): Chunk => {
-      const pack = numbers.get(frame.packId) ?? numbers.size;
-      numbers.set(frame.packId, pack);
-      return [length, pack, frame.number, frame.offset, frame.stored, frame.raw, start, frame.hash];
-    };
-    for await (const line of manifestLines(repository, before)) {
+    const numbers = new Map<number, number>();
+    for await (const line of packedLines(repository, before)) {
       const change = line.t === 'file' ? changed.find(each => each.path === line.p) : undefined;
       if (line.t === 'dir') await manifest.add(line);
       else {
         const size = change?.sizeBytes ?? line.s;
-        const pieces = patchPieces(piecesOf(line.c, before.packs), stored(writer, change), size);
-        await manifest.add({ ...line, s: size, c: pieces.map(chunkOf) });
+        const news = stored(writer, { change, pack: before.packs.length });
+        const chunks = patchChunks(line.chunks, news, size);
+        for (let at = CHUNK_PACK; at < chunks.numbers.length; at += CHUNK_NUMBERS) {
+          const pack = chunks.numbers[at]!;
+          if (!numbers.has(pack)) numbers.set(pack, numbers.size);
+          chunks.numbers[at] = numbers.get(pack)!;
+        }
+        await manifest.add({ ...line, s: size, chunks });
       }
     }
     const finished = writer.finish();
     await repository.storage.put(finished.path, finished.bytes);
-    const packs = new Map<string, PackFacts>([...before.packs, finished.facts].map(pack => [pack.id, pack]));
+    const packs = [...before.packs, finished.facts];
     const backup: BackupFacts = { ...parent, id, type: 'incremental', parent: parent.id };
     await manifest.commit(
       backup,
-      [...numbers.keys()].map(pack => packs.get(pack)!),
+      [...numbers.keys()].map(pack => packs[pack]!),
     );
     return backup;
   } finally {
@@ -65,9 +62,15 @@ export async function writeIncrement(
   }
 }
 
-function stored(writer: PackWriter, change: ChangeToWrite | undefined): SelectedFrame[] {
-  if (change === undefined || change.changes.length === 0) return [];
+function stored(
+  writer: PackWriter,
+  { change, pack }: { readonly change: ChangeToWrite | undefined; readonly pack: number },
+): StoredChunks {
+  const frames = new ChunkListBuilder();
+  if (change === undefined || change.changes.length === 0) return { frames: frames.list(), ranges: [] };
   const ranges = change.changes.flatMap(([at, bytes]) => [at, bytes.length]);
   const body = Buffer.concat(change.changes.map(([, bytes]) => bytes));
-  return [{ frame: writer.add(change.path, ranges, body), ranges }];
+  const frame = writer.add(change.path, ranges, body);
+  frames.add([frame.raw, pack, frame.number, frame.offset, frame.stored, frame.raw, 0, frame.hash]);
+  return { frames: frames.list(), ranges: [ranges] };
 }

@@ -3,10 +3,16 @@ import { dirname, join } from 'node:path';
 import { type ChangeMap, forkKey } from '../../engines/postgres/change-map.ts';
 import type { DataFileEntry } from '../../engines/postgres/data-files.ts';
 import { relationFileOf } from '../../engines/postgres/data-files-names.ts';
+import {
+  CHUNK_LENGTH,
+  CHUNK_NUMBERS,
+  CHUNK_RAW,
+  CHUNK_START,
+  type ChunkList,
+} from '../../repository/chunk-list.ts';
 import { FRAME_BODY_BYTES } from '../../repository/compression.ts';
-import type { FileLine, PackFacts } from '../../repository/manifest.ts';
+import type { PackedFileLine } from '../../repository/manifest-line.ts';
 import type { FileChanges, SourceFile } from './file-assembler.ts';
-import { type Piece, piecesOf } from './file-pieces.ts';
 import type { PageSelection } from './page-selection.ts';
 import { lowerBound } from './parent-files.ts';
 import { appendRange, type Ranges, splitRanges, uniteRanges } from './ranges.ts';
@@ -19,8 +25,7 @@ export type Changes =
   | { readonly by: 'page position'; readonly sinceLsn: bigint; readonly sinceMs: number };
 
 export interface ParentContent {
-  readonly packs: readonly PackFacts[];
-  find(path: string): Promise<FileLine | null>;
+  find(path: string): PackedFileLine | null;
 }
 
 /** What a task of an incremental backup stores at most: a multiple of a frame, so that frames are full. */
@@ -42,14 +47,13 @@ export function changedFiles(options: {
     // Forks other than main are small, and the free space map is not logged: they are compared, as all other files are.
     const change = isMain ? await known(entry) : null;
     if (change === 'whole') return source;
-    const line = await parent.find(entry.path);
-    if (line === null) return source;
-    const pieces = piecesOf(line.c, parent.packs);
-    if (change === null) return { ...source, changes: byContent(source, line, pieces) };
+    const chunks = parent.find(entry.path)?.chunks;
+    if (chunks === undefined) return source;
+    if (change === null) return { ...source, changes: byContent(source, chunks) };
     const { blockSize } = options;
-    const ranges = rangesToRead({ sizeBytes: source.sizeBytes, blockSize, parent: pieces }, change.ranges);
+    const ranges = rangesToRead({ sizeBytes: source.sizeBytes, blockSize, parent: chunks }, change.ranges);
     const parts = change.scan === null ? partsOf(ranges) : scanParts(source.sizeBytes, ranges, change.scan);
-    return { ...source, changes: { parent: pieces, parts } };
+    return { ...source, changes: { parent: chunks, parts } };
   };
 }
 
@@ -150,8 +154,8 @@ function scanParts(sizeBytes: number, ranges: Ranges, sinceLsn: bigint): FileCha
   }));
 }
 
-function byContent(file: SourceFile, line: FileLine, pieces: readonly Piece[]): FileChanges {
-  const hashes = hashesOf(pieces, file.sizeBytes);
+function byContent(file: SourceFile, chunks: ChunkList): FileChanges {
+  const hashes = hashesOf(chunks, file.sizeBytes);
   const parts = cut(file.sizeBytes, SCAN_BYTES).map(part => {
     const first = part.offset / FRAME_BODY_BYTES;
     const selection: PageSelection = {
@@ -160,18 +164,22 @@ function byContent(file: SourceFile, line: FileLine, pieces: readonly Piece[]): 
     };
     return { ...part, selection };
   });
-  return { parent: line.s > 0 ? pieces : [], parts };
+  return { parent: chunks, parts };
 }
 
 /** The hash of each 1 MiB of a file of this size, where one frame of the parent is exactly that. */
-function hashesOf(pieces: readonly Piece[], sizeBytes: number): (string | null)[] {
+function hashesOf({ numbers, hashes: known }: ChunkList, sizeBytes: number): (string | null)[] {
   const hashes = new Array<string | null>(Math.ceil(sizeBytes / FRAME_BODY_BYTES)).fill(null);
+  if (known === null) return hashes;
   let at = 0;
-  for (const { frame, start, length } of pieces) {
+  for (const [index, hash] of known.entries()) {
+    const chunk = index * CHUNK_NUMBERS;
+    const length = numbers[chunk + CHUNK_LENGTH]!;
     const isWhole =
-      start === 0 && length === frame.raw && length === Math.min(FRAME_BODY_BYTES, sizeBytes - at);
-    if (isWhole && at % FRAME_BODY_BYTES === 0 && frame.hash !== '')
-      hashes[at / FRAME_BODY_BYTES] = frame.hash;
+      numbers[chunk + CHUNK_START] === 0 &&
+      length === numbers[chunk + CHUNK_RAW] &&
+      length === Math.min(FRAME_BODY_BYTES, sizeBytes - at);
+    if (isWhole && at % FRAME_BODY_BYTES === 0 && hash !== '') hashes[at / FRAME_BODY_BYTES] = hash;
     at += length;
   }
   return hashes;

@@ -1,10 +1,10 @@
 import type { OnEvent } from '../../base/events.ts';
 import { workerUrl } from '../../base/worker-url.ts';
-import type { ManifestLine, PackFacts } from '../../repository/manifest.ts';
+import type { DirLine, PackFacts } from '../../repository/manifest.ts';
 import type { ManifestWriter } from '../../repository/manifest-writer.ts';
 import { startWorkerPool, type WorkerPool } from '../worker-pool.ts';
 import type { BackupBatch, BackupMessage, BackupWorkerStart, ReadTask } from './backup-protocol.ts';
-import { FileAssembler, type SourceFile } from './file-assembler.ts';
+import { type CopiedLine, FileAssembler, type SourceFile } from './file-assembler.ts';
 import { rangeBytes } from './ranges.ts';
 
 /** Small files go to a worker by the dozen. */
@@ -36,13 +36,12 @@ export function startFileCopier(options: {
   readonly signal: AbortSignal;
   readonly onEvent: OnEvent;
 }): FileCopier {
-  const assembler = new FileAssembler(options.start.blockSize);
-  for (const pack of options.parentPacks) assembler.addPack(pack);
+  const assembler = new FileAssembler(options.start.blockSize, options.parentPacks);
   const progress = startProgress(options);
   const again: SourceFile[] = [];
   let writing: Promise<void> = Promise.resolve();
   let writeFailure: unknown = null;
-  const write = (line: ManifestLine): void => {
+  const write = (line: CopiedLine | DirLine): void => {
     writing = writing
       .then(() => options.manifest.add(line))
       .catch((error: unknown) => {

@@ -1,9 +1,17 @@
 import { assert } from '../../base/errors.ts';
-import type { Chunk, DamagedPage, ManifestLine, PackFacts } from '../../repository/manifest.ts';
+import {
+  CHUNK_LENGTH,
+  CHUNK_NUMBERS,
+  CHUNK_PACK,
+  type ChunkList,
+  ChunkListBuilder,
+} from '../../repository/chunk-list.ts';
+import type { DamagedPage, PackFacts } from '../../repository/manifest.ts';
+import type { PackedConfigLine, PackedFileLine } from '../../repository/manifest-line.ts';
 import type { StoredFrame } from '../../repository/pack-writer.ts';
 import type { ReadResult, ReadTask } from './backup-protocol.ts';
-import { type Piece, patchPieces } from './file-pieces.ts';
 import type { PageSelection } from './page-selection.ts';
+import { patchChunks } from './patch-chunks.ts';
 import type { Ranges } from './ranges.ts';
 
 /** A file to be copied, in one or several ranges. */
@@ -24,7 +32,8 @@ export interface SourceFile {
 }
 
 export interface FileChanges {
-  readonly parent: readonly Piece[];
+  /** With the numbers of packs that the assembler was given. */
+  readonly parent: ChunkList;
   /** By tasks; none, when nothing is to be read. */
   readonly parts: readonly {
     readonly offset: number;
@@ -54,20 +63,31 @@ function wholeFile(file: SourceFile, ranges?: 'one-range'): { offset: number; le
   });
 }
 
-/** Cuts files into tasks for the workers, and makes manifest lines of the answers. */
+/** A line for the manifest, of a file that is complete. */
+export type CopiedLine = PackedFileLine | PackedConfigLine;
+
+/**
+ * Cuts files into tasks for the workers, and makes manifest lines of the answers. Packs have two numbers: one from when
+ * they are first heard of, those of a parent first, and one in the manifest, which only has those that chunks name.
+ */
 export class FileAssembler {
   readonly damaged: DamagedPage[] = [];
   readonly #blockSize: number;
   readonly #open = new Map<number, { readonly file: OpenFile; readonly range: number }>();
-  readonly #packNumbers = new Map<string, number>();
-  readonly #packFacts = new Map<string, PackFacts>();
+  /** By id: the number from when it was first heard of. */
+  readonly #heard = new Map<string, number>();
+  /** By that number: the one in the manifest. */
+  readonly #listed = new Map<number, number>();
+  readonly #facts = new Map<number, PackFacts>();
   #nextTask = 0;
   #copiedBytes = 0;
   #newBytes = 0;
   #fileCount = 0;
 
-  constructor(blockSize: number) {
+  constructor(blockSize: number, parentPacks: readonly PackFacts[] = []) {
     this.#blockSize = blockSize;
+    for (const pack of parentPacks) this.addPack(pack);
+    assert(this.#heard.size === parentPacks.length, 'a parent names a pack twice');
   }
 
   /** Bytes of all finished files. */
@@ -108,19 +128,23 @@ export class FileAssembler {
   }
 
   /** The line of a file of which nothing is to be read. */
-  unchanged(file: SourceFile): ManifestLine {
-    return this.#lineOf(file, patchPieces(file.changes?.parent ?? [], [], file.sizeBytes));
+  unchanged(file: SourceFile): CopiedLine {
+    const parent = file.changes?.parent ?? new ChunkListBuilder().list();
+    return this.#lineOf(
+      file,
+      patchChunks(parent, { frames: new ChunkListBuilder().list(), ranges: [] }, file.sizeBytes),
+    );
   }
 
   addPack(facts: PackFacts): void {
-    this.#packFacts.set(facts.id, facts);
+    this.#facts.set(this.#heardNumber(facts.id), facts);
   }
 
   /**
    * Takes a worker's answer. A line, when with it a file is complete; null, when more of it is to come or it is gone;
    * `'again'`, when the file was cut off and grew while it was read, so that its ranges do not join: read it whole.
    */
-  add(result: ReadResult): { readonly line: ManifestLine } | { readonly again: SourceFile } | null {
+  add(result: ReadResult): { readonly line: CopiedLine } | { readonly again: SourceFile } | null {
     const task = this.#open.get(result.id);
     assert(task !== undefined, `an answer to task ${result.id}, which was not asked`);
     this.#open.delete(result.id);
@@ -135,11 +159,9 @@ export class FileAssembler {
     if (file.file.changes !== undefined) {
       // Gone in between: its relation was dropped, and the log says so.
       if (file.ranges.includes(null)) return null;
-      const stored = file.ranges.flatMap((frames, part) =>
-        (frames ?? []).map((frame, index) => ({ frame, ranges: file.selected[part]?.[index] ?? [] })),
-      );
-      const pieces = patchPieces(file.file.changes.parent, stored, file.endsAt);
-      return { line: this.#lineOf(file.file, pieces) };
+      const frames = this.#chunksOf(file.ranges.flatMap(each => each ?? []));
+      const stored = { frames, ranges: file.selected.flat() };
+      return { line: this.#lineOf(file.file, patchChunks(file.file.changes.parent, stored, file.endsAt)) };
     }
     if (file.ranges.every(frames => frames === null)) return null;
     return this.#complete(file);
@@ -147,49 +169,63 @@ export class FileAssembler {
 
   /** All packs, in the order in which chunks number them. */
   packs(): PackFacts[] {
-    return [...this.#packNumbers.keys()].map(id => {
-      const facts = this.#packFacts.get(id);
-      assert(facts !== undefined, `pack ${id} was not finished`);
+    return [...this.#listed.keys()].map(number => {
+      const facts = this.#facts.get(number);
+      assert(facts !== undefined, `pack number ${number} was not finished`);
       return facts;
     });
   }
 
-  #complete(open: OpenFile): { readonly line: ManifestLine } | { readonly again: SourceFile } {
+  #complete(open: OpenFile): { readonly line: CopiedLine } | { readonly again: SourceFile } {
     const { file } = open;
-    const pieces: Piece[] = [];
     let size = 0;
     for (const [range, frames] of open.ranges.entries()) {
       // A hole before more content: the file was truncated and extended between two reads. The log repairs pages, but
       // a manifest's chunks must join, so the file is read again in one go.
       if ((frames?.length ?? 0) > 0 && size !== range * RANGE_BYTES) return { again: file };
-      for (const frame of frames ?? []) {
-        pieces.push({ frame, start: 0, length: frame.raw });
-        size += frame.raw;
-      }
+      for (const frame of frames ?? []) size += frame.raw;
     }
-    return { line: this.#lineOf(file, pieces) };
+    return { line: this.#lineOf(file, this.#chunksOf(open.ranges.flatMap(each => each ?? []))) };
   }
 
-  #lineOf(file: SourceFile, pieces: readonly Piece[]): ManifestLine {
+  /** Whole frames. */
+  #chunksOf(frames: readonly StoredFrame[]): ReturnType<ChunkListBuilder['list']> {
+    const builder = new ChunkListBuilder(frames.length);
+    for (const { packId, number, offset, stored, raw, hash } of frames)
+      builder.add([raw, this.#heardNumber(packId), number, offset, stored, raw, 0, hash]);
+    return builder.list();
+  }
+
+  /** `chunks` are nobody else's: their packs get the numbers of the manifest. */
+  #lineOf(file: SourceFile, chunks: ReturnType<ChunkListBuilder['list']>): CopiedLine {
     let size = 0;
-    const chunks = pieces.map(({ frame, start, length }): Chunk => {
-      size += length;
-      const { number, offset, stored, raw, hash } = frame;
-      return [length, this.#packNumber(frame.packId), number, offset, stored, raw, start, hash];
-    });
+    const { numbers } = chunks;
+    for (let at = 0; at < numbers.length; at += CHUNK_NUMBERS) {
+      size += numbers[at + CHUNK_LENGTH]!;
+      numbers[at + CHUNK_PACK] = this.#listedNumber(numbers[at + CHUNK_PACK]!);
+    }
     this.#copiedBytes += size;
     this.#fileCount += 1;
-    const common = { p: file.path, s: size, m: file.mode, c: chunks };
+    const common = { p: file.path, s: size, m: file.mode, chunks };
     return file.configSource === undefined
       ? { t: 'file', ...common }
       : { t: 'config', source: file.configSource, ...common };
   }
 
-  #packNumber(packId: string): number {
-    const known = this.#packNumbers.get(packId);
-    if (known !== undefined) return known;
-    const number = this.#packNumbers.size;
-    this.#packNumbers.set(packId, number);
-    return number;
+  #heardNumber(packId: string): number {
+    return numberOf(this.#heard, packId);
   }
+
+  #listedNumber(heard: number): number {
+    return numberOf(this.#listed, heard);
+  }
+}
+
+/** The number a map has for a key; the next one, where it has none yet. */
+function numberOf<Key>(numbers: Map<Key, number>, key: Key): number {
+  const known = numbers.get(key);
+  if (known !== undefined) return known;
+  const number = numbers.size;
+  numbers.set(key, number);
+  return number;
 }

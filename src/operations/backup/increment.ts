@@ -45,7 +45,7 @@ export async function openIncrement(
   if (changes === null) return { reason: why };
   const files = await openParentFiles(context.repository, parent, signal);
   const changesOf = changedFiles({
-    parent: { packs: parent.packs, find: path => files.find(path) },
+    parent: files,
     changes,
     blockSize: server.blockSize,
     relationSegmentBlocks: server.relationSegmentBlocks,

@@ -1,6 +1,13 @@
+import {
+  CHUNK_LENGTH,
+  CHUNK_NUMBERS,
+  CHUNK_RAW,
+  type ChunkList,
+  chunkCount,
+  type DistinctFrames,
+  distinctFrames,
+} from '../../repository/chunk-list.ts';
 import { FRAME_BODY_BYTES } from '../../repository/compression.ts';
-import type { StoredFrame } from '../../repository/pack-writer.ts';
-import type { Piece } from './file-pieces.ts';
 import { appendRange, clipRanges, gapsBetween, type Ranges, uniteRanges } from './ranges.ts';
 
 /**
@@ -16,9 +23,10 @@ const FRAMES_PER_RANGE = 64;
 export interface ChangedFile {
   readonly sizeBytes: number;
   readonly blockSize: number;
-  /** Pieces of one frame have the same object for it. */
-  readonly parent: readonly Piece[];
+  readonly parent: ChunkList;
 }
+
+type FileFrames = ChangedFile & { readonly frames: DistinctFrames };
 
 /**
  * What of a file of pages is to be read, where it is known which changed: `changed`, what the parent does not have, and
@@ -27,74 +35,89 @@ export interface ChangedFile {
 export function rangesToRead(file: ChangedFile, changed: Ranges): Ranges {
   const { sizeBytes, blockSize, parent } = file;
   const wholePages = (bytes: number): number => bytes - (bytes % blockSize);
-  const parentBytes = parent.reduce((sum, piece) => sum + piece.length, 0);
   // A page that is there in part only, in the parent or now, was left by a crash.
-  const known = Math.min(wholePages(parentBytes), wholePages(sizeBytes));
+  const known = Math.min(wholePages(listedBytes(parent)), wholePages(sizeBytes));
   const unknown = known < sizeBytes ? [known, sizeBytes - known] : [];
   const needed = uniteRanges(clipRanges(changed, sizeBytes), unknown);
-  const withWorn = uniteRanges(needed, wornRanges(file, needed));
-  return uniteRanges(withWorn, scatteredRanges(file, withWorn));
+  const withFrames = { ...file, frames: distinctFrames(parent) };
+  const withWorn = uniteRanges(needed, wornRanges(withFrames, needed));
+  return uniteRanges(withWorn, scatteredRanges(withFrames, withWorn));
+}
+
+function listedBytes({ numbers }: ChunkList): number {
+  let bytes = 0;
+  for (let at = CHUNK_LENGTH; at < numbers.length; at += CHUNK_NUMBERS) bytes += numbers[at]!;
+  return bytes;
 }
 
 /** Where the parent's frames are hardly used any more, once `needed` is read. */
-function wornRanges({ sizeBytes, parent }: ChangedFile, needed: Ranges): Ranges {
-  const used = new Map<StoredFrame, number>();
-  forEachKept({ parent, needed, sizeBytes }, (frame, _, length) => {
-    used.set(frame, (used.get(frame) ?? 0) + length);
+function wornRanges(file: FileFrames, needed: Ranges): Ranges {
+  const { frames, parent } = file;
+  const used = new Float64Array(frames.count);
+  forEachKept(file, needed, (frame, _, length) => {
+    used[frame]! += length;
   });
-  const isWorn = (frame: StoredFrame): boolean => used.get(frame)! < frame.raw * WORN_SHARE;
-  if (![...used.keys()].some(isWorn)) return [];
+  const isWorn = (frame: number): boolean => {
+    const raw = parent.numbers[frames.first[frame]! * CHUNK_NUMBERS + CHUNK_RAW]!;
+    return used[frame]! > 0 && used[frame]! < raw * WORN_SHARE;
+  };
+  if (!used.some((_, frame) => isWorn(frame))) return [];
   const worn: number[] = [];
-  forEachKept({ parent, needed, sizeBytes }, (frame, at, length) => {
+  forEachKept(file, needed, (frame, at, length) => {
     if (isWorn(frame)) appendRange(worn, at, length);
   });
   return worn;
 }
 
 /** Where a file would lie in too many frames, once `needed` is read. */
-function scatteredRanges({ sizeBytes, parent }: ChangedFile, needed: Ranges): Ranges {
+function scatteredRanges(file: FileFrames, needed: Ranges): Ranges {
+  const { sizeBytes, frames } = file;
   const scattered: number[] = [];
-  const frames = new Set<StoredFrame>();
+  /** By frame: the last range, plus one, that was seen to lie in it. */
+  const seen = new Uint32Array(frames.count);
   let current = 0;
+  let count = 0;
   const close = (): void => {
     const at = current * FRAME_BODY_BYTES;
-    if (frames.size > FRAMES_PER_RANGE)
-      appendRange(scattered, at, Math.min(FRAME_BODY_BYTES, sizeBytes - at));
-    frames.clear();
+    if (count > FRAMES_PER_RANGE) appendRange(scattered, at, Math.min(FRAME_BODY_BYTES, sizeBytes - at));
+    count = 0;
   };
-  forEachKept({ parent, needed, sizeBytes }, (frame, at, length) => {
+  forEachKept(file, needed, (frame, at, length) => {
     const last = Math.floor((at + length - 1) / FRAME_BODY_BYTES);
     for (let range = Math.floor(at / FRAME_BODY_BYTES); range <= last; range += 1) {
       if (range !== current) close();
       current = range;
-      frames.add(frame);
+      if (seen[frame] === range + 1) continue;
+      seen[frame] = range + 1;
+      count += 1;
     }
   });
   close();
   return scattered;
 }
 
-/** Visits the parts of the parent's pieces that stay, in the order of the file. */
+/** Visits the parts of the parent's chunks that stay, in the order of the file. */
 function forEachKept(
-  file: { readonly parent: readonly Piece[]; readonly needed: Ranges; readonly sizeBytes: number },
-  visit: (frame: StoredFrame, at: number, length: number) => void,
+  { parent, sizeBytes, frames }: FileFrames,
+  needed: Ranges,
+  visit: (frame: number, at: number, length: number) => void,
 ): void {
-  const { parent } = file;
-  const kept = gapsBetween(file.needed, file.sizeBytes);
+  const kept = gapsBetween(needed, sizeBytes);
+  const chunks = chunkCount(parent);
   let index = 0;
-  let pieceAt = 0;
+  let chunkBegins = 0;
   for (let range = 0; range < kept.length; range += 2) {
-    const end = kept[range]! + kept[range + 1]!;
-    for (let at = kept[range]!; at < end; ) {
-      const piece = parent[index];
-      if (piece === undefined) return;
-      const pieceEnd = pieceAt + piece.length;
-      if (pieceEnd > at) {
-        const length = Math.min(pieceEnd, end) - at;
-        visit(piece.frame, at, length);
+    let at = kept[range]!;
+    const end = at + kept[range + 1]!;
+    while (at < end) {
+      if (index === chunks) return;
+      const chunkEnds = chunkBegins + parent.numbers[index * CHUNK_NUMBERS + CHUNK_LENGTH]!;
+      if (chunkEnds > at) {
+        const length = Math.min(chunkEnds, end) - at;
+        visit(frames.of[index]!, at, length);
         at += length;
       } else {
-        pieceAt = pieceEnd;
+        chunkBegins = chunkEnds;
         index += 1;
       }
     }

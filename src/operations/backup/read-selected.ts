@@ -2,7 +2,6 @@ import { FRAME_BODY_BYTES } from '../../repository/compression.ts';
 import type { DamagedPage } from '../../repository/manifest.ts';
 import { matchesHash, type StoredFrame } from '../../repository/pack-writer.ts';
 import type { ReadTask } from './backup-protocol.ts';
-import type { SelectedFrame } from './file-pieces.ts';
 import {
   chosenByPosition,
   chosenByRanges,
@@ -20,6 +19,12 @@ export interface SelectionIo {
   /** Reads a part of the file into the buffer and checks its pages. Fewer bytes than asked for: the file ends there. */
   read(offset: number, length: number): { readonly got: number; readonly damaged: readonly DamagedPage[] };
   store(body: Uint8Array, ranges: Ranges): Promise<StoredFrame>;
+}
+
+/** A frame with ranges of a file. */
+interface SelectedFrame {
+  readonly frame: StoredFrame;
+  readonly ranges: Ranges;
 }
 
 /** What was stored of a task's range. */

@@ -1,7 +1,8 @@
 import { hash } from 'node:crypto';
 import { AppError } from '../../base/errors.ts';
+import { chunkAt, distinctFrames } from '../../repository/chunk-list.ts';
 import type { Chunk } from '../../repository/manifest.ts';
-import { type Manifest, manifestLines, openManifest } from '../../repository/manifest-reader.ts';
+import { type Manifest, openManifest, packedLines } from '../../repository/manifest-reader.ts';
 import { findAbsentPack } from '../../repository/pack-presence.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import { batchTasks, progressTeller, startRestorePool } from '../restore/restore-files.ts';
@@ -19,6 +20,8 @@ export interface SampleVerification {
 
 const SAMPLE_SHARE = 0.01;
 const SAMPLE_AT_LEAST = 20;
+/** Until there are that many. */
+const FIRST_SHARE = 0.2;
 
 /**
  * Verifies a backup just taken, as it lies in the storage: the manifest's checksum, its whole content, the presence and
@@ -55,14 +58,17 @@ export async function verifySample(
   );
   const batches = batchTasks(pool);
   try {
-    for await (const line of manifestLines(repository, manifest, { signal })) {
+    for await (const line of packedLines(repository, manifest, { signal })) {
       if (line.t === 'dir') continue;
       count.files += 1;
-      const frames = framesOf(line.c);
-      count.frames += frames.length;
-      const chunks = frames.filter(() =>
-        count.sampledFrames < SAMPLE_AT_LEAST ? Math.random() < 0.2 : Math.random() < SAMPLE_SHARE,
-      );
+      // Incremental backups cut a frame into many chunks; it is opened as a whole anyway.
+      const frames = distinctFrames(line.chunks);
+      count.frames += frames.count;
+      const chunks: Chunk[] = [];
+      for (const index of frames.first) {
+        const share = count.sampledFrames + chunks.length < SAMPLE_AT_LEAST ? FIRST_SHARE : SAMPLE_SHARE;
+        if (Math.random() < share) chunks.push(chunkAt(line.chunks, index));
+      }
       if (chunks.length === 0) continue;
       const bytes = chunks.reduce((sum: number, chunk: Chunk) => sum + chunk[0], 0);
       count.sampledFrames += chunks.length;
@@ -81,12 +87,6 @@ export async function verifySample(
       details: { problems },
     });
   return { packs: manifest.packs.length, ...count };
-}
-
-/** One chunk for each frame, which may be cut into many by incremental backups: it is opened as a whole anyway. */
-function framesOf(chunks: readonly Chunk[]): readonly Chunk[] {
-  if (chunks.every(([length, , , , , raw]) => length === raw)) return chunks;
-  return [...new Map(chunks.map(chunk => [`${chunk[1]}/${chunk[2]}`, chunk])).values()];
 }
 
 /** @throws CORRUPT when a pack is missing or has another size than the manifest says */

@@ -8,7 +8,8 @@ import type { StorageEvent } from '../../../src/engines/postgres/wal-storage.ts'
 import type { RelationFile } from '../../../src/engines/postgres/wal-transactions.ts';
 import { type Changes, changedFiles } from '../../../src/operations/backup/changed-files.ts';
 import type { SourceFile } from '../../../src/operations/backup/file-assembler.ts';
-import type { Chunk, FileLine, PackFacts } from '../../../src/repository/manifest.ts';
+import { ChunkListBuilder } from '../../../src/repository/chunk-list.ts';
+import type { PackedFileLine } from '../../../src/repository/manifest-line.ts';
 import { temporaryDirectory } from '../../support/temp.ts';
 
 const MIB = 1024 * 1024;
@@ -16,16 +17,14 @@ const BLOCK = 8192;
 const SEGMENT_BLOCKS = 131_072;
 const VERSION = 'PG_18_202506291';
 
-const pack: PackFacts = { id: 'p', backup: 'b', generation: 1, sizeBytes: 1, sha256: '' };
-
 /** A file of the parent, as a full backup has it. */
-function lineOf(path: string, sizeBytes: number, hash: string): FileLine {
-  const chunks: Chunk[] = [];
+function lineOf(path: string, sizeBytes: number, hash: string): PackedFileLine {
+  const chunks = new ChunkListBuilder();
   for (let at = 0; at < sizeBytes; at += MIB) {
     const raw = Math.min(MIB, sizeBytes - at);
-    chunks.push([raw, 0, at / MIB, 40, raw, raw, 0, hash]);
+    chunks.add([raw, 0, at / MIB, 40, raw, raw, 0, hash]);
   }
-  return { t: 'file', p: path, s: sizeBytes, m: 0o600, c: chunks };
+  return { t: 'file', p: path, s: sizeBytes, m: 0o600, chunks: chunks.list() };
 }
 
 const table: RelationFile = { tablespace: 1663, database: 5, file: 16_384 };
@@ -59,9 +58,7 @@ async function ask(
   const changesOf = changedFiles({
     changes,
     parent: {
-      packs: [pack],
-      find: asked =>
-        Promise.resolve(asked === path && parentBytes >= 0 ? lineOf(path, parentBytes, hash) : null),
+      find: asked => (asked === path && parentBytes >= 0 ? lineOf(path, parentBytes, hash) : null),
     },
     blockSize: BLOCK,
     relationSegmentBlocks: SEGMENT_BLOCKS,
@@ -177,7 +174,7 @@ test('by the position of pages - every file is read, but those of a database mad
   ]);
   const changesOf = changedFiles({
     changes,
-    parent: { packs: [pack], find: path => Promise.resolve(lineOf(path, BLOCK, '')) },
+    parent: { find: path => lineOf(path, BLOCK, '') },
     blockSize: BLOCK,
     relationSegmentBlocks: SEGMENT_BLOCKS,
   });

@@ -1,8 +1,12 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { ReadTask } from '../../../src/operations/backup/backup-protocol.ts';
-import { FileAssembler, type SourceFile } from '../../../src/operations/backup/file-assembler.ts';
-import type { FileLine } from '../../../src/repository/manifest.ts';
+import {
+  type CopiedLine,
+  FileAssembler,
+  type SourceFile,
+} from '../../../src/operations/backup/file-assembler.ts';
+import { chunkAt, chunksOf } from '../../../src/repository/chunk-list.ts';
 import type { StoredFrame } from '../../../src/repository/pack-writer.ts';
 
 const MIB = 1024 * 1024;
@@ -52,10 +56,11 @@ test('a file of any size, its ranges answered in any order - one line, its chunk
         assembler.add({ id: task.id, frames: framesOf(task, task.length), damaged: [] }),
       );
       expect(outcomes.slice(0, -1).every(each => each === null)).toBe(true);
-      const { line } = outcomes.at(-1) as { line: FileLine };
+      const { line } = outcomes.at(-1) as { line: CopiedLine };
       expect(line.s).toBe(sizeBytes);
-      expect(line.c.map(chunk => Number(chunk[7]))).toEqual(line.c.map((_, index) => index * MIB));
-      expect(line.c.reduce((sum, chunk) => sum + chunk[0], 0)).toBe(sizeBytes);
+      const chunks = chunksOf(line.chunks);
+      expect(chunks.map(chunk => Number(chunk[7]))).toEqual(chunks.map((_, index) => index * MIB));
+      expect(chunks.reduce((sum, chunk) => sum + chunk[0], 0)).toBe(sizeBytes);
       expect([assembler.copiedBytes, assembler.fileCount]).toEqual([sizeBytes, 1]);
     }),
     { numRuns: 60 },
@@ -110,7 +115,6 @@ test('a file that was cut off and grew while it was read - is asked for again in
 });
 
 test('packs - numbered as chunks first name them, those without a chunk are left out', () => {
-  const assembler = new FileAssembler(BLOCK);
   const packs = ['unused', 'b', 'a'].map(id => ({
     id,
     backup: 'x',
@@ -118,13 +122,14 @@ test('packs - numbered as chunks first name them, those without a chunk are left
     sizeBytes: 1,
     sha256: '',
   }));
-  for (const pack of packs) assembler.addPack(pack);
+  const assembler = new FileAssembler(BLOCK, packs.slice(0, 2));
+  assembler.addPack(packs[2]!);
   const lines = ['a', 'b', 'a'].map((packId, index) => {
     const [task] = assembler.tasksOf(relation(10, { path: `f${index}` }));
     const frame = { packId, number: index, offset: 40, stored: 27, raw: 10, hash: 'h' };
-    return (assembler.add({ id: task!.id, frames: [frame], damaged: [] }) as { line: FileLine }).line;
+    return (assembler.add({ id: task!.id, frames: [frame], damaged: [] }) as { line: CopiedLine }).line;
   });
-  expect(lines.map(line => line.c[0])).toEqual([
+  expect(lines.map(line => chunkAt(line.chunks, 0))).toEqual([
     [10, 0, 0, 40, 27, 10, 0, 'h'],
     [10, 1, 1, 40, 27, 10, 0, 'h'],
     [10, 0, 2, 40, 27, 10, 0, 'h'],

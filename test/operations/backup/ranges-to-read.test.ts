@@ -1,33 +1,34 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { type Piece, patchPieces } from '../../../src/operations/backup/file-pieces.ts';
+import { patchChunks } from '../../../src/operations/backup/patch-chunks.ts';
 import { appendRange, type Ranges, rangeBytes, splitRanges } from '../../../src/operations/backup/ranges.ts';
 import { rangesToRead } from '../../../src/operations/backup/ranges-to-read.ts';
-import type { StoredFrame } from '../../../src/repository/pack-writer.ts';
+import { type ChunkList, ChunkListBuilder, chunksOf } from '../../../src/repository/chunk-list.ts';
 import { seeded } from '../../support/seeded.ts';
 
 const MIB = 1024 * 1024;
 const BLOCK = 8192;
 
 let frames = 0;
-function newFrame(raw: number): StoredFrame {
-  frames += 1;
-  return { packId: `pack${frames >> 4}`, number: frames & 15, offset: 40, stored: raw, raw, hash: '' };
-}
-
 /** The file as an incremental backup stores it: what was read goes into frames of at most 1 MiB. */
-function store(before: readonly Piece[], ranges: Ranges, sizeBytes: number): Piece[] {
-  const stored = splitRanges(ranges, MIB).map(list => ({ frame: newFrame(rangeBytes(list)), ranges: list }));
-  return patchPieces(before, stored, sizeBytes);
+function store(before: ChunkList, ranges: Ranges, sizeBytes: number): ChunkList {
+  const lists = splitRanges(ranges, MIB);
+  const builder = new ChunkListBuilder();
+  for (const raw of lists.map(rangeBytes)) {
+    frames += 1;
+    builder.add([raw, frames >> 4, frames & 15, 40, raw, raw, 0, '']);
+  }
+  return patchChunks(before, { frames: builder.list(), ranges: lists }, sizeBytes);
 }
 
-const full = (sizeBytes: number): Piece[] => store([], [0, sizeBytes], sizeBytes);
+const empty = new ChunkListBuilder().list();
+const full = (sizeBytes: number): ChunkList => store(empty, [0, sizeBytes], sizeBytes);
 function pages(numbers: readonly number[]): Ranges {
   const ranges: number[] = [];
   for (const page of numbers.toSorted((a, b) => a - b)) appendRange(ranges, page * BLOCK, BLOCK);
   return ranges;
 }
-const read = (parent: readonly Piece[], changed: Ranges, sizeBytes: number): Ranges =>
+const read = (parent: ChunkList, changed: Ranges, sizeBytes: number): Ranges =>
   rangesToRead({ sizeBytes, blockSize: BLOCK, parent }, changed);
 
 test('changed pages of a file that kept its size - they alone', () => {
@@ -40,7 +41,7 @@ test('a file that grew or shrank - what the parent does not have; pages behind t
   const parent = full(10 * BLOCK);
   expect(read(parent, pages([1]), 12 * BLOCK)).toEqual([BLOCK, BLOCK, 10 * BLOCK, 2 * BLOCK]);
   expect(read(parent, pages([1, 8, 400]), 5 * BLOCK)).toEqual([BLOCK, BLOCK]);
-  expect(read([], pages([]), 2 * BLOCK)).toEqual([0, 2 * BLOCK]);
+  expect(read(empty, pages([]), 2 * BLOCK)).toEqual([0, 2 * BLOCK]);
   expect(read(parent, pages([3]), 0)).toEqual([]);
 });
 
@@ -91,12 +92,13 @@ test('three hundred incremental backups in a row - a restore opens a bounded num
         storedBytes += rangeBytes(ranges);
         pieces = store(pieces, ranges, sizeBytes);
       }
-      const used = new Map(pieces.map(({ frame }) => [frame, frame.raw]));
+      const chunks = chunksOf(pieces);
+      const used = new Map(chunks.map(([, pack, number, , , raw]) => [`${pack}/${number}`, raw]));
       const openedBytes = [...used.values()].reduce((sum, raw) => sum + raw, 0);
       expect(openedBytes).toBeLessThan(8 * sizeBytes);
       expect(used.size).toBeLessThanOrEqual(((64 + 1) * sizeBytes) / MIB);
       expect(storedBytes).toBeLessThan(4 * changedBytes);
-      expect(pieces.reduce((sum, piece) => sum + piece.length, 0)).toBe(sizeBytes);
+      expect(chunks.reduce((sum, [length]) => sum + length, 0)).toBe(sizeBytes);
     }),
     { numRuns: 12 },
   );
