@@ -10,6 +10,8 @@ export type FromWorker<M> =
 export interface WorkerPool<Batch> {
   /** Hands a batch to the least busy worker; waits while all have enough to do. */
   submit(batch: Batch): Promise<void>;
+  /** Hands a batch to every worker, behind what it has. */
+  broadcast(batch: Batch): void;
   /** Waits until all batches handed over are answered. */
   drain(): Promise<void>;
   /** Sends a last batch to every worker, waits until all have answered everything and ended. */
@@ -99,7 +101,11 @@ export function startWorkerPool<Start, Batch, Message>(options: {
     member.outstanding += 1;
     member.send(batch);
   };
+  const broadcast = (batch: Batch): void => {
+    for (const member of members) hand(member, batch);
+  };
   return {
+    broadcast,
     async submit(batch) {
       const least = (): Member<Batch> => members.reduce((a, b) => (b.outstanding < a.outstanding ? b : a));
       await until(() => least().outstanding < BATCHES_IN_FLIGHT);
@@ -107,7 +113,7 @@ export function startWorkerPool<Start, Batch, Message>(options: {
     },
     drain,
     async finish(last) {
-      for (const member of members) hand(member, last);
+      broadcast(last);
       await drain();
       await terminate();
     },

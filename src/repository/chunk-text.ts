@@ -12,8 +12,9 @@ const CLOSE = 0x5d;
 const ZERO = 0x30;
 const NINE = 0x39;
 const U32_MAX = 0xffff_ffff;
+const U32_DIGITS = 10;
 /** The longest that a chunk without its hash can be: seven numbers of ten digits, each with a comma, and `[""],`. */
-const CHUNK_TEXT_BYTES = CHUNK_NUMBERS * 11 + 5;
+const CHUNK_TEXT_BYTES = CHUNK_NUMBERS * (U32_DIGITS + 1) + 5;
 /** About what one takes; more room is made when it must be. */
 const USUAL_CHUNK_BYTES = 36;
 
@@ -112,10 +113,10 @@ export function* encodeChunks({ numbers, hashes }: ChunkList): Generator<Buffer>
 
 function writeDigits(buffer: Uint8Array, at: number, value: number): number {
   let end = at + 1;
-  for (let rest = value; rest >= 10; rest = Math.floor(rest / 10)) end += 1;
+  for (let least = 10; end < at + U32_DIGITS && value >= least; least *= 10) end += 1;
   let rest = value;
   for (let place = end - 1; place >= at; place -= 1) {
-    const tenth = Math.floor(rest / 10);
+    const tenth = (rest / 10) >>> 0;
     buffer[place] = ZERO + rest - tenth * 10;
     rest = tenth;
   }

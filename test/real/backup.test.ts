@@ -1,9 +1,13 @@
 import { chown, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
+import { relationOf } from '../../src/engines/postgres/data-files-names.ts';
+import { parseLsn } from '../../src/engines/postgres/lsn.ts';
+import { pageLsn } from '../../src/engines/postgres/page-header.ts';
 import type { CreateBackupResult } from '../../src/operations/backup/create-backup.ts';
 import type { BackupList } from '../../src/operations/backup/list-backups.ts';
 import type { RestoreReport } from '../../src/operations/restore/restore-report.ts';
+import { filesOf } from '../support/backup-content.ts';
 import type { CliResult } from '../support/cli.ts';
 import { failureOf, openCopy, protect, resultOf, shell, type TestInstance } from '../support/instance.ts';
 import { startTestCluster, type TestCluster } from '../support/postgres.ts';
@@ -233,4 +237,35 @@ async function shared(): Promise<{ cluster: TestCluster; instance: TestInstance 
 
 afterAll(async () => {
   await common?.cluster[Symbol.asyncDispose]();
+});
+
+test('pages that change while they are read - none in the backup is newer than its end', async () => {
+  // A server with next to no buffers writes what it changes at once. Many threads have everything at hand from the start,
+  // and a thorough compression takes its time.
+  await using cluster = await startTestCluster({ version: 17, settings: { shared_buffers: '128kB' } });
+  const instance = await protect(cluster);
+  const config = await readFile(instance.configFile, 'utf8');
+  await writeFile(instance.configFile, config.replace('zstd:3', 'zstd:17'));
+  await cluster.query(`create table busy as select id, md5(id::text) || md5((-id)::text) as t
+    from generate_series(1, 120000) id`);
+  const client = await cluster.connect();
+  let isDone = false;
+  const writing = (async () => {
+    for (let round = 0; !isDone; round += 1)
+      await client.query('update busy set t = reverse(t) where id % 997 = $1', [round % 997]);
+    await client.end();
+  })();
+  const { backup } = await instance.backup(['--workers', '8']).finally(() => {
+    isDone = true;
+  });
+  await writing;
+  const files = await filesOf(instance, backup!.id);
+  const pages = [...files]
+    .filter(([path]) => relationOf(path, backup!.relationSegmentBlocks)?.fork === 'main')
+    .flatMap(([, bytes]) =>
+      Array.from({ length: Math.floor(bytes.length / 8192) }, (_, page) => pageLsn(bytes, page, 8192)),
+    );
+  const [start, stop] = [parseLsn(backup!.startLsn), parseLsn(backup!.stopLsn)];
+  expect(pages.filter(lsn => lsn > start).length).toBeGreaterThan(100);
+  expect(pages.filter(lsn => lsn > stop)).toEqual([]);
 });

@@ -13,8 +13,6 @@ export interface BackupWorkerStart {
   readonly backupId: string;
   readonly level: CompressionLevel;
   readonly blockSize: number;
-  /** Null when the instance has no page checksums. */
-  readonly startLsn: bigint | null;
 }
 
 /** A range of one file to read, or bytes at hand (backup_label and its like). */
@@ -33,7 +31,13 @@ export interface ReadTask {
   readonly selection?: PageSelection;
 }
 
-export type BackupBatch = { readonly tasks: readonly ReadTask[]; readonly last?: boolean };
+export interface BackupBatch {
+  readonly tasks: readonly ReadTask[];
+  /** Where the backup starts; null when the instance has no page checksums. */
+  readonly startLsn: bigint | null;
+  /** True: the pack that is being filled is closed too, and everything durable before the answer. */
+  readonly closesPack?: boolean;
+}
 
 /** What was read of one task; fewer bytes than asked for when the file got shorter, null when it is gone. */
 export interface ReadResult {

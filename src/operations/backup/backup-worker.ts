@@ -40,12 +40,16 @@ const target: PackTarget = {
   level: start.level,
 };
 const checker = createPageChecker(FRAME_BODY_BYTES, start.blockSize);
+/** What an incremental backup stores of scattered pages. */
+const selected = new Uint8Array(FRAME_BODY_BYTES);
 const REREADS = 5;
 const REREAD_PAUSE_MS = 10;
 
 let buffer: Uint8Array<ArrayBuffer> = new Uint8Array(PACK_BUFFER_BYTES);
 let spare: Uint8Array<ArrayBuffer> = new Uint8Array(PACK_BUFFER_BYTES);
 let pack = new PackWriter(target, buffer);
+/** Of the batch in work. */
+let startLsn: bigint | null = null;
 let putting: Promise<void> = Promise.resolve();
 let putFailure: unknown = null;
 
@@ -54,8 +58,9 @@ const progress = gatherProgress(bytes => send({ type: 'progress', bytes }));
 
 async function runBatch(batch: BackupBatch): Promise<void> {
   const results: ReadResult[] = [];
+  startLsn = batch.startLsn;
   for (const task of batch.tasks) results.push(await readTask(task));
-  if (batch.last === true) {
+  if (batch.closesPack === true) {
     await closePack();
     await putting;
     if (putFailure !== null) throw putFailure;
@@ -87,17 +92,7 @@ async function readTask(task: ReadTask): Promise<ReadResult> {
         path: source,
       });
       if (got === 0) break;
-      if (task.firstBlock !== null && start.startLsn !== null) {
-        damaged.push(
-          ...checkPages(file, {
-            task,
-            position: task.offset + done,
-            length: got,
-            path: source,
-            startLsn: start.startLsn,
-          }),
-        );
-      }
+      damaged.push(...checkPages(file, { task, position: task.offset + done, length: got, path: source }));
       frames.push(await store(task, checker.buffer.subarray(0, got), [task.offset + done, got]));
       progress.add(got);
       done += got;
@@ -114,14 +109,13 @@ async function readSelection(task: ReadTask, file: number, selection: PageSelect
   const path = String(task.source);
   const found = await readSelected(task, selection, {
     buffer: checker.buffer,
+    body: selected,
     blockSize: start.blockSize,
     store: (body, ranges) => store(task, body, ranges),
     read(position, length) {
       const got = readFully(file, { into: checker.buffer.subarray(0, length), position, path });
       progress.add(got);
-      if (task.firstBlock === null || start.startLsn === null) return { got, damaged: [] };
-      const { startLsn } = start;
-      return { got, damaged: checkPages(file, { task, position, length: got, path, startLsn }) };
+      return { got, damaged: checkPages(file, { task, position, length: got, path }) };
     },
   });
   return {
@@ -134,7 +128,7 @@ async function readSelection(task: ReadTask, file: number, selection: PageSelect
 }
 
 async function store(task: ReadTask, body: Uint8Array, ranges: Ranges): Promise<StoredFrame> {
-  const carriesChecksums = task.firstBlock !== null && start.startLsn !== null && task.hashed !== true;
+  const carriesChecksums = task.firstBlock !== null && startLsn !== null && task.hashed !== true;
   const frame = pack.add(task.path, ranges, body, carriesChecksums ? 'unhashed' : undefined);
   if (pack.isFull) await closePack();
   // Lets the put of the last pack go on: its callbacks run on this thread.
@@ -172,13 +166,14 @@ function checkPages(
     readonly position: number;
     readonly length: number;
     readonly path: string;
-    readonly startLsn: bigint;
   },
 ): DamagedPage[] {
+  if (read.task.firstBlock === null || startLsn === null) return [];
+  const from = startLsn;
   const { blockSize } = start;
-  const firstBlock = (read.task.firstBlock ?? 0) + (read.position - read.task.offset) / blockSize;
+  const firstBlock = read.task.firstBlock + (read.position - read.task.offset) / blockSize;
   const isDamaged = (page: number): boolean =>
-    isNewPage(checker.buffer, page, blockSize) || pageLsn(checker.buffer, page, blockSize) < read.startLsn;
+    isNewPage(checker.buffer, page, blockSize) || pageLsn(checker.buffer, page, blockSize) < from;
   let bad = checker.check(read.length, firstBlock).filter(isDamaged);
   for (let attempt = 0; bad.length > 0 && attempt < REREADS; attempt += 1) {
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, REREAD_PAUSE_MS);

@@ -7,6 +7,7 @@ import type { Repository } from '../../repository/repository.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { type LogView, openLogView } from '../log/log-view.ts';
 import { isDamage } from '../verify/verify-problem.ts';
+import type { ForeseenParent } from './foresee-parent.ts';
 
 /** The server as it is now, as far as it decides what a new backup may refer to. */
 export type PresentServer = Pick<
@@ -42,15 +43,20 @@ type Context = Pick<InstanceContext, 'instance' | 'repository'>;
  */
 export async function chooseParent(
   context: Context,
-  wanted: { readonly type: Exclude<BackupType, 'full'>; readonly server: PresentServer },
+  wanted: {
+    readonly type: Exclude<BackupType, 'full'>;
+    readonly server: PresentServer;
+    readonly foreseen?: ForeseenParent | null;
+  },
   signal: AbortSignal,
 ): Promise<ChosenParent> {
   const { repository, instance } = context;
-  const { type, server } = wanted;
+  const { type, server, foreseen = null } = wanted;
   const ids = (await listBackupIds(repository, instance, { signal })).reverse();
   let reason: string | null = null;
   for (const id of ids) {
-    const manifest = await openOrNull(repository, { instance, id }, signal);
+    const manifest =
+      (await foreseen?.manifestOf(id)) ?? (await openOrNull(repository, { instance, id }, signal));
     if (manifest === null) {
       reason ??= `backup ${id} is damaged`;
       continue;

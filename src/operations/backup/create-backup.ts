@@ -20,8 +20,9 @@ import { type SampleVerification, verifySample } from '../verify/verify-sample.t
 import { analyzeInstance, type InstanceAnalysis } from './analyze-instance.ts';
 import { backupFacts, type Copied, problemsOf } from './backup-facts.ts';
 import { readConfigFiles } from './config-files.ts';
-import { type FileCopier, startFileCopier } from './copy-files.ts';
+import { type FileCopier, startBackupThreads, startFileCopier } from './copy-files.ts';
 import { estimateIncrement, type IncrementEstimate } from './estimate-increment.ts';
+import { type ForeseenParent, foreseeParent } from './foresee-parent.ts';
 import { describeIncrement, type Increment, openIncrement } from './increment.ts';
 import { secureBackupLog } from './secure-backup-log.ts';
 
@@ -154,9 +155,24 @@ interface CopyRequest {
 }
 
 async function copyInstance(request: CopyRequest): Promise<Copied> {
-  const { context, options, analysis } = request;
+  const { context, options, analysis, type } = request;
   const { facts } = analysis;
   const { onEvent } = options;
+  const lost = new AbortController();
+  const signal = AbortSignal.any([options.signal, lost.signal]);
+  await using threads = startBackupThreads({
+    start: {
+      location: context.location,
+      keys: context.repository.keyring.toWorker(),
+      instance: context.instance,
+      backupId: request.id,
+      level: context.level,
+      blockSize: facts.blockSize,
+    },
+    workers: context.workers,
+    signal,
+  });
+  await using foreseen = type === 'full' ? null : foreseeParent(context, type, signal);
   await using base = await runStep(
     onEvent,
     { id: 'checkpoint', title: 'Server checkpoint', detail: started => `at ${started.startLsn}` },
@@ -167,36 +183,24 @@ async function copyInstance(request: CopyRequest): Promise<Copied> {
         signal: options.signal,
       }),
   );
-  const signal = AbortSignal.any([options.signal, base.lost]);
-  await using increment = await beginIncrement({ ...request, base }, signal);
+  base.lost.addEventListener('abort', () => lost.abort(base.lost.reason), { once: true });
+  if (base.lost.aborted) lost.abort(base.lost.reason);
+  await using increment = await beginIncrement({ ...request, base, foreseen }, signal);
   const copier = startFileCopier({
-    start: {
-      location: context.location,
-      keys: context.repository.keyring.toWorker(),
-      instance: context.instance,
-      backupId: request.id,
-      level: context.level,
-      blockSize: facts.blockSize,
-      startLsn: facts.dataChecksums ? parseLsn(base.startLsn) : null,
-    },
-    workers: context.workers,
+    threads,
+    startLsn: facts.dataChecksums ? parseLsn(base.startLsn) : null,
     manifest: request.manifest,
     totalBytes: increment?.readBytes ?? analysis.summary.fileBytes,
     parentPacks: increment?.parent.packs ?? [],
-    signal,
     onEvent,
   });
-  try {
-    const copying = runStep(
-      onEvent,
-      { id: 'copy', title: 'Data backed up', detail: copied => `${copied.assembler.fileCount} files` },
-      () => copyEverything({ ...request, base, copier, increment, signal }),
-    );
-    const [copied] = await Promise.all([copying, tryRecordCatalog(context, { signal, onEvent })]);
-    return copied;
-  } finally {
-    await copier.terminate();
-  }
+  const copying = runStep(
+    onEvent,
+    { id: 'copy', title: 'Data backed up', detail: copied => `${copied.assembler.fileCount} files` },
+    () => copyEverything({ ...request, base, copier, increment, signal }),
+  );
+  const [copied] = await Promise.all([copying, tryRecordCatalog(context, { signal, onEvent })]);
+  return copied;
 }
 
 async function copyEverything(
@@ -215,14 +219,16 @@ async function copyEverything(
       await copier.copy((await increment?.changesOf(entry, sourceOf(entry))) ?? sourceOf(entry));
   }
   for (const file of await readConfigFiles(facts)) await copier.copy(file);
+  // A page read after the end may be newer than the log that makes the copy consistent.
+  await copier.settle();
   // The control file comes last: it must not be older than any page of the copy.
   await copier.copy(bytesFile(CONTROL_FILE, await readStableControlFile(dataDirectory)));
   const end = await base.stop();
   await copier.copy(bytesFile('backup_label', Buffer.from(end.labelFile)));
   if (end.tablespaceMap !== null)
     await copier.copy(bytesFile('tablespace_map', Buffer.from(end.tablespaceMap)));
-  // The threads work on while archive_command delivers.
-  await copier.flush();
+  // While archive_command delivers.
+  await copier.store();
   const log = await secureBackupLog({ ...request, end }, { signal, onEvent: options.onEvent });
   const assembler = await copier.finish();
   signal.throwIfAborted();
@@ -232,10 +238,10 @@ async function copyEverything(
 
 /** What an incremental backup goes on from; null, and said why, where that must be a full one. */
 async function beginIncrement(
-  request: CopyRequest & { readonly base: BaseBackup },
+  request: CopyRequest & { readonly base: BaseBackup; readonly foreseen: ForeseenParent | null },
   signal: AbortSignal,
 ): Promise<Increment | null> {
-  const { context, analysis, base, type, options } = request;
+  const { context, analysis, base, type, options, foreseen } = request;
   if (type === 'full') return null;
   const { facts, dataDirectory } = analysis;
   const { timeline } = base;
@@ -245,7 +251,7 @@ async function beginIncrement(
   const opened = await runStep(
     options.onEvent,
     { id: 'changes', title: 'Changes since the parent', detail: describeIncrement },
-    () => openIncrement(context, { type, server, dataDirectory }, signal),
+    () => openIncrement(context, { type, server, dataDirectory, foreseen }, signal),
   );
   const tell = (level: 'info' | 'warning', message: string): void =>
     options.onEvent({ type: 'note', level, message });

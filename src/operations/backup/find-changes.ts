@@ -1,4 +1,4 @@
-import { readFile, stat } from 'node:fs/promises';
+import { open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError, fileError, systemCode } from '../../base/errors.ts';
 import { formatLsn, nextSegment, parseLsn, segmentStart } from '../../engines/postgres/lsn.ts';
@@ -159,12 +159,13 @@ async function* liveSegments({
   dataDirectory,
 }: ChangesQuestion): AsyncGenerator<{ lsn: bigint; bytes: Uint8Array }, void, undefined> {
   for (let lsn = liveFrom(view, parent); lsn < server.lsn; lsn = nextSegment(lsn, view.segmentSize)) {
-    const bytes = await readOrNull(join(dataDirectory, 'pg_wal', view.expectedName(lsn)));
-    if (bytes === null)
-      throw new AppError('LOG_NOT_FOUND', `log segment '${view.expectedName(lsn)}' is gone from pg_wal`);
     // Behind the position the server is writing.
     const wanted = Math.ceil(Number(server.lsn - lsn) / WAL_PAGE_BYTES) * WAL_PAGE_BYTES;
-    yield { lsn, bytes: bytes.subarray(0, wanted) };
+    const path = join(dataDirectory, 'pg_wal', view.expectedName(lsn));
+    const bytes = await readStart(path, Math.min(wanted, view.segmentSize));
+    if (bytes === null)
+      throw new AppError('LOG_NOT_FOUND', `log segment '${view.expectedName(lsn)}' is gone from pg_wal`);
+    yield { lsn, bytes };
   }
 }
 
@@ -177,9 +178,18 @@ async function exists(path: string): Promise<boolean> {
   }
 }
 
-async function readOrNull(path: string): Promise<Uint8Array | null> {
+/** The first bytes of a file, as far as there are so many; null when it is not there. */
+async function readStart(path: string, length: number): Promise<Uint8Array | null> {
   try {
-    return new Uint8Array(await readFile(path));
+    await using file = await open(path, 'r');
+    const bytes = new Uint8Array(length);
+    let at = 0;
+    while (at < length) {
+      const { bytesRead } = await file.read(bytes, at, length - at, at);
+      if (bytesRead === 0) break;
+      at += bytesRead;
+    }
+    return bytes.subarray(0, at);
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return null;
     throw fileError('read', path, error);

@@ -7,6 +7,7 @@ import { type Changes, changedFiles } from './changed-files.ts';
 import { chooseParent, type PresentServer } from './choose-parent.ts';
 import type { SourceFile } from './file-assembler.ts';
 import { findChanges } from './find-changes.ts';
+import type { ForeseenParent } from './foresee-parent.ts';
 import { openParentFiles } from './parent-files.ts';
 
 /** A parent, and what changed since. */
@@ -33,17 +34,21 @@ export async function openIncrement(
     readonly type: Exclude<BackupType, 'full'>;
     readonly server: PresentServer;
     readonly dataDirectory: string;
+    /** What was read already; left out: nothing. */
+    readonly foreseen?: ForeseenParent | null;
   },
   signal: AbortSignal,
 ): Promise<OpenedIncrement> {
-  const { type, server, dataDirectory } = wanted;
-  const chosen = await chooseParent(context, { type, server }, signal);
+  const { type, server, dataDirectory, foreseen = null } = wanted;
+  const chosen = await chooseParent(context, { type, server, foreseen }, signal);
   if (chosen.parent === null) return { reason: chosen.reason };
   const { parent, view, passedOver } = chosen;
   const question = { parent: parent.backup, server, view, dataDirectory };
   const { changes, why } = await findChanges(context, question, signal);
   if (changes === null) return { reason: why };
-  const files = await openParentFiles(context.repository, parent, signal);
+  const files =
+    (await foreseen?.filesOf(parent.backup.id)) ??
+    (await openParentFiles(context.repository, parent, signal));
   const changesOf = changedFiles({
     parent: files,
     changes,

@@ -53,14 +53,16 @@ export function* windowsOf(
 }
 
 /**
- * Collects the chosen pages of windows into bodies of at most 1 MiB; `store` gets each, with where in the file it belongs.
- * The body is used again once `store` has resolved.
+ * Collects the chosen pages of windows into bodies of 1 MiB, each in the memory given as `body`; `store` gets each, with
+ * where in the file it belongs, and what is in that memory is written over once `store` has resolved.
  */
-export function collectPages(store: (body: Uint8Array, ranges: Ranges) => Promise<void>): {
+export function collectPages(
+  body: Uint8Array,
+  store: (body: Uint8Array, ranges: Ranges) => Promise<void>,
+): {
   add(window: PageWindow, chosen: Iterable<readonly [at: number, length: number]>): Promise<void>;
   flush(): Promise<void>;
 } {
-  const body = new Uint8Array(FRAME_BODY_BYTES);
   let used = 0;
   let ranges: number[] = [];
   const flush = async (): Promise<void> => {

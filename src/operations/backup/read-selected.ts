@@ -15,6 +15,8 @@ import { eachRange, joinRanges, type Ranges } from './ranges.ts';
 /** How a worker reads the file of a task, and where it puts what it has read. */
 export interface SelectionIo {
   readonly buffer: Uint8Array;
+  /** Where what is to be stored is put together: as much as a frame takes. */
+  readonly body: Uint8Array;
   readonly blockSize: number;
   /** Reads a part of the file into the buffer and checks its pages. Fewer bytes than asked for: the file ends there. */
   read(offset: number, length: number): { readonly got: number; readonly damaged: readonly DamagedPage[] };
@@ -64,7 +66,7 @@ async function readPages(
 ): Promise<Found> {
   const firstBlock = task.firstBlock ?? 0;
   const damaged: DamagedPage[] = [];
-  const pages = collectPages(io.store);
+  const pages = collectPages(io.body, io.store);
   const cursor = { index: 0 };
   let endsAt: number | null = null;
   for (const { offset, length } of windowsOf(selection, task)) {

@@ -45,6 +45,7 @@ async function select(
   let readBytes = 0;
   const done = await readSelected(task, selection, {
     buffer,
+    body: new Uint8Array(MIB),
     blockSize: BLOCK,
     read(offset, length) {
       const part = file.subarray(offset, offset + length);
