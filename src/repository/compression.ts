@@ -1,5 +1,5 @@
 import { promisify } from 'node:util';
-import { constants, zstdCompress, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import { constants, zstdCompress, zstdCompressSync, zstdDecompress, zstdDecompressSync } from 'node:zlib';
 import { AppError } from '../base/errors.ts';
 
 /** zstd level 1 to 19, or null for none. */
@@ -102,10 +102,23 @@ export function decompress(
   path: string,
 ): Uint8Array {
   if (rawBytes > FRAME_BODY_BYTES) throw damaged(path, 'a frame is larger than the format allows');
-  const body = decompressUpTo(frame, rawBytes, path);
-  if (body.length !== rawBytes) throw damaged(path, 'a frame has another length than its footer says');
-  return body;
+  return checkLength(decompressUpTo(frame, rawBytes, path), rawBytes, path);
 }
+
+/** The same on the thread pool: for a thread that goes on with what it has meanwhile. @throws CORRUPT */
+export async function decompressInBackground(
+  frame: { readonly codec: number; readonly body: Uint8Array },
+  rawBytes: number,
+  path: string,
+): Promise<Uint8Array> {
+  if (isPlain(frame, path) || rawBytes > FRAME_BODY_BYTES) return decompress(frame, rawBytes, path);
+  const body = await unzstdInBackground(frame.body, unzstdOptions(rawBytes)).catch((error: unknown) => {
+    throw damaged(path, 'a frame does not decompress', error);
+  });
+  return checkLength(body, rawBytes, path);
+}
+
+const unzstdInBackground = promisify(zstdDecompress);
 
 /** Decompresses a body of unknown length, at most `limitBytes`. @throws CORRUPT */
 export function decompressUpTo(
@@ -113,15 +126,28 @@ export function decompressUpTo(
   limitBytes: number,
   path: string,
 ): Uint8Array {
-  if (frame.codec === CODEC_NONE) return frame.body;
-  if (frame.codec !== CODEC_ZSTD)
-    throw new AppError('UNSUPPORTED', `unable to read object '${path}': codec ${frame.codec} is not known`);
+  if (isPlain(frame, path)) return frame.body;
   try {
-    const chunkSize = Math.max(64, Math.min(limitBytes, FRAME_BODY_BYTES));
-    return zstdDecompressSync(frame.body, { chunkSize, maxOutputLength: Math.max(1, limitBytes) });
+    return zstdDecompressSync(frame.body, unzstdOptions(limitBytes));
   } catch (error) {
     throw damaged(path, 'a frame does not decompress', error);
   }
+}
+
+function isPlain({ codec }: { readonly codec: number }, path: string): boolean {
+  if (codec !== CODEC_NONE && codec !== CODEC_ZSTD)
+    throw new AppError('UNSUPPORTED', `unable to read object '${path}': codec ${codec} is not known`);
+  return codec === CODEC_NONE;
+}
+
+function unzstdOptions(limitBytes: number): { chunkSize: number; maxOutputLength: number } {
+  const chunkSize = Math.max(64, Math.min(limitBytes, FRAME_BODY_BYTES));
+  return { chunkSize, maxOutputLength: Math.max(1, limitBytes) };
+}
+
+function checkLength(body: Uint8Array, rawBytes: number, path: string): Uint8Array {
+  if (body.length !== rawBytes) throw damaged(path, 'a frame has another length than its footer says');
+  return body;
 }
 
 function damaged(path: string, why: string, cause?: unknown): AppError {

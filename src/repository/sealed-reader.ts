@@ -10,13 +10,16 @@ import {
   parseHeader,
 } from '../crypto/sealed-frame.ts';
 import type { CallOptions, Storage } from '../storage/storage.ts';
-import { decompress, decompressUpTo, FRAME_BODY_BYTES } from './compression.ts';
+import { decompress, decompressInBackground, decompressUpTo, FRAME_BODY_BYTES } from './compression.ts';
 import { type FrameEntry, TRAILER_BYTES, TRAILER_MAGIC } from './sealed-writer.ts';
 
 /** A footer of a manifest of a very large instance may be some MiB; this is what a hostile one may make us hold. */
 const FOOTER_BODY_BYTES = 256 * FRAME_BODY_BYTES;
 /** Most footers fit, so that one request gets both the trailer and the footer. */
 const TAIL_BYTES = 64 * 1024;
+
+/** Frames of an object that is read from its beginning to its end. */
+const OPENED_AHEAD = 2;
 
 export interface SealedFooter {
   readonly frames: readonly FrameEntry[];
@@ -147,11 +150,19 @@ export async function* frameBodies(
     const bytes = await storage.get(object.path, { offset, length }, options);
     if (bytes === null || bytes.length !== length) throw damaged(object.path, 'it is cut off');
     let at = 0;
+    /** Opened while what is before them is looked at. */
+    const ahead: Promise<Uint8Array>[] = [];
     for (const [stored, raw] of batch) {
-      yield openFrame(object.cipher, { number, raw, path: object.path }, bytes.subarray(at, at + stored));
+      const { codec, body } = object.cipher.open(number, bytes.subarray(at, at + stored));
+      const opened = decompressInBackground({ codec, body }, raw, object.path);
+      // Of those that nobody comes to, none fails.
+      opened.catch(() => undefined);
+      ahead.push(opened);
+      if (ahead.length > OPENED_AHEAD) yield await ahead.shift()!;
       at += stored;
       number += 1;
     }
+    for (const opened of ahead) yield await opened;
     offset += length;
   }
 }

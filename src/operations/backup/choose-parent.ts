@@ -5,9 +5,10 @@ import { listBackupIds, type Manifest, openManifest } from '../../repository/man
 import { findAbsentPack } from '../../repository/pack-presence.ts';
 import type { Repository } from '../../repository/repository.ts';
 import type { InstanceContext } from '../instance-context.ts';
+import type { BegunChanges } from '../log/log-summaries.ts';
 import { type LogView, openLogView } from '../log/log-view.ts';
 import { isDamage } from '../verify/verify-problem.ts';
-import type { ForeseenParent } from './foresee-parent.ts';
+import type { ParentFiles } from './parent-files.ts';
 
 /** The server as it is now, as far as it decides what a new backup may refer to. */
 export type PresentServer = Pick<
@@ -34,6 +35,15 @@ export type ChosenParent =
       readonly passedOver: string | null;
     }
   | { readonly parent: null; readonly reason: string };
+
+/** A backup that was read before it was chosen. Each of its parts is null when another one is, or it could not be read. */
+export interface ForeseenParent extends AsyncDisposable {
+  manifestOf(id: string): Promise<Manifest | null>;
+  /** Handed out once: they are the caller's to close. */
+  filesOf(id: string): Promise<ParentFiles | null>;
+  /** What changed since on a timeline, as far as it was archived; handed out once. */
+  changesOf(id: string, timeline: number): Promise<BegunChanges | null>;
+}
 
 type Context = Pick<InstanceContext, 'instance' | 'repository'>;
 
@@ -95,10 +105,10 @@ async function openOrNull(
 }
 
 /** The archived log along the server's timeline, or why there is none. */
-async function viewOf(
+export async function viewOf(
   { repository, instance }: Context,
   backup: BackupFacts,
-  server: PresentServer,
+  server: Pick<PresentServer, 'systemIdentifier' | 'timeline' | 'walSegmentSize'>,
   signal: AbortSignal,
 ): Promise<LogView | string> {
   const { systemIdentifier, timeline, walSegmentSize: segmentSize } = server;

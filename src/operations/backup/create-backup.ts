@@ -19,10 +19,11 @@ import { secureHistory } from '../log/secure-live-log.ts';
 import { type SampleVerification, verifySample } from '../verify/verify-sample.ts';
 import { analyzeInstance, type InstanceAnalysis } from './analyze-instance.ts';
 import { backupFacts, type Copied, problemsOf } from './backup-facts.ts';
+import type { ForeseenParent } from './choose-parent.ts';
 import { readConfigFiles } from './config-files.ts';
 import { type FileCopier, startBackupThreads, startFileCopier } from './copy-files.ts';
 import { estimateIncrement, type IncrementEstimate } from './estimate-increment.ts';
-import { type ForeseenParent, foreseeParent } from './foresee-parent.ts';
+import { foreseeParent } from './foresee-parent.ts';
 import { describeIncrement, type Increment, openIncrement } from './increment.ts';
 import { secureBackupLog } from './secure-backup-log.ts';
 
@@ -172,7 +173,7 @@ async function copyInstance(request: CopyRequest): Promise<Copied> {
     workers: context.workers,
     signal,
   });
-  await using foreseen = type === 'full' ? null : foreseeParent(context, type, signal);
+  await using foreseen = type === 'full' ? null : foreseeParent(context, { type, server: facts }, signal);
   await using base = await runStep(
     onEvent,
     { id: 'checkpoint', title: 'Server checkpoint', detail: started => `at ${started.startLsn}` },

@@ -4,7 +4,7 @@ import { AppError, fileError, systemCode } from '../../base/errors.ts';
 import { formatLsn, nextSegment, parseLsn, segmentStart } from '../../engines/postgres/lsn.ts';
 import type { BackupFacts } from '../../repository/manifest.ts';
 import type { InstanceContext } from '../instance-context.ts';
-import { readChanges } from '../log/log-summaries.ts';
+import { type BegunChanges, readChanges } from '../log/log-summaries.ts';
 import type { LogView } from '../log/log-view.ts';
 import { compareLiveLog } from '../log/same-log.ts';
 import type { Changes } from './changed-files.ts';
@@ -16,6 +16,8 @@ export interface ChangesQuestion {
   readonly server: PresentServer;
   readonly dataDirectory: string;
   readonly view: LogView;
+  /** What of the log was read already; left out: nothing. */
+  readonly begun?: BegunChanges | null;
 }
 
 /** How the changes are known; or, `changes` null, why they are not. `why` says why the log does not do. */
@@ -91,7 +93,7 @@ async function whyLogIncomplete({
 }
 
 /** Where the archive ends, going on from a parent's start, and the server's own pg_wal must go on. */
-function liveFrom(view: LogView, parent: BackupFacts): bigint {
+export function liveFrom(view: LogView, parent: BackupFacts): bigint {
   const first = segmentStart(parseLsn(parent.startLsn), view.segmentSize);
   const missing = view.firstMissing(first);
   const last = missing - BigInt(view.segmentSize);
@@ -133,7 +135,10 @@ async function readLog(
   const { parent, server, view } = question;
   const range = { from: parseLsn(parent.startLsn), to: server.lsn, target: null };
   try {
-    const map = await readChanges(context, view, range, { signal, extra: liveSegments(question) });
+    // What is archived may go on behind the server, where its disk was put back.
+    const begun = question.begun != null && question.begun.upTo <= server.lsn ? question.begun : null;
+    const options = { signal, extra: liveSegments(question), begun };
+    const map = await readChanges(context, view, range, options);
     const unknown = map.storage.find(event => event.kind === 'unknown');
     if (unknown !== undefined) {
       const why = `the log at ${formatLsn(unknown.lsn)} is of an extension that changes files in a way of its own`;

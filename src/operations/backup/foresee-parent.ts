@@ -1,43 +1,57 @@
+import { parseLsn, segmentStart } from '../../engines/postgres/lsn.ts';
 import type { BackupType } from '../../repository/manifest.ts';
 import { listBackupIds, type Manifest, openManifest } from '../../repository/manifest-reader.ts';
 import type { InstanceContext } from '../instance-context.ts';
-import { openParentFiles, type ParentFiles } from './parent-files.ts';
+import { type BegunChanges, beginChanges } from '../log/log-summaries.ts';
+import { type ForeseenParent, type PresentServer, viewOf } from './choose-parent.ts';
+import { liveFrom } from './find-changes.ts';
+import { openParentFiles } from './parent-files.ts';
 
-/** The backup that is going to be the parent, most likely, and what it has: read while the server writes its checkpoint. */
-export interface ForeseenParent extends AsyncDisposable {
-  /** Its manifest; null when `id` is not the one that was foreseen, or it could not be read. */
-  manifestOf(id: string): Promise<Manifest | null>;
-  /** Its files, which are the caller's to close from then on; null as above. */
-  filesOf(id: string): Promise<ParentFiles | null>;
-}
+type Context = Pick<InstanceContext, 'instance' | 'repository'>;
+type Server = Pick<PresentServer, 'systemIdentifier' | 'timeline' | 'walSegmentSize'>;
 
-/** Begins to read; whatever is in the way is left to who reads it again. */
+/**
+ * Begins to read the backup that is most likely going to be the parent, and the log since: while the server writes its
+ * checkpoint there is nothing else to do. Whatever is in the way is left to who reads it again.
+ */
 export function foreseeParent(
-  context: Pick<InstanceContext, 'instance' | 'repository'>,
-  type: Exclude<BackupType, 'full'>,
+  context: Context,
+  wanted: { readonly type: Exclude<BackupType, 'full'>; readonly server: Server },
   signal: AbortSignal,
 ): ForeseenParent {
+  const { type, server } = wanted;
   const manifest = newest(context, type, signal).catch(() => null);
-  const files = manifest
+  const filesRead = manifest
     .then(found => (found === null ? null : openParentFiles(context.repository, found, signal)))
     .catch(() => null);
-  let isTaken = false;
+  const changesRead = manifest
+    .then(found => (found === null ? null : beginLog(context, { manifest: found, server }, signal)))
+    .catch(() => null);
+  let files: typeof filesRead | null = filesRead;
+  let changes: typeof changesRead | null = changesRead;
   const has = async (id: string): Promise<boolean> => (await manifest)?.backup.id === id;
   return {
     manifestOf: async id => ((await has(id)) ? await manifest : null),
     async filesOf(id) {
-      if (isTaken || !(await has(id))) return null;
-      isTaken = true;
-      return await files;
+      if (!(await has(id))) return null;
+      const taken = files;
+      files = null;
+      return await taken;
+    },
+    async changesOf(id, timeline) {
+      if (timeline !== server.timeline || !(await has(id))) return null;
+      const taken = changes;
+      changes = null;
+      return await taken;
     },
     async [Symbol.asyncDispose]() {
-      if (!isTaken) await (await files)?.close();
+      await (await files)?.close();
     },
   };
 }
 
 async function newest(
-  { instance, repository }: Pick<InstanceContext, 'instance' | 'repository'>,
+  { instance, repository }: Context,
   type: Exclude<BackupType, 'full'>,
   signal: AbortSignal,
 ): Promise<Manifest | null> {
@@ -46,4 +60,20 @@ async function newest(
     if (type === 'incremental' || manifest?.backup.type === 'full') return manifest;
   }
   return null;
+}
+
+/** The log since a parent's start, as far as it is archived whole. */
+async function beginLog(
+  context: Context,
+  { manifest: { backup }, server }: { readonly manifest: Manifest; readonly server: Server },
+  signal: AbortSignal,
+): Promise<BegunChanges | null> {
+  if (backup.systemIdentifier !== server.systemIdentifier) return null;
+  const view = await viewOf(context, backup, server, signal);
+  if (typeof view === 'string') return null;
+  const from = parseLsn(backup.startLsn);
+  const upTo = liveFrom(view, backup);
+  return upTo > segmentStart(from, view.segmentSize)
+    ? await beginChanges(context, view, { from, upTo }, signal)
+    : null;
 }

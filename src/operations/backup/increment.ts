@@ -4,10 +4,9 @@ import type { BackupType } from '../../repository/manifest.ts';
 import type { Manifest } from '../../repository/manifest-reader.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { type Changes, changedFiles } from './changed-files.ts';
-import { chooseParent, type PresentServer } from './choose-parent.ts';
+import { chooseParent, type ForeseenParent, type PresentServer } from './choose-parent.ts';
 import type { SourceFile } from './file-assembler.ts';
 import { findChanges } from './find-changes.ts';
-import type { ForeseenParent } from './foresee-parent.ts';
 import { openParentFiles } from './parent-files.ts';
 
 /** A parent, and what changed since. */
@@ -43,12 +42,12 @@ export async function openIncrement(
   const chosen = await chooseParent(context, { type, server, foreseen }, signal);
   if (chosen.parent === null) return { reason: chosen.reason };
   const { parent, view, passedOver } = chosen;
-  const question = { parent: parent.backup, server, view, dataDirectory };
+  const { id } = parent.backup;
+  const begun = (await foreseen?.changesOf(id, server.timeline)) ?? null;
+  const question = { parent: parent.backup, server, view, dataDirectory, begun };
   const { changes, why } = await findChanges(context, question, signal);
   if (changes === null) return { reason: why };
-  const files =
-    (await foreseen?.filesOf(parent.backup.id)) ??
-    (await openParentFiles(context.repository, parent, signal));
+  const files = (await foreseen?.filesOf(id)) ?? (await openParentFiles(context.repository, parent, signal));
   const changesOf = changedFiles({
     parent: files,
     changes,

@@ -16,6 +16,8 @@ export interface SummariesQuestion {
   /** Records that start in it. */
   readonly from: bigint;
   readonly to: bigint;
+  /** The segment to begin with, where those before it were read for the same range; left out: that of `from`. */
+  readonly startAt?: bigint | undefined;
   /** As in {@link SummaryOptions}: where it lies in a segment, that one is read anew. */
   readonly target?: bigint | null;
   /** True: every transaction is listed, none only counted; where a stored summary does not, the log is read. */
@@ -40,10 +42,11 @@ export async function* summariesOf(
   const { view, signal } = question;
   const stored = new StoredAhead(question);
   const extra = question.extra?.[Symbol.asyncIterator]();
+  const first = segmentStart(question.startAt ?? question.from, view.segmentSize);
   try {
-    let piece = await nextPiece(extra, segmentStart(question.from, view.segmentSize));
+    let piece = await nextPiece(extra, first);
     let isCut = false;
-    for (let at = segmentStart(question.from, view.segmentSize); ; at = nextSegment(at, view.segmentSize)) {
+    for (let at = first; ; at = nextSegment(at, view.segmentSize)) {
       signal.throwIfAborted();
       const live = piece?.lsn === at ? piece : null;
       // Behind the range there is only the rest of a record, if that is there at all.

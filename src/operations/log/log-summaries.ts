@@ -124,6 +124,40 @@ export async function readActivity(
   };
 }
 
+/** The beginning of a range whose end is not known yet. It goes on once. */
+export interface BegunChanges {
+  readonly joiner: SummaryJoiner;
+  /** The first segment that was not read. */
+  readonly upTo: bigint;
+}
+
+/**
+ * Reads what the log changed from `from` on, up to the start of segment `upTo`, for a {@link readChanges} without target.
+ *
+ * @throws as {@link readChanges}
+ */
+export async function beginChanges(
+  context: SummaryContext,
+  view: LogView,
+  { from, upTo }: { readonly from: bigint; readonly upTo: bigint },
+  signal: AbortSignal,
+): Promise<BegunChanges> {
+  const joiner = changesJoiner(view, { from, target: null });
+  // The rest of a record that goes on behind it is read along with what it is the beginning of.
+  const nameAt = (lsn: bigint): string | null => (lsn < upTo ? view.nameAt(lsn) : null);
+  const question = { repository: context.repository, view: { ...view, nameAt }, from, to: upTo, signal };
+  for await (const summary of summariesOf({ ...question, target: null })) joiner.add(summary);
+  return { joiner, upTo };
+}
+
+function changesJoiner(
+  view: LogView,
+  { from, target }: { readonly from: bigint; readonly target: bigint | null },
+): SummaryJoiner {
+  const origin = segmentStart(from, view.segmentSize);
+  return new SummaryJoiner({ origin, isFirst: true, transactions: false, target });
+}
+
 /**
  * The pages that a range of the log changed. With `target`, the map is for a recovery from `from` to it over files as they
  * are at `to`, the very end of the log; without, for a backup.
@@ -142,13 +176,17 @@ export async function readChanges(
      * those of the same position.
      */
     readonly extra?: AsyncIterable<{ readonly lsn: bigint; readonly bytes: Uint8Array }>;
+    /** Of the same `from`, and without a target: what was read already. */
+    readonly begun?: BegunChanges | null;
   },
 ): Promise<ChangeMap> {
   const { from, to, target } = range;
   const origin = segmentStart(from, view.segmentSize);
-  const joiner = new SummaryJoiner({ origin, isFirst: true, transactions: false, target });
+  const joiner = options.begun?.joiner ?? changesJoiner(view, { from, target });
+  const startAt = options.begun?.upTo;
   const question = { repository: context.repository, view, from, to, target, signal: options.signal };
-  for await (const summary of summariesOf({ ...question, extra: options.extra })) joiner.add(summary);
+  for await (const summary of summariesOf({ ...question, startAt, extra: options.extra }))
+    joiner.add(summary);
   const end = joiner.endLsn ?? from;
   // Where a server writes next can be behind the header of a page that it has not begun.
   if (joiner.ended !== 'segment end' && end + BigInt(LONG_HEADER_BYTES) < to) {

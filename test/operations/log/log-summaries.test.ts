@@ -3,7 +3,12 @@ import { MIB } from '../../../src/base/sizes.ts';
 import { forkKey } from '../../../src/engines/postgres/change-map.ts';
 import { segmentName } from '../../../src/engines/postgres/lsn.ts';
 import type { SegmentSummary } from '../../../src/engines/postgres/segment-summary.ts';
-import { readActivity, readChanges, readSummaries } from '../../../src/operations/log/log-summaries.ts';
+import {
+  beginChanges,
+  readActivity,
+  readChanges,
+  readSummaries,
+} from '../../../src/operations/log/log-summaries.ts';
 import { type LogView, openLogView } from '../../../src/operations/log/log-view.ts';
 import { storeSegment } from '../../../src/operations/log/store-segment.ts';
 import { logPath, logSummaryPath } from '../../../src/repository/layout.ts';
@@ -322,6 +327,32 @@ describe('changes', () => {
     });
     // Nothing is stored of what is not archived whole.
     expect((await keysOf(own, 'instances/production/summaries/')).length).toBe(2);
+  });
+
+  test('a range begun before its end is known, up to any segment - the same as in one go', async () => {
+    await archive();
+    const all = segments();
+    for (const from of [startLsn, built.records[1]!.lsn, built.records[40]!.lsn]) {
+      const whole = await readChanges(context(), view, { from, to: end, target: null }, { signal });
+      for (const { lsn: upTo } of all.slice(1)) {
+        const begun = await beginChanges(context(), view, { from, upTo }, signal);
+        async function* live(): AsyncGenerator<{ lsn: bigint; bytes: Uint8Array }> {
+          yield* all.filter(({ lsn }) => lsn >= upTo);
+        }
+        for (const extra of [undefined, live()]) {
+          const once =
+            extra === undefined ? begun : await beginChanges(context(), view, { from, upTo }, signal);
+          const map = await readChanges(
+            context(),
+            view,
+            { from, to: end, target: null },
+            { signal, begun: once, ...(extra === undefined ? {} : { extra }) },
+          );
+          expect([...map.forks]).toEqual([...whole.forks]);
+          expect([map.storage, map.events]).toEqual([whole.storage, whole.events]);
+        }
+      }
+    }
   });
 
   test('a record whose CRC is wrong - CORRUPT, in whatever segment', async () => {
