@@ -3,7 +3,7 @@ import type { DamagedPage, PackFacts } from '../../repository/manifest.ts';
 import type { StoredFrame } from '../../repository/pack-writer.ts';
 import type { StorageLocation } from '../../storage/storage.ts';
 import type { PageSelection } from './page-selection.ts';
-import type { Ranges } from './ranges.ts';
+import type { PackedRanges } from './ranges.ts';
 
 /** What a backup worker is started with: plain data, so that it can build everything of its own. */
 export interface BackupWorkerStart {
@@ -45,7 +45,7 @@ export interface ReadResult {
   readonly frames: readonly StoredFrame[] | null;
   readonly damaged: readonly DamagedPage[];
   /** Of a task with a selection: where in the file the content of each frame belongs. */
-  readonly ranges?: readonly Ranges[];
+  readonly ranges?: readonly PackedRanges[];
   /** Of a task with a selection: where the file was found to end, null when behind the range. */
   readonly endsAt?: number | null;
 }

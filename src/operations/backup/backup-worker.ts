@@ -22,7 +22,7 @@ import type {
   ReadTask,
 } from './backup-protocol.ts';
 import type { PageSelection } from './page-selection.ts';
-import type { Ranges } from './ranges.ts';
+import { packRanges, type Ranges } from './ranges.ts';
 import { readSelected } from './read-selected.ts';
 
 /**
@@ -122,7 +122,7 @@ async function readSelection(task: ReadTask, file: number, selection: PageSelect
     id: task.id,
     frames: found.frames.map(each => each.frame),
     damaged: found.damaged,
-    ranges: found.frames.map(each => each.ranges),
+    ranges: found.frames.map(each => packRanges(each.ranges)),
     endsAt: found.endsAt,
   };
 }

@@ -15,7 +15,7 @@ import type { PackedFileLine } from '../../repository/manifest-line.ts';
 import type { FileChanges, SourceFile } from './file-assembler.ts';
 import type { PageSelection } from './page-selection.ts';
 import { lowerBound } from './parent-files.ts';
-import { appendRange, type Ranges, splitRanges, uniteRanges } from './ranges.ts';
+import { appendRange, packRanges, type Ranges, splitRanges, uniteRanges } from './ranges.ts';
 import { rangesToRead } from './ranges-to-read.ts';
 
 /** How the pages that changed since the parent are found. */
@@ -142,8 +142,9 @@ function collectStorage(map: ChangeMap): {
 function partsOf(ranges: Ranges): FileChanges['parts'] {
   return splitRanges(ranges, PART_BYTES).map(list => {
     const offset = list[0] ?? 0;
-    const length = (list.at(-2) ?? 0) + (list.at(-1) ?? 0) - offset;
-    return { offset, length, selection: { kind: 'ranges', ranges: list } };
+    const last = list.length - 2;
+    const length = (list[last] ?? 0) + (list[last + 1] ?? 0) - offset;
+    return { offset, length, selection: { kind: 'ranges', ranges: packRanges(list) } };
   });
 }
 

@@ -214,7 +214,7 @@ async function copyEverything(
 ): Promise<Copied> {
   const { base, copier, analysis, increment, signal, options } = request;
   const { facts, dataDirectory } = analysis;
-  for await (const entry of listDataFiles(dataDirectory, { ...analysis.listing, signal })) {
+  for await (const entry of listDataFiles(dataDirectory, { ...analysis.listing, isFresh: true, signal })) {
     if (entry.kind === 'directory') copier.addDirectory(entry.path, entry.mode);
     else if (entry.kind === 'file')
       await copier.copy((await increment?.changesOf(entry, sourceOf(entry))) ?? sourceOf(entry));

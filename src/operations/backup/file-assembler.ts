@@ -12,7 +12,7 @@ import type { StoredFrame } from '../../repository/pack-writer.ts';
 import type { ReadResult, ReadTask } from './backup-protocol.ts';
 import type { PageSelection } from './page-selection.ts';
 import { patchChunks } from './patch-chunks.ts';
-import type { Ranges } from './ranges.ts';
+import type { PackedRanges } from './ranges.ts';
 
 /** A file to be copied, in one or several ranges. */
 export interface SourceFile {
@@ -50,7 +50,7 @@ interface OpenFile {
   readonly ranges: (readonly StoredFrame[] | null | undefined)[];
   missing: number;
   /** Of a file with changes: by task, the ranges of each frame, and where the file ended. */
-  readonly selected: (readonly Ranges[])[];
+  readonly selected: (readonly PackedRanges[])[];
   endsAt: number;
 }
 

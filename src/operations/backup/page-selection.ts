@@ -1,13 +1,13 @@
 import { isNewPage, pageLsn } from '../../engines/postgres/page-header.ts';
 import { FRAME_BODY_BYTES } from '../../repository/compression.ts';
-import type { Ranges } from './ranges.ts';
+import type { PackedRanges, Ranges } from './ranges.ts';
 
 /** What of a file an incremental backup stores. What it does not store, the parent has. */
 export type PageSelection =
   /** These ranges, which start and end with pages. */
-  | { readonly kind: 'ranges'; readonly ranges: Ranges }
+  | { readonly kind: 'ranges'; readonly ranges: PackedRanges }
   /** These ranges, and of all other pages those that say that they changed at `sinceLsn` or later. */
-  | { readonly kind: 'since'; readonly ranges: Ranges; readonly sinceLsn: bigint }
+  | { readonly kind: 'since'; readonly ranges: PackedRanges; readonly sinceLsn: bigint }
   /** Of each 1 MiB from the task's offset on: nothing, if it has this hash. Null: the parent has no hash of it. */
   | { readonly kind: 'content'; readonly hashes: readonly (string | null)[] };
 
@@ -93,7 +93,7 @@ export function collectPages(
 /** The parts of a window that lie in `ranges`; both ascend, so `cursor` says where the last window ended. */
 export function* chosenByRanges(
   window: PageWindow,
-  ranges: Ranges,
+  ranges: PackedRanges,
   cursor: { index: number },
 ): Generator<readonly [at: number, length: number]> {
   const end = window.offset + window.length;

@@ -8,12 +8,12 @@ import {
   ChunkListBuilder,
   chunkCount,
 } from '../../repository/chunk-list.ts';
-import type { Ranges } from './ranges.ts';
+import type { PackedRanges } from './ranges.ts';
 
 /** Whole frames, and where in a file the content of each belongs. */
 export interface StoredChunks {
   readonly frames: ChunkList;
-  readonly ranges: readonly Ranges[];
+  readonly ranges: readonly PackedRanges[];
 }
 
 /**

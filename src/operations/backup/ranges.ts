@@ -1,6 +1,13 @@
 /** Ranges of a file as offset, length, offset, length, …: ascending, apart from each other, none empty. */
 export type Ranges = readonly number[];
 
+/** Ranges as threads hand them to each other: copied as they lie, not number by number. */
+export type PackedRanges = ArrayLike<number>;
+
+export function packRanges(ranges: Ranges): PackedRanges {
+  return Float64Array.from(ranges);
+}
+
 /** Adds a range to some, of which none starts behind it. */
 export function appendRange(ranges: number[], offset: number, length: number): void {
   if (length <= 0) return;
@@ -54,7 +61,7 @@ export function gapsBetween(ranges: Ranges, size: number): Ranges {
   return gaps;
 }
 
-export function rangeBytes(ranges: Ranges): number {
+export function rangeBytes(ranges: PackedRanges): number {
   let sum = 0;
   for (let index = 1; index < ranges.length; index += 2) sum += ranges[index]!;
   return sum;
