@@ -43,7 +43,7 @@ export function parseChunks(
     const next = bytes[hashEnd + 2];
     at = hashEnd + 3;
     if (next === CLOSE)
-      return { list: { numbers: numbers.slice(0, count * CHUNK_NUMBERS), hashes }, end: at };
+      return { list: { numbers: numbers.subarray(0, count * CHUNK_NUMBERS), hashes }, end: at };
     if (next !== COMMA) return null;
   }
 }

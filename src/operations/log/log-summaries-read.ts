@@ -1,4 +1,5 @@
 import { AppError } from '../../base/errors.ts';
+import { releaseMemory } from '../../base/release-memory.ts';
 import { classifyLogFileName, nextSegment, segmentStart } from '../../engines/postgres/lsn.ts';
 import { encodeSummary, StoredSummary } from '../../engines/postgres/segment-summary-stored.ts';
 import { type SummaryOptions, summarizeSegment } from '../../engines/postgres/summarize-segment.ts';
@@ -94,6 +95,7 @@ async function readSegment(
     ...(isWhole || target === undefined ? {} : { target }),
   };
   const bytesOfSummary = encodeSummary(summarizeSegment(bytes, options));
+  if (live === null) releaseMemory(bytes);
   const name = view.nameAt(at);
   const isStored =
     isWhole &&

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileError, systemCode } from '../../base/errors.ts';
+import { releaseMemory } from '../../base/release-memory.ts';
 import { segmentStart } from '../../engines/postgres/lsn.ts';
 import type { LogView } from './log-view.ts';
 
@@ -23,7 +24,9 @@ export async function compareLiveLog(
     if (view.nameAt(lsn) !== name) continue;
     const live = await readOrNull(join(logDirectory, name));
     if (live === null) continue;
-    const isSame = Buffer.compare(live, await view.read(lsn)) === 0;
+    const archived = await view.read(lsn);
+    const isSame = Buffer.compare(live, archived) === 0;
+    for (const bytes of [live, archived]) releaseMemory(bytes);
     return { foreign: isSame ? null : name, compared: true };
   }
   return { foreign: null, compared: false };

@@ -39,8 +39,6 @@ export async function verifySample(
   const manifest = await openManifest(repository, { instance, id: backup.id }, { signal });
   if (manifest === null)
     throw new AppError('VERIFICATION_FAILED', `backup '${backup.id}' is not there although it was committed`);
-  await checkManifestHash(context, manifest, backup.manifestSha256);
-  await checkPacksPresent(context, manifest, signal);
   const problems: ObjectProblem[] = [];
   const count = { files: 0, frames: 0, sampledFrames: 0, sampledBytes: 0 };
   const onProgress = progressTeller(
@@ -58,6 +56,9 @@ export async function verifySample(
   );
   const batches = batchTasks(pool);
   try {
+    // The threads load meanwhile.
+    await checkManifestHash(context, manifest, backup.manifestSha256);
+    await checkPacksPresent(context, manifest, signal);
     for await (const line of packedLines(repository, manifest, { signal })) {
       if (line.t === 'dir') continue;
       count.files += 1;
