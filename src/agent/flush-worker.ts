@@ -1,20 +1,7 @@
 import { closeSync, fdatasyncSync, fsyncSync, openSync, renameSync } from 'node:fs';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import { assert, messageOf, systemCode } from '../base/errors.ts';
-
-/** What the thread that flushes the spool is asked: strictly one thing after the other. */
-export interface FlushJob {
-  /** Files that are full: flushed, closed, and given their name. */
-  readonly full: readonly { readonly fd: number; readonly path: string; readonly name: string }[];
-  /** The file that is written to; null when there is none. */
-  readonly fd: number | null;
-  /** Whether names in the directory changed since the last flush. */
-  readonly directory: string | null;
-}
-
-export interface FlushAnswer {
-  readonly error: { readonly message: string; readonly code: string } | null;
-}
+import { assert } from '../base/errors.ts';
+import { ASKED, DONE, FILE, type FlushJob, type FlushMemory, IN_MESSAGE } from './flush-protocol.ts';
 
 /**
  * A thread of its own, as a flush of the spool is what commits wait for: in the thread pool it would stand behind the
@@ -22,29 +9,25 @@ export interface FlushAnswer {
  */
 const port = parentPort;
 assert(port !== null, 'this code runs as a worker thread');
-const wakeUp = workerData as Int32Array<SharedArrayBuffer>;
+const memory = workerData as FlushMemory;
 
-// Asleep until there is a job: an event loop would take longer to deliver it than many a flush takes.
-for (;;) {
-  const seen = Atomics.load(wakeUp, 0);
-  const received = receiveMessageOnPort(port) as { readonly message: FlushJob } | undefined;
-  if (received === undefined) Atomics.wait(wakeUp, 0, seen);
-  else port.postMessage(flush(received.message));
+for (let done = 0; ; done = (done + 1) | 0) {
+  while (Atomics.load(memory, ASKED) === done) Atomics.wait(memory, ASKED, done);
+  const fd = Atomics.load(memory, FILE);
+  if (fd === IN_MESSAGE) flush((receiveMessageOnPort(port) as { readonly message: FlushJob }).message);
+  else fdatasyncSync(fd);
+  Atomics.add(memory, DONE, 1);
+  Atomics.notify(memory, DONE);
 }
 
-function flush(job: FlushJob): FlushAnswer {
-  try {
-    for (const file of job.full) {
-      fdatasyncSync(file.fd);
-      closeSync(file.fd);
-      renameSync(file.path, file.name);
-    }
-    if (job.fd !== null) fdatasyncSync(job.fd);
-    if (job.directory !== null) syncDirectory(job.directory);
-    return { error: null };
-  } catch (error) {
-    return { error: { message: messageOf(error), code: systemCode(error) } };
+function flush(job: FlushJob): void {
+  for (const file of job.full) {
+    fdatasyncSync(file.fd);
+    closeSync(file.fd);
+    renameSync(file.path, file.name);
   }
+  if (job.fd !== null) fdatasyncSync(job.fd);
+  if (job.directory !== null) syncDirectory(job.directory);
 }
 
 function syncDirectory(path: string): void {

@@ -4,7 +4,7 @@ import { Worker } from 'node:worker_threads';
 import { AppError, assert, fileError, systemCode } from '../base/errors.ts';
 import { workerUrl } from '../base/worker-url.ts';
 import { formatLsn, segmentName, segmentStart } from '../engines/postgres/lsn.ts';
-import type { FlushAnswer, FlushJob } from './flush-worker.ts';
+import { ASKED, createFlushMemory, DONE, FILE, type FlushJob, IN_MESSAGE } from './flush-protocol.ts';
 import { PARTIAL, type SpoolDirectory } from './spool-directory.ts';
 
 export interface WalSpoolOptions {
@@ -38,7 +38,7 @@ interface OpenFile {
 export class WalSpool {
   readonly #options: WalSpoolOptions;
   readonly #flusher: Worker;
-  readonly #wakeUp = new Int32Array(new SharedArrayBuffer(4));
+  readonly #memory = createFlushMemory();
   #timeline = 0;
   #written = 0n;
   #flushed = 0n;
@@ -56,9 +56,9 @@ export class WalSpool {
     // The files it closes were opened by this thread.
     this.#flusher = new Worker(workerUrl('flush-worker', import.meta.url), {
       trackUnmanagedFds: false,
-      workerData: this.#wakeUp,
+      workerData: this.#memory,
     });
-    // A thread that ends would leave a flush unanswered.
+    // A flush that failed, which is never answered.
     this.#flusher.on('error', error => this.#fail(fileError('flush', options.directory.path, error)));
   }
 
@@ -99,7 +99,8 @@ export class WalSpool {
 
   /** @throws DISK_FULL, FILE_FAILED: what was not written comes again with the next connection */
   write(lsn: bigint, bytes: Uint8Array): void {
-    assert(lsn === this.#written, `the spool is at ${formatLsn(this.#written)}, not ${formatLsn(lsn)}`);
+    if (lsn !== this.#written)
+      assert(false, `the spool is at ${formatLsn(this.#written)}, not ${formatLsn(lsn)}`);
     this.#oldestUnflushedMs ??= performance.now();
     for (let at = 0; at < bytes.length; ) {
       const file = this.#openFile();
@@ -152,7 +153,6 @@ export class WalSpool {
   }
 
   #put(file: OpenFile, offset: number, bytes: Uint8Array): void {
-    const path = join(this.#options.directory.path, `${file.segment}${PARTIAL}`);
     try {
       const same = Math.max(0, Math.min(bytes.length, file.knownBytes - offset));
       if (same > 0 && !holds(file.fd, offset, bytes.subarray(0, same))) {
@@ -162,7 +162,9 @@ export class WalSpool {
       }
       writeFully(file.fd, offset + same, bytes.subarray(same));
     } catch (error) {
-      throw error instanceof AppError ? error : fileError('write', path, error);
+      if (error instanceof AppError) throw error;
+      const path = join(this.#options.directory.path, `${file.segment}${PARTIAL}`);
+      throw fileError('write', path, error);
     }
   }
 
@@ -205,23 +207,20 @@ export class WalSpool {
     const upTo = this.#written;
     const timeline = this.#timeline;
     const full = this.#full;
+    const fd = this.#file?.fd ?? null;
+    const directory = this.#directoryChanged ? this.#options.directory.path : null;
     this.#full = [];
+    this.#directoryChanged = false;
     this.#flushing = true;
     const startedMs = performance.now();
-    const job: FlushJob = {
-      full: full.map(({ fd, path, name }) => ({ fd, path, name })),
-      fd: this.#file?.fd ?? null,
-      directory: this.#directoryChanged ? this.#options.directory.path : null,
-    };
-    this.#directoryChanged = false;
-    this.#flusher.once('message', (answer: FlushAnswer) => {
+    const isOneFile = fd !== null && full.length === 0 && directory === null;
+    if (!isOneFile) {
+      const files = full.map(({ fd: file, path, name }) => ({ fd: file, path, name }));
+      this.#flusher.postMessage({ full: files, fd, directory } satisfies FlushJob);
+    }
+    void this.#ask(isOneFile ? fd : IN_MESSAGE).then(() => {
       this.#flushing = false;
-      for (const fd of this.#retired.splice(0)) closeSync(fd);
-      if (answer.error !== null) {
-        const error = Object.assign(new Error(answer.error.message), { code: answer.error.code });
-        this.#fail(fileError('flush', this.#options.directory.path, error));
-        return;
-      }
+      for (const retired of this.#retired.splice(0)) closeSync(retired);
       // The spool may have begun anew on another timeline meanwhile.
       if (timeline === this.#timeline && upTo > this.#flushed) this.#flushed = upTo;
       this.#oldestUnflushedMs = this.#written > this.#flushed ? startedMs : null;
@@ -230,14 +229,23 @@ export class WalSpool {
       this.flush();
       if (!this.#flushing) for (const wake of this.#idle.splice(0)) wake();
     });
-    this.#flusher.postMessage(job);
-    Atomics.add(this.#wakeUp, 0, 1);
-    Atomics.notify(this.#wakeUp, 0);
+  }
+
+  /** Asks for a flush, and resolves when it is done; never, when it fails. */
+  async #ask(file: number): Promise<void> {
+    const memory = this.#memory;
+    const before = Atomics.load(memory, DONE);
+    Atomics.store(memory, FILE, file);
+    Atomics.add(memory, ASKED, 1);
+    Atomics.notify(memory, ASKED);
+    await Atomics.waitAsync(memory, DONE, before).value;
   }
 
   #fail(error: AppError): void {
     if (this.#failed) return;
     this.#failed = true;
+    this.#flushing = false;
+    for (const retired of this.#retired.splice(0)) closeSync(retired);
     for (const wake of this.#idle.splice(0)) wake();
     this.#options.onFailure(error);
   }

@@ -6,8 +6,11 @@ import type { StreamPlace } from './stream-reader.ts';
 interface Seen {
   readonly systemIdentifier: string;
   readonly timeline: number;
-  readonly lsn: string;
+  readonly lsn: bigint;
 }
+
+/** As it is kept. */
+type SeenFile = Omit<Seen, 'lsn'> & { readonly lsn: string };
 
 const FILE = 'seen.json';
 const SAVE_EVERY_MS = 10_000;
@@ -28,7 +31,7 @@ export class SeenPosition {
 
   /** Reading begins. */
   begin({ systemIdentifier, timeline, serverLsn }: StreamPlace): void {
-    this.#seen ??= { systemIdentifier, timeline, lsn: formatLsn(serverLsn) };
+    this.#seen ??= { systemIdentifier, timeline, lsn: serverLsn };
   }
 
   isOld(place: StreamPlace | null, lsn: bigint): boolean {
@@ -37,7 +40,7 @@ export class SeenPosition {
       seen !== null &&
       seen.systemIdentifier === place?.systemIdentifier &&
       seen.timeline === place.timeline &&
-      lsn < parseLsn(seen.lsn)
+      lsn < seen.lsn
     );
   }
 
@@ -46,14 +49,15 @@ export class SeenPosition {
     if (place === null || (!isLast && performance.now() - this.#savedMs < SAVE_EVERY_MS)) return;
     this.#savedMs = performance.now();
     const { systemIdentifier, timeline } = place;
-    await writeJsonFile(this.#path, { systemIdentifier, timeline, lsn: formatLsn(lsn) } satisfies Seen);
+    await writeJsonFile(this.#path, { systemIdentifier, timeline, lsn: formatLsn(lsn) } satisfies SeenFile);
   }
 }
 
 /** What cannot be read is looked at once more. */
 function readSeen(path: string): Seen | null {
   try {
-    return readJsonFile<Seen>(path);
+    const file = readJsonFile<SeenFile>(path);
+    return file === null ? null : { ...file, lsn: parseLsn(file.lsn) };
   } catch {
     return null;
   }

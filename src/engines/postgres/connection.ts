@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import type { Socket } from 'node:net';
 import type { ConnectionOptions as TlsOptions } from 'node:tls';
 import pg from 'pg';
 import { abortable } from '../../base/abort.ts';
@@ -17,6 +18,8 @@ export interface ConnectOptions {
   readonly applicationName?: string;
   /** A connection that speaks the replication protocol. It takes no settings, so its session keeps the server's. */
   readonly replication?: 'physical' | 'database';
+  /** Makes the socket of a connection that is not encrypted; left out, the driver makes it. */
+  readonly openSocket?: () => Socket;
   readonly signal?: AbortSignal;
   readonly env?: NodeJS.ProcessEnv;
 }
@@ -153,6 +156,7 @@ async function attempt(
     keepAlive: true,
     connectionTimeoutMillis: target.connectTimeoutMs,
     application_name: options.applicationName ?? 'aishell',
+    ...(ssl === false && options.openSocket !== undefined ? { stream: options.openSocket } : {}),
     ...(options.replication === undefined
       ? {}
       : { replication: options.replication === 'physical' ? 'true' : 'database' }),

@@ -1,13 +1,17 @@
+import type { Socket } from 'node:net';
 import type pg from 'pg';
 import { AppError } from '../../base/errors.ts';
 import { connect, queryRow } from './connection.ts';
 import { statementError } from './connection-errors.ts';
 import type { ConnectionSettings } from './connection-target.ts';
+import { KeptBuffer } from './kept-buffer.ts';
 import { parseLsn } from './lsn.ts';
 
 /** A session that speaks the physical replication protocol. Only one thing runs on it at a time. */
 export interface ReplicationConnection extends AsyncDisposable {
   readonly client: pg.Client;
+  /** What it is read into, unless it is encrypted. */
+  readonly received: KeptBuffer;
   identify(): Promise<SystemIdentity>;
   /** Bytes; the same for a whole database system. */
   segmentSize(): Promise<number>;
@@ -35,13 +39,16 @@ export async function openReplication(
   options: { readonly applicationName: string; readonly signal?: AbortSignal },
 ): Promise<ReplicationConnection> {
   const { signal } = options;
-  const client = await connect(settings, { ...options, replication: 'physical' });
+  const received = new KeptBuffer();
+  const openSocket = (): Socket => received.open();
+  const client = await connect(settings, { ...options, replication: 'physical', openSocket });
   const statement = (text: string): { text: string; signal?: AbortSignal } => ({
     text,
     ...(signal === undefined ? {} : { signal }),
   });
   return {
     client,
+    received,
     async identify() {
       const row = await queryRow<{ systemid: string; timeline: number; xlogpos: string }>(
         client,

@@ -65,7 +65,7 @@ interface CopyConnection {
  * @source PostgreSQL manual, "Streaming Replication Protocol", START_REPLICATION; libpq/walreceiver of PostgreSQL itself
  */
 export function startWalStream(replication: ReplicationConnection, request: WalStreamRequest): WalStream {
-  const { client } = replication;
+  const { client, received } = replication;
   const connection = (client as unknown as { readonly connection: CopyConnection }).connection;
   let positions: WalPositions = { written: request.lsn, flushed: request.lsn, applied: 0n };
   let position = request.lsn;
@@ -106,6 +106,8 @@ export function startWalStream(replication: ReplicationConnection, request: WalS
   };
   connection.stream.on('data', onChunk);
   for (const parse of parsers) connection.stream.off('data', parse);
+  // Nothing of it is kept: of other messages than the log, what is handed on is a copy.
+  received.isLent = true;
   // The timeline is at its end: the server waits until this is said here too, then it names the next one.
   const onCopyDone = (): void => connection.endCopyFrom();
   connection.on('copyDone', onCopyDone);
@@ -117,6 +119,7 @@ export function startWalStream(replication: ReplicationConnection, request: WalS
       throw failure ?? streamError(error, request, client.user ?? '');
     })
     .finally(() => {
+      received.isLent = false;
       for (const parse of parsers) connection.stream.on('data', parse);
       connection.stream.off('data', onChunk);
       connection.off('copyDone', onCopyDone);
