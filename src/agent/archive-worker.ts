@@ -42,14 +42,15 @@ port.on('message', ({ id, task }: ArchiveRequest) => {
 
 async function run(task: ArchiveTask): Promise<ArchiveOutcome> {
   const { owner, level } = start;
+  const how = { level, inThisThread: true };
   switch (task.kind) {
     case 'segment': {
       const { bytes, object } = await readSegment(task.path);
-      return await storeSegment(repository, { ...owner, name: task.segment, bytes, level, buffer: object });
+      return await storeSegment(repository, { ...owner, ...how, name: task.segment, bytes, buffer: object });
     }
     case 'part': {
       const bytes = await readRange(task.path, task.from, task.to);
-      return await putLogPart(repository, { ...owner, segment: task.segment, from: task.from, bytes, level });
+      return await putLogPart(repository, { ...owner, ...how, segment: task.segment, from: task.from, bytes });
     }
     case 'history':
       return await putHistory(task.name, Buffer.from(task.content, 'utf8'));

@@ -50,6 +50,8 @@ interface PartsOf {
 
 const RETRY_MS = [500, 1000, 2000, 5000, 10_000, 30_000];
 const TICK_MS = 250;
+/** The spool is read again after this time though nothing said that something changed in it. */
+const LOOK_AGAIN_MS = 5000;
 
 /** Archives what lies in the spool, in the order of the log, for as long as it runs; tries again when the storage fails. */
 export class LogArchiver {
@@ -60,6 +62,8 @@ export class LogArchiver {
   readonly #histories: { readonly name: string; readonly content: string }[] = [];
   #finishing = false;
   #isWoken = false;
+  /** What was received, and when, as nothing but that was left in the spool; null when there may be more. */
+  #settled: { readonly first: string | null; readonly atMs: number } | null = null;
   #state: ArchiverState = {
     lastSegment: null,
     lastSegmentAtMs: null,
@@ -88,6 +92,7 @@ export class LogArchiver {
   /** There is a new full segment. */
   wake(): void {
     this.#isWoken = true;
+    this.#settled = null;
     this.#wake();
   }
 
@@ -141,16 +146,33 @@ export class LogArchiver {
 
   /** Archives the next thing; false when there is none. */
   async #next(): Promise<boolean> {
-    const { directory, receiving, thread } = this.#options;
+    const { receiving, thread } = this.#options;
     const [history] = this.#histories;
     if (history !== undefined) {
       await thread.run({ kind: 'history', ...history });
       this.#histories.shift();
       return true;
     }
-    const files = directory.list().filter(each => each.state !== 'archived');
-    this.#state = { ...this.#state, waiting: files.filter(each => each.state === 'full').length };
     const current = receiving();
+    const first = current?.first ?? null;
+    if (this.#settled?.first !== first || performance.now() - this.#settled.atMs > LOOK_AGAIN_MS) {
+      // Before it looks: what comes meanwhile undoes it.
+      this.#settled = { first, atMs: performance.now() };
+      let isMore = true;
+      try {
+        isMore = await this.#file(current);
+      } finally {
+        if (isMore) this.#settled = null;
+      }
+      if (isMore) return true;
+    }
+    return current === null ? false : await this.#unfinished(current.segment, current.bytes);
+  }
+
+  /** Archives the first file of the spool that waits for it; false when none does. */
+  async #file(current: Receiving | null): Promise<boolean> {
+    const files = this.#options.directory.list().filter(each => each.state !== 'archived');
+    this.#state = { ...this.#state, waiting: files.filter(each => each.state === 'full').length };
     for (const file of files) {
       if (file.state === 'full') return await this.#segment(file);
       if (file.sizeBytes === 0) continue;
@@ -159,7 +181,7 @@ export class LogArchiver {
       if (current === null && (await this.#piece(file.segment, file.sizeBytes))) return true;
       if (current !== null && file.segment < current.first) return await this.#rest(file);
     }
-    return current === null ? false : await this.#unfinished(current.segment, current.bytes);
+    return false;
   }
 
   async #segment(file: SpoolFile): Promise<boolean> {

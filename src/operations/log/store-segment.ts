@@ -26,7 +26,7 @@ export async function storeSegment(
   const storing = putLogFile(repository, file, options);
   // Its failure is for the caller, below; not to be reported as unhandled meanwhile.
   storing.catch(() => undefined);
-  // Made in steps while the thread pool compresses the segment and the storage writes it.
+  // Made in steps while the storage writes the segment.
   const summarizing = trySummarize(file);
   // A summary is only ever of the segment that is archived under its name: not of one that was refused.
   const outcome = await storing;
