@@ -50,7 +50,13 @@ async function run(task: ArchiveTask): Promise<ArchiveOutcome> {
     }
     case 'part': {
       const bytes = await readRange(task.path, task.from, task.to);
-      return await putLogPart(repository, { ...owner, ...how, segment: task.segment, from: task.from, bytes });
+      return await putLogPart(repository, {
+        ...owner,
+        ...how,
+        segment: task.segment,
+        from: task.from,
+        bytes,
+      });
     }
     case 'history':
       return await putHistory(task.name, Buffer.from(task.content, 'utf8'));

@@ -58,6 +58,10 @@ class SpoolFull extends Error {}
 const SLOT_PATIENCE_MS = 10_000;
 const RETRY_MS = [100, 250, 500, 1000, 2000, 5000];
 const STATUS_EVERY_MS = 1000;
+/** In seconds: how soon a spool that is too full is noticed while no segment becomes full. */
+const ROOM_EVERY = 5;
+/** Nobody waits for what is received, but no commit is to be later on the disk than by this. */
+const GATHER_MS = 2;
 /** As wal_receiver_timeout of a standby: half of it in silence, then a question, then the end. */
 const SILENCE_MS = 30_000;
 /** The spool is used again when this much of its limit is free. */
@@ -210,12 +214,13 @@ export class LogReceiver {
     const { system, position, serverLsn } = target;
     const spool = await this.#spoolOf(system);
     await spool.begin(position.timeline, position.lsn);
-    const { slot, onLog } = this.#options;
+    const { slot, onLog, synchronous } = this.#options;
     const { systemIdentifier, segmentSize } = system;
     const place = { systemIdentifier, segmentSize, timeline: position.timeline, serverLsn };
     const stream = startWalStream(replication, {
       ...position,
       slot,
+      gatherMs: synchronous ? 0 : GATHER_MS,
       onData: (lsn, bytes) => {
         spool.write(lsn, bytes);
         onLog?.(place, lsn, bytes);
@@ -225,11 +230,16 @@ export class LogReceiver {
         this.#onServerEnd(lsn, position);
         spool.flush();
         // Where commits wait, one may wait for this alone (remote_write); else the flush, a moment later, says it too.
-        if (this.#options.synchronous) this.#reportSoon(spool);
+        if (synchronous) this.#reportSoon(spool);
       },
     });
     this.#stream = stream;
-    const timer = setInterval(() => this.#tick(stream, spool), STATUS_EVERY_MS);
+    let ticks = 0;
+    const timer = setInterval(() => {
+      if (ticks % ROOM_EVERY === 0) this.checkRoom();
+      ticks += 1;
+      this.#tick(stream, spool);
+    }, STATUS_EVERY_MS);
     try {
       return await abortable(stream.ended, signal);
     } finally {
@@ -306,7 +316,6 @@ export class LogReceiver {
 
   #tick(stream: WalStream, spool: WalSpool): void {
     this.#report(spool);
-    this.checkRoom();
     if (stream.silentMs() > SILENCE_MS) {
       this.#session?.abort(
         new AppError('DATABASE_UNREACHABLE', `the server has been silent for ${SILENCE_MS / 1000} seconds`),

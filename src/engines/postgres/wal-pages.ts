@@ -15,7 +15,8 @@ const WAL_ALIGNMENT = 8;
 
 /** A position or a length, in bytes, up to where the next record can start. */
 export function alignUp(bytes: number): number {
-  return Math.ceil(bytes / WAL_ALIGNMENT) * WAL_ALIGNMENT;
+  // Bit operations look at the lower 32 bits alone, which are all that matters here.
+  return bytes + (-bytes & (WAL_ALIGNMENT - 1));
 }
 
 export const SHORT_HEADER_BYTES = 24;

@@ -350,11 +350,13 @@ class Reader implements WalReader {
     const prevHigh = readU32(bytes, at + 12);
     // Of the first record it is not known which one precedes it, only that it does.
     const known = this.#lastAt >= 0;
-    const low = this.#originLow + (known ? this.#lastAt : recordAt);
-    const high = this.#originHigh + Math.floor(low / TWO_TO_32);
+    const sum = this.#originLow + (known ? this.#lastAt : recordAt);
+    // As unsigned words: a remainder of numbers this large is a call of the C library.
+    const low = sum >>> 0;
+    const high = sum < TWO_TO_32 ? this.#originHigh : this.#originHigh + Math.floor(sum / TWO_TO_32);
     const linked = known
-      ? prevLow === low % TWO_TO_32 && prevHigh === high
-      : prevHigh < high || (prevHigh === high && prevLow < low % TWO_TO_32);
+      ? prevLow === low && prevHigh === high
+      : prevHigh < high || (prevHigh === high && prevLow < low);
     if (linked) return true;
     const prev = (BigInt(prevHigh) << 32n) | BigInt(prevLow);
     this.#endAt(

@@ -1,5 +1,7 @@
 import type { Duplex } from 'node:stream';
+import { TLSSocket } from 'node:tls';
 import { AppError, systemCode } from '../../base/errors.ts';
+import { KIB } from '../../base/sizes.ts';
 import { statementError } from './connection-errors.ts';
 import { createCopyStream } from './copy-stream.ts';
 import { formatLsn, parseLsn } from './lsn.ts';
@@ -15,6 +17,11 @@ export interface WalStreamRequest {
   readonly onData: (lsn: bigint, bytes: Uint8Array) => void;
   /** Where the server has flushed to; null while it says nothing of it. */
   readonly onServerEnd?: (lsn: bigint) => void;
+  /**
+   * Where one small message comes right after the other, as from many small commits, they are left to gather for so long: each
+   * read, written, flushed and answered by itself takes more of a processor than the commits. 0: nothing is left waiting.
+   */
+  readonly gatherMs?: number;
 }
 
 export interface WalPositions {
@@ -49,6 +56,8 @@ export interface WalStream {
 /** Between the epochs of Unix and PostgreSQL. */
 const EPOCH_MS = 946_684_800_000n;
 const GOODBYE_MS = 1000;
+/** What is read at once from here on is no small message, and there may be more. */
+const MUCH_BYTES = 16 * KIB;
 
 /** What of the driver's connection is needed here, and not part of its types. */
 interface CopyConnection {
@@ -66,6 +75,7 @@ interface CopyConnection {
  */
 export function startWalStream(replication: ReplicationConnection, request: WalStreamRequest): WalStream {
   const { client, received } = replication;
+  const { gatherMs = 0 } = request;
   const connection = (client as unknown as { readonly connection: CopyConnection }).connection;
   let positions: WalPositions = { written: request.lsn, flushed: request.lsn, applied: 0n };
   let position = request.lsn;
@@ -96,7 +106,13 @@ export function startWalStream(replication: ReplicationConnection, request: WalS
     onMessage: message => forward(message),
   });
   const onChunk = (chunk: Buffer): void => {
-    heardMs = performance.now();
+    const now = performance.now();
+    // Through TLS it comes in pieces that tell nothing of how much there is.
+    if (now - heardMs < gatherMs && chunk.length < MUCH_BYTES && !(connection.stream instanceof TLSSocket)) {
+      connection.stream.pause();
+      setTimeout(() => connection.stream.resume(), gatherMs);
+    }
+    heardMs = now;
     fail(() => receive(chunk));
   };
   // Between commands the driver's parser holds nothing: what comes goes through ours first, and all but the log on to it.
