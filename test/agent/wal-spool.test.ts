@@ -1,4 +1,4 @@
-import { appendFileSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
@@ -130,6 +130,23 @@ test('a hole in what comes - refused as a bug, nothing is written', async () => 
   await expect(spool.begin(1, START + 1n)).rejects.toThrow();
   await spool.close();
   expect(readdirSync(place.path)).toEqual([]);
+});
+
+test('a flush that fails - nothing more is called durable, it is told once, and the end does not wait for it', async () => {
+  await using place = await temporaryDirectory();
+  const { spool, heard } = open(await openSpoolDirectory(place.path, MIB));
+  await spool.begin(1, START);
+  receive(spool, 0, 9000);
+  await spool.settled();
+  // Without the file under its name it cannot get another one.
+  rmSync(join(place.path, `${names[0]}.partial`));
+  receive(spool, 9000, MIB + 10);
+  await spool.settled();
+  receive(spool, MIB + 10, MIB + 20);
+  spool.flush();
+  await spool.close();
+  expect(heard.failures).toMatchObject([{ code: 'FILE_FAILED' }]);
+  expect([heard.segments, spool.flushed]).toEqual([[], START + 9000n]);
 });
 
 test('archived files - kept for a while, then the oldest go; what is not archived stays and counts', async () => {

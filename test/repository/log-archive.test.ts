@@ -10,12 +10,15 @@ const name = '000000010000000000000003';
 const segment = new Uint8Array(3 * 1024 * 1024 + 77);
 segment.set(randomBytes(5000), 1024 * 1024 - 2500);
 
-test('a segment of several frames - read as it was, at every level', async () => {
-  for (const level of [null, 1, 3]) {
-    const repository = memoryRepository();
-    expect(await putLogFile(repository, { ...owner, name, bytes: segment, level })).toBe('stored');
-    expect(Buffer.from((await getLogFile(repository, owner, name))!).equals(segment)).toBe(true);
-  }
+test('a segment of several frames - read as it was, at every level, compressed in either way', async () => {
+  for (const level of [null, 1, 3])
+    for (const inThisThread of [false, true]) {
+      const repository = memoryRepository();
+      const file = { ...owner, name, bytes: segment, level };
+      expect(await putLogFile(repository, { ...file, inThisThread })).toBe('stored');
+      expect(Buffer.from((await getLogFile(repository, owner, name))!).equals(segment)).toBe(true);
+      expect(await putLogFile(repository, { ...file, inThisThread: !inThisThread })).toBe('same');
+    }
 });
 
 test('an empty file, a segment that is not there - nothing of both, told apart', async () => {

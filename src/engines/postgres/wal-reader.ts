@@ -348,12 +348,11 @@ class Reader implements WalReader {
     }
     const prevLow = readU32(bytes, at + 8);
     const prevHigh = readU32(bytes, at + 12);
-    // Of the first record it is not known which one precedes it, only that it does.
+    // Of the first record it is not known which one precedes it, only that it does. (A `%` here would call the C library.)
     const known = this.#lastAt >= 0;
     const sum = this.#originLow + (known ? this.#lastAt : recordAt);
-    // As unsigned words: a remainder of numbers this large is a call of the C library.
     const low = sum >>> 0;
-    const high = sum < TWO_TO_32 ? this.#originHigh : this.#originHigh + Math.floor(sum / TWO_TO_32);
+    const high = this.#originHigh + (sum < TWO_TO_32 ? 0 : Math.floor(sum / TWO_TO_32));
     const linked = known
       ? prevLow === low && prevHigh === high
       : prevHigh < high || (prevHigh === high && prevLow < low);
