@@ -42,13 +42,14 @@ export function compress(body: Uint8Array, level: CompressionLevel, content: Con
   return smaller(body, zstdCompressSync(body, zstdOptions(body, level, content)));
 }
 
-/** The same of log, on the thread pool: for a program that has one segment to archive and no threads of its own. */
-export async function compressLogInBackground(
+/** The same on the thread pool: for a thread that has something else to do, or no others beside it. */
+export async function compressInBackground(
   body: Uint8Array,
   level: CompressionLevel,
+  content: Content = 'files',
 ): Promise<PackedBody> {
   if (level === null || body.length === 0) return { codec: CODEC_NONE, body };
-  return smaller(body, await zstdInBackground(body, zstdOptions(body, level, 'log')));
+  return smaller(body, await zstdInBackground(body, zstdOptions(body, level, content)));
 }
 
 const zstdInBackground = promisify(zstdCompress);

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { AppError } from '../base/errors.ts';
 import type { CallOptions } from '../storage/storage.ts';
-import { type CompressionLevel, compressLogInBackground, FRAME_BODY_BYTES } from './compression.ts';
+import { type CompressionLevel, compressInBackground, FRAME_BODY_BYTES } from './compression.ts';
 import { logPath } from './layout.ts';
 import type { Repository } from './repository.ts';
 import { openSealed } from './sealed-reader.ts';
@@ -55,7 +55,7 @@ export class LogObject {
     const bodies: Uint8Array[] = [];
     for (let at = 0; at < bytes.length; at += FRAME_BODY_BYTES)
       bodies.push(bytes.subarray(at, at + FRAME_BODY_BYTES));
-    const compressing = bodies.map(body => compressLogInBackground(body, this.#facts.level));
+    const compressing = bodies.map(body => compressInBackground(body, this.#facts.level, 'log'));
     this.#hash.update(bytes);
     const packed = await Promise.all(compressing);
     for (const [index, body] of bodies.entries()) this.#writer.addPacked(packed[index]!, body.length);
