@@ -1,5 +1,6 @@
 import { formatCount } from '../../base/sizes.ts';
 import type { LostReport, LostTable } from '../../operations/lost/lost-report.ts';
+import { describePart } from '../../operations/side/plan-files.ts';
 import { describeTable } from '../../operations/timeline/table-changes.ts';
 import { type Page, printable } from './page.ts';
 import { formatTimeFine } from './time.ts';
@@ -24,6 +25,10 @@ export function drawLost(page: Page, report: LostReport): void {
     'Not exported',
     (report.acts ?? []).map(act => `${act.act} of ${printable(describeTable(act))} (transaction ${act.xid})`),
   );
+  if (report.restored !== null)
+    page.line(
+      `  ${report.dryRun ? 'To be restored' : 'Restored'} to read them: ${printable(describePart(report.restored))}`,
+    );
   page.section(
     'Written',
     report.files.map(({ path, rows }) => `${printable(path)}: ${formatCount(rows)} rows`),

@@ -1,4 +1,5 @@
 import { formatCount, formatSeconds } from '../../base/sizes.ts';
+import { describePart } from '../../operations/side/plan-files.ts';
 import {
   describeLeft,
   type LeftRows,
@@ -20,6 +21,7 @@ export function drawUndoPlan(page: Page, report: UndoReport): void {
     ['Database', printable(report.database)],
     ['Incident', report.incident],
     ['Rows come from', printable(source.text)],
+    ['Restored for it', source.restored === null ? null : printable(describePart(source.restored))],
   ]);
   page.line();
   page.table(

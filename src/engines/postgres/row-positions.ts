@@ -1,6 +1,7 @@
 /** Line pointers of an 8 KiB page: at most 291. @source access/htup_details.h, MaxHeapTuplesPerPage */
 const BYTES_PER_BLOCK = 37;
-const BLOCKS_PER_CHUNK = 32;
+/** Pages are told of in groups of so many. */
+export const BLOCKS_PER_GROUP = 32;
 
 /** A place of a row version: its page, and its line pointer, from 1 on. */
 export interface RowPosition {
@@ -21,13 +22,13 @@ export class RowPositions {
   }
 
   add(block: number, offset: number): void {
-    const number = Math.floor(block / BLOCKS_PER_CHUNK);
+    const number = Math.floor(block / BLOCKS_PER_GROUP);
     let chunk = this.#chunks.get(number);
     if (chunk === undefined) {
-      chunk = new Uint8Array(BLOCKS_PER_CHUNK * BYTES_PER_BLOCK);
+      chunk = new Uint8Array(BLOCKS_PER_GROUP * BYTES_PER_BLOCK);
       this.#chunks.set(number, chunk);
     }
-    const at = (block % BLOCKS_PER_CHUNK) * BYTES_PER_BLOCK + (offset >> 3);
+    const at = (block % BLOCKS_PER_GROUP) * BYTES_PER_BLOCK + (offset >> 3);
     const bit = 1 << (offset & 7);
     const byte = chunk[at] ?? 0;
     if (byte & bit) return;
@@ -36,9 +37,14 @@ export class RowPositions {
   }
 
   has(block: number, offset: number): boolean {
-    const chunk = this.#chunks.get(Math.floor(block / BLOCKS_PER_CHUNK));
-    const at = (block % BLOCKS_PER_CHUNK) * BYTES_PER_BLOCK + (offset >> 3);
+    const chunk = this.#chunks.get(Math.floor(block / BLOCKS_PER_GROUP));
+    const at = (block % BLOCKS_PER_GROUP) * BYTES_PER_BLOCK + (offset >> 3);
     return chunk !== undefined && ((chunk[at] ?? 0) & (1 << (offset & 7))) !== 0;
+  }
+
+  /** Numbers of the groups of {@link BLOCKS_PER_GROUP} pages that hold all of them; some may hold none any more. */
+  get groups(): Iterable<number> {
+    return this.#chunks.keys();
   }
 
   /** Takes out what is in `other` too, and says how many that were. */
@@ -66,7 +72,7 @@ export class RowPositions {
         const byte = chunk[at] ?? 0;
         for (let bit = 0; byte >> bit !== 0; bit += 1) {
           if (((byte >> bit) & 1) === 0) continue;
-          const block = number * BLOCKS_PER_CHUNK + Math.floor(at / BYTES_PER_BLOCK);
+          const block = number * BLOCKS_PER_GROUP + Math.floor(at / BYTES_PER_BLOCK);
           batch.push({ block, offset: (at % BYTES_PER_BLOCK) * 8 + bit });
           if (batch.length < limit) continue;
           yield batch;

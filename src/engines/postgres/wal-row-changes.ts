@@ -13,7 +13,12 @@ const PLACES_IN_BLOCK = 65_536;
 
 /** As PostgreSQL writes it: `(17,4)`. */
 export function formatRowPlace(place: RowPlace): string {
-  return `(${Math.floor(place / PLACES_IN_BLOCK)},${place % PLACES_IN_BLOCK})`;
+  return `(${blockOf(place)},${place % PLACES_IN_BLOCK})`;
+}
+
+/** The number of its page. */
+export function blockOf(place: RowPlace): number {
+  return Math.floor(place / PLACES_IN_BLOCK);
 }
 
 export interface RowChange {

@@ -45,7 +45,8 @@ export interface RelationNames {
 const CATALOGS_HELD = 16;
 /** So far is looked on both sides of a position before all catalogs are. */
 const CATALOGS_BESIDE = 2;
-const SYSTEM_SCHEMAS = ['pg_catalog', 'information_schema'];
+/** What is in them is of PostgreSQL itself. */
+export const SYSTEM_SCHEMAS = ['pg_catalog', 'information_schema'];
 
 interface NamedFiles {
   readonly databases: ReadonlyMap<number, string>;
@@ -99,7 +100,8 @@ export async function nameRelations(
   return { ...lookUps(sources), catalogs: sources.length, problems };
 }
 
-function isOnChain(
+/** Whether a catalog was taken on a chain of timelines, and not behind where it left one of them. */
+export function isOnChain(
   place: { readonly timeline: number; readonly lsn: bigint },
   chain: readonly TimelineStart[],
 ): boolean {

@@ -52,6 +52,7 @@ export interface LogActivity {
   readonly restorePoints: readonly Extract<WalEvent, { kind: 'restore point' }>[];
   /** Restore points included. */
   readonly events: readonly WalEvent[];
+  readonly databasesCreated: readonly Extract<StorageEvent, { kind: 'database created' }>[];
   readonly databasesDropped: readonly Extract<StorageEvent, { kind: 'database dropped' }>[];
 }
 
@@ -222,6 +223,7 @@ function totalsOf(joiner: SummaryJoiner, origin: bigint): Omit<LogActivity, 'fro
   }
   const place = { lsn: origin, majorVersion: joiner.majorVersion };
   const events = logEvents(builder.kept, place);
+  const storage = storageEvents(builder.kept, place);
   return {
     seconds,
     commits,
@@ -230,7 +232,8 @@ function totalsOf(joiner: SummaryJoiner, origin: bigint): Omit<LogActivity, 'fro
     open: openTransactions(joiner).map(part => transactionSummary(part, origin, relations)),
     restorePoints: events.filter(event => event.kind === 'restore point'),
     events,
-    databasesDropped: storageEvents(builder.kept, place).filter(event => event.kind === 'database dropped'),
+    databasesCreated: storage.filter(event => event.kind === 'database created'),
+    databasesDropped: storage.filter(event => event.kind === 'database dropped'),
   };
 }
 

@@ -1,31 +1,29 @@
-import { rm } from 'node:fs/promises';
-import { join } from 'node:path';
 import { AppError } from '../../base/errors.ts';
 import { runStep } from '../../base/events.ts';
 import { formatLsn, parseLsn } from '../../engines/postgres/lsn.ts';
-import { findBinaries } from '../../engines/postgres/service-binaries.ts';
+import { BLOCKS_PER_GROUP } from '../../engines/postgres/row-positions.ts';
+import { blockOf } from '../../engines/postgres/wal-row-changes.ts';
+import type { RelationFile } from '../../engines/postgres/wal-transactions.ts';
+import { fileKey } from '../catalog/relation-names.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import { type LiveInstance, locateInstance } from '../restore/live-instance.ts';
-import { roomForLog } from '../restore/log-feeder.ts';
 import { logFilesFor } from '../restore/needed-log.ts';
 import type { RecoveryPlan } from '../restore/plan-restore.ts';
-import { checkPacks, planWithLog } from '../restore/plan-with-log.ts';
-import { layoutBelow, ownerFor } from '../restore/restore-into-directory.ts';
+import { planWithLog } from '../restore/plan-with-log.ts';
 import { restoreStamp } from '../restore/restore-report.ts';
-import {
-  checkEmptyDirectory,
-  checkSpace,
-  claimDirectory,
-  clearDirectory,
-} from '../restore/target-directory.ts';
+import { planSideFiles, type RestoredPart, type SideFiles } from '../side/plan-files.ts';
+import { withLeastFiles } from '../side/restore-side.ts';
+import type { WantedPages } from '../side/select-files.ts';
+import { claimSideDirectory } from '../side/side-directory.ts';
 import type { LostRequest } from './export-lost-request.ts';
 import { type ExportedRows, exportRows } from './export-rows.ts';
 import { committedAt } from './lost-output.ts';
 import type { LostReport } from './lost-report.ts';
 import { lostTables } from './lost-tables.ts';
+import type { LostRow } from './lost-rows.ts';
 import { findWindow } from './lost-window.ts';
 import { checkOutputDirectory, makeOutputDirectory } from './output-directory.ts';
-import { type LostRows, readLostRows } from './read-lost-rows.ts';
+import { type LostRows, type LostWindow, readLostRows } from './read-lost-rows.ts';
 import { openSideInstance } from './side-instance.ts';
 
 /**
@@ -57,9 +55,12 @@ export async function exportLost(
     },
     () => readLostRows(context, plan.view, window, options.signal),
   );
+  const pages = pagesOf(lost.rows);
+  const side =
+    pages.length === 0 ? null : await planSide(context, { plan, lost, window, pages }, options.signal);
   const exported = request.dryRun
     ? null
-    : await exportFromCopy(context, { plan, live, lost, request, from: window.from }, options);
+    : await exportFromCopy(context, { side, live, lost, request, from: window.from }, options);
   const tables = await lostTables(
     context,
     { view: plan.view, lost, exported, at: window.from },
@@ -78,6 +79,7 @@ export async function exportLost(
     lastAt: last === undefined ? null : committedAt(last),
     tables,
     acts: plan.loss?.acts.filter(({ xid }) => !window.excluded.has(xid)) ?? null,
+    restored: side === null ? null : partOf(side.files),
     files: exported?.files ?? [],
     unchanged: exported?.unchanged ?? null,
     seconds: (performance.now() - startedAt) / 1000,
@@ -98,8 +100,56 @@ async function planLost(
   );
 }
 
-interface Export {
+interface PlannedSide {
+  /** Its log files lead to the last lost commit. */
   readonly plan: RecoveryPlan;
+  readonly files: SideFiles;
+}
+
+async function planSide(
+  context: InstanceContext,
+  from: {
+    readonly plan: RecoveryPlan;
+    readonly lost: LostRows;
+    readonly window: LostWindow;
+    readonly pages: readonly WantedPages[];
+  },
+  signal: AbortSignal,
+): Promise<PlannedSide> {
+  const { plan, lost, window, pages } = from;
+  const { backup, view } = plan;
+  const last = lost.transactions.at(-1)?.lsn ?? window.from;
+  // The record of the last commit may go on in the next segment.
+  const end = view.firstMissing(parseLsn(backup.startLsn));
+  const behind = last + BigInt(2 * view.segmentSize);
+  const logFiles = logFilesFor(view, backup, behind < end ? behind : end);
+  const logBytes = logFiles.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  const files = await planSideFiles(context, plan, { pages, to: last }, signal);
+  return { plan: { ...plan, logFiles, logBytes }, files };
+}
+
+/** Where the rows lie that will be read, at the target and later. */
+function pagesOf(rows: readonly LostRow[]): WantedPages[] {
+  const found = new Map<string, { readonly relation: RelationFile; readonly groups: Set<number> }>();
+  for (const { relation, origin, place } of rows) {
+    // It came and went.
+    if (origin === null && place === null) continue;
+    const key = fileKey(relation);
+    const known = found.get(key) ?? { relation, groups: new Set() };
+    found.set(key, known);
+    for (const each of [origin, place])
+      if (each !== null) known.groups.add(Math.floor(blockOf(each) / BLOCKS_PER_GROUP));
+  }
+  return [...found.values()];
+}
+
+function partOf({ bytes, ofBytes, whyAll }: SideFiles): RestoredPart {
+  return { bytes, ofBytes, whyAll };
+}
+
+interface Export {
+  /** Null: there is nothing to read. */
+  readonly side: PlannedSide | null;
   readonly live: LiveInstance | null;
   readonly lost: LostRows;
   readonly request: LostRequest;
@@ -108,47 +158,25 @@ interface Export {
 
 async function exportFromCopy(
   context: InstanceContext,
-  { plan, live, lost, request, from }: Export,
+  { side, live, lost, request, from }: Export,
   options: RunOptions,
 ): Promise<ExportedRows> {
   await makeOutputDirectory(request.output);
-  if (lost.rows.length === 0) return { files: [], shapes: new Map(), unread: new Map(), unchanged: 0 };
-  const { backup, view } = plan;
-  const last = lost.transactions.at(-1)?.lsn ?? from;
-  // The record of the last commit may go on in the next segment.
-  const end = view.firstMissing(parseLsn(backup.startLsn));
-  const behind = last + BigInt(2 * view.segmentSize);
-  const logFiles = logFilesFor(view, backup, behind < end ? behind : end);
-  const logBytes = logFiles.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-  const repositoryPath = context.location.kind === 'local' ? context.location.path : null;
-  const origin = live?.dataDirectory ?? context.dataDirectory ?? backup.dataDirectory;
-  const given = request.workDirectory ?? `${origin}.aishell-lost-${restoreStamp(new Date())}`;
-  const directory = await checkEmptyDirectory(given, { dataDirectory: origin, repositoryPath });
-  await checkSpace(directory.path, plan.backupBytes + roomForLog(logBytes));
-  const binaries = await findBinaries(Math.trunc(backup.serverVersion / 10_000), {
-    configured: context.binaries,
-    ...(live === null ? {} : { dataDirectory: live.dataDirectory }),
-  });
-  const owner = await ownerFor(live, plan);
-  await checkPacks(context, plan, options);
-  await claimDirectory(directory, owner);
-  const copy = { path: join(directory.path, 'copy'), exists: false };
-  try {
-    const side = {
-      plan: { ...plan, logFiles, logBytes },
-      ...{ layout: layoutBelow(copy, plan), owner, binaries },
-    };
-    await using instance = await openSideInstance(context, side, options);
-    const { format, output } = request;
+  if (side === null) return { files: [], shapes: new Map(), unread: new Map(), unchanged: 0 };
+  const { plan } = side;
+  const origin = live?.dataDirectory ?? context.dataDirectory ?? plan.backup.dataDirectory;
+  const path = request.workDirectory ?? `${origin}.aishell-lost-${restoreStamp(new Date())}`;
+  await using directory = await claimSideDirectory(context, { path, origin, live, ...side });
+  const databases = [...new Set(lost.rows.map(each => each.relation.database))];
+  const { format, output } = request;
+  return await withLeastFiles({ ...side, directory }, options, async files => {
+    await using instance = await openSideInstance(context, { plan, files, directory, databases }, options);
     return await exportRows(
       instance,
       { lost, from, format, output, spoolDirectory: directory.path },
       options,
     );
-  } finally {
-    await clearDirectory(directory);
-    if (directory.exists === false) await rm(directory.path, { recursive: true, force: true });
-  }
+  });
 }
 
 function problemsOf(lost: LostRows, tables: LostReport['tables']): string[] {

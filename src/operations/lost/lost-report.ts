@@ -1,3 +1,4 @@
+import type { RestoredPart } from '../side/plan-files.ts';
 import type { LostAct } from '../timeline/account-of-loss.ts';
 
 /** What became of the lost rows of one table. */
@@ -34,6 +35,8 @@ export interface LostReport {
   readonly tables: readonly LostTable[];
   /** Tables that were dropped, truncated or rewritten; not exported. Null: not counted. */
   readonly acts: readonly LostAct[] | null;
+  /** What is restored of a backup to read the rows from; null where nothing is lost. */
+  readonly restored: RestoredPart | null;
   readonly files: readonly { readonly path: string; readonly rows: number }[];
   /** Updates that left every value as it was: no statement is needed. Null before. */
   readonly unchanged: number | null;

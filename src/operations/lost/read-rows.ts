@@ -1,8 +1,9 @@
-import { queryRow, queryRows, type Session } from '../../engines/postgres/connection.ts';
+import { queryRows, type Session } from '../../engines/postgres/connection.ts';
 import type { IsolatedServer } from '../../engines/postgres/isolated-server.ts';
 import { formatRowPlace, type RowPlace } from '../../engines/postgres/wal-row-changes.ts';
 import type { RelationFile } from '../../engines/postgres/wal-transactions.ts';
 import { fileKey } from '../catalog/relation-names.ts';
+import { openDatabase } from '../side/prove-files.ts';
 import type { RowSpool } from './row-spool.ts';
 import { readShape, type TableShape } from './table-shape.ts';
 
@@ -89,14 +90,8 @@ export class RowReader {
   }
 
   async #open(database: number): Promise<Session | null> {
-    const asked = await this.#server.connect(undefined, this.#signal);
-    const { name } = await queryRow<{ name: string | null }>(asked, 'read the name of a database', {
-      text: 'select (select datname from pg_database where oid = $1 and datallowconn)::text as name',
-      values: [database],
-      signal: this.#signal,
-    }).finally(() => asked.end().catch(() => undefined));
-    if (name === null) return null;
-    const client = await this.#server.connect(name, this.#signal);
+    const client = await openDatabase(this.#server, database, this.#signal);
+    if (client === null) return null;
     await queryRows(client, 'set up the session', { text: settingsSql });
     return client;
   }

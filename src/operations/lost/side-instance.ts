@@ -1,25 +1,15 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError } from '../../base/errors.ts';
-import { runStep } from '../../base/events.ts';
 import { type IsolatedServer, startIsolatedServer } from '../../engines/postgres/isolated-server.ts';
 import { endedBeforeTarget, findLogDamage } from '../../engines/postgres/isolated-server-log.ts';
 import { formatLsn } from '../../engines/postgres/lsn.ts';
 import { fedRecoverySettings, recoverySettings } from '../../engines/postgres/recovery-settings.ts';
-import type { Binaries } from '../../engines/postgres/service-binaries.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
-import {
-  type Layout,
-  makeOwned,
-  placeOf,
-  prepareRecovery,
-  writeOwned,
-} from '../restore/assemble-directory.ts';
+import { writeOwned } from '../restore/assemble-directory.ts';
 import type { LogFeeder } from '../restore/log-feeder.ts';
-import type { Owner } from '../restore/new-files.ts';
-import type { RecoveryPlan } from '../restore/plan-restore.ts';
-import { feedLog } from '../restore/restore-and-recover.ts';
-import { restoreFiles } from '../restore/restore-files.ts';
+import { proveFiles } from '../side/prove-files.ts';
+import { feedSide, type RestoredSide, restoreSide } from '../side/restore-side.ts';
 
 /** A server in isolation on a restored directory, which is read at one moment after the other. */
 export interface SideInstance extends AsyncDisposable {
@@ -36,53 +26,23 @@ export interface SideMoment {
   readonly isInclusive: boolean;
 }
 
-export interface SidePlan {
-  /** Its log files lead to the last moment that will be visited. */
-  readonly plan: RecoveryPlan;
-  readonly layout: Layout;
-  readonly owner: Owner;
-  readonly binaries: Binaries;
-}
-
-/** Restores the files of a backup. Dispose of it, then remove the directory. */
+/**
+ * Restores what is needed of a backup. Dispose of it, then remove the directory.
+ *
+ * @param from.plan its log files lead to the last moment that will be visited
+ * @param from.databases numbers of those that will be read
+ */
 export async function openSideInstance(
   context: InstanceContext,
-  side: SidePlan,
+  from: Parameters<typeof restoreSide>[1] & { readonly databases: readonly number[] },
   options: RunOptions,
 ): Promise<SideInstance> {
-  const { plan, layout, owner } = side;
-  await runStep(
-    options.onEvent,
-    {
-      id: 'restore-files',
-      title: 'Files restored beside the instance',
-      detail: done => `${done.files} files`,
-    },
-    async () => {
-      await makeOwned(layout.dataDirectory, owner);
-      for (const place of layout.tablespaces.values()) await makeOwned(place, owner);
-      const { manifest } = plan;
-      // Configuration from outside the data directory is not needed: the server gets its own.
-      return await restoreFiles(
-        context,
-        {
-          manifest,
-          placeOf: line => (line.t === 'config' ? null : placeOf(layout, line.p)),
-          owner,
-          workers: context.workers,
-        },
-        options,
-      );
-    },
-  );
-  await prepareRecovery(layout, plan.backup, owner);
+  const side = await restoreSide(context, from, options);
+  const { layout, owner } = side;
   await writeOwned(join(layout.dataDirectory, 'standby.signal'), '', owner);
   await rm(join(layout.dataDirectory, 'recovery.signal'), { force: true });
-  // How fast the log came is for estimates of whole restores.
-  const feeder = feedLog(context, side, { ...options, onEvent: () => undefined });
-  return new Side(side, feeder);
+  return new Side({ ...side, databases: from.databases }, feedSide(context, side, options));
 }
-
 /** A server that has complained of the log and stays where it is for so long has met damage. */
 const STUCK_MS = 3000;
 
@@ -99,17 +59,17 @@ async function refuseDamage(server: IsolatedServer, failed: AbortController): Pr
 }
 
 class Side implements SideInstance {
-  readonly #side: SidePlan;
+  readonly #side: RestoredSide & { readonly databases: readonly number[] };
   readonly #feeder: LogFeeder;
   #server: IsolatedServer | null = null;
 
-  constructor(side: SidePlan, feeder: LogFeeder) {
+  constructor(side: RestoredSide & { readonly databases: readonly number[] }, feeder: LogFeeder) {
     this.#side = side;
     this.#feeder = feeder;
   }
 
   async goTo({ lsn, isInclusive }: SideMoment, options: RunOptions): Promise<IsolatedServer> {
-    const { plan, layout, binaries } = this.#side;
+    const { plan, layout, binaries, files, databases } = this.#side;
     await this.#feeder.firstFed;
     await this.#server?.stop('fast');
     const server = await startIsolatedServer({
@@ -118,6 +78,7 @@ class Side implements SideInstance {
       superuser: plan.backup.bootstrapSuperuser,
       disposable: true,
       settings: {
+        ...this.#side.settings,
         ...recoverySettings({
           target: { kind: 'lsn', lsn: formatLsn(lsn), inclusive: isInclusive },
           timeline: plan.timeline,
@@ -130,6 +91,7 @@ class Side implements SideInstance {
     });
     this.#server = server;
     await this.#untilThere(server, lsn, options);
+    await proveFiles(server, files, databases, options.signal);
     return server;
   }
 

@@ -30,6 +30,8 @@ export interface ReplayRequest {
   readonly binaries: Pick<Binaries, 'postgres'>;
   /** Fills the `pg_wal` of the layout; begun by the caller, who may do so long before the files are ready. */
   readonly feeder: LogFeeder;
+  /** Beside those of the recovery. */
+  readonly settings?: Settings;
 }
 
 /** A server in isolation that has replayed the log to its target and is open on a new timeline. */
@@ -63,6 +65,7 @@ export async function replayLog(
   const { dataDirectory } = layout;
   await feeder.firstFed;
   const settings = {
+    ...request.settings,
     ...recoverySettings({
       target: targetOf(plan),
       timeline: plan.timeline,

@@ -156,7 +156,9 @@ async function unknownFiles(
   const left = files.map(each => each.file).filter(file => !known.has(file));
   if (left.length === 0) return [];
   const found = await queryRows<{ file: number }>(source.session, 'find what files belong to', {
-    text: 'select relfilenode::int8::float8 as file from pg_class where relfilenode = any($1::int8[]::oid[])',
+    // Of catalogs that say where all others lie, relfilenode is 0.
+    text: `select pg_relation_filenode(oid)::int8::float8 as file from pg_class
+           where pg_relation_filenode(oid) = any($1::int8[]::oid[])`,
     values: [left],
     signal,
   });

@@ -1,8 +1,11 @@
 import { AppError } from '../../base/errors.ts';
+import { fileKey } from '../catalog/relation-names.ts';
 import type { InstanceContext } from '../instance-context.ts';
+import type { WantedPages } from '../side/select-files.ts';
 import type { DestroyedByTransaction } from './find-destruction.ts';
 import type { UndoTarget } from './find-undo-target.ts';
 import type { LiveSession } from './live-session.ts';
+import { positionsOf } from './match-tables.ts';
 import { openHeldSnapshot, type RowSource } from './row-source.ts';
 import { openSideInstance } from './side-instance.ts';
 import type { UndoOptions, UndoRequest } from './undo-request.ts';
@@ -42,12 +45,27 @@ export async function openSource(
       onEvent({ type: 'note', level: 'warning', message });
     }
   }
-  const { xid } = target.transaction;
+  const { xid, lsn } = target.transaction;
+  const { database } = destruction;
   return openSideInstance(
     context,
-    { xid, database: destruction.database, scratch: request.scratch },
+    { xid, lsn, database, pages: pagesOf(destruction), scratch: request.scratch },
     options,
   );
+}
+
+/** Where the rows lie, and all of the files that were removed. */
+function pagesOf({ rows, removed }: DestroyedByTransaction): WantedPages[] {
+  const whole = new Set(removed.map(fileKey));
+  return [
+    ...removed.map(relation => ({ relation, groups: null })),
+    ...rows
+      .filter(({ relation }) => !whole.has(fileKey(relation)))
+      .map(each => ({
+        relation: each.relation,
+        groups: new Set([...positionsOf(each).values()].flatMap(positions => [...positions.groups])),
+      })),
+  ];
 }
 
 async function openSnapshot(

@@ -23,7 +23,7 @@ export function foundReport(work: UndoWork): UndoReport {
       lsn: formatLsn(transaction.lsn),
     },
     database: live.database,
-    source: { kind: source.kind, text: source.text },
+    source: { kind: source.kind, text: source.text, restored: source.restored },
     tables,
     undone: null,
     references: null,

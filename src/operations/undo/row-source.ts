@@ -73,6 +73,7 @@ export async function openHeldSnapshot(
   return {
     kind: 'snapshot',
     text: `the snapshot ${name}, held since ${snapshot.heldSince}`,
+    restored: null,
     session,
     database,
     [Symbol.asyncDispose]: async () => await session.end().catch(() => undefined),

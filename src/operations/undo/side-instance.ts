@@ -1,37 +1,41 @@
-import { readdir, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { AppError, fileError, systemCode } from '../../base/errors.ts';
-import { type OperationEvent, runStep } from '../../base/events.ts';
-import { queryRow, type Session, withConnection } from '../../engines/postgres/connection.ts';
-import type { IsolatedServer } from '../../engines/postgres/isolated-server.ts';
-import { stopLeftOver } from '../../engines/postgres/isolated-server-process.ts';
-import { findBinaries } from '../../engines/postgres/service-binaries.ts';
+import { AppError } from '../../base/errors.ts';
+import { runStep } from '../../base/events.ts';
+import { queryRows, type Session } from '../../engines/postgres/connection.ts';
+import { formatLsn } from '../../engines/postgres/lsn.ts';
+import { quotedName, readTableShapes } from '../../engines/postgres/table-shape.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
-import { makeOwned } from '../restore/assemble-directory.ts';
 import { type LiveInstance, locateInstance } from '../restore/live-instance.ts';
-import { roomForLog } from '../restore/log-feeder.ts';
 import { planRecovery, type RecoveryPlan } from '../restore/plan-restore.ts';
 import { replayLog } from '../restore/replay-log.ts';
-import { feedLog, restoreBackup } from '../restore/restore-and-recover.ts';
-import { layoutBelow, ownerFor } from '../restore/restore-into-directory.ts';
-import { checkEmptyDirectory, checkSpace } from '../restore/target-directory.ts';
+import { describePart, planSideFiles, type SideFiles } from '../side/plan-files.ts';
+import { openDatabase, proveFiles } from '../side/prove-files.ts';
+import { feedSide, restoreSide, withLeastFiles } from '../side/restore-side.ts';
+import type { WantedPages } from '../side/select-files.ts';
+import { claimSideDirectory, type SideDirectory } from '../side/side-directory.ts';
 import { beginReading, type RowSource } from './row-source.ts';
 import { withLog } from './with-log.ts';
 
-const MARKER = 'aishell-undo.json';
-
 export interface SideInstanceRequest {
   readonly xid: number;
+  /** Where the record starts that committed it. */
+  readonly lsn: bigint;
   /** The oid of the database whose rows are wanted. */
   readonly database: number;
+  /** Where the rows lie. */
+  readonly pages: readonly WantedPages[];
   /** Null: beside the data directory. */
   readonly scratch: string | null;
 }
 
+interface PlannedSide {
+  readonly plan: RecoveryPlan;
+  readonly files: SideFiles;
+}
+
 /**
- * Restores a backup into a directory of its own and recovers it to just before a transaction was committed; in the end both
- * are gone. All of the backup is restored: what the log says of files that are not there would be made anew from it, in full
- * length, and a page that is missing could not be told from one that was left out.
+ * Restores what is needed of a backup into a directory of its own and recovers it to just before a transaction was committed; in
+ * the end both are gone.
  *
  * @throws TARGET_UNREACHABLE, BACKUP_NOT_FOUND, LOG_NOT_FOUND, SPACE_INSUFFICIENT, RECOVERY_FAILED
  */
@@ -42,121 +46,98 @@ export async function openSideInstance(
 ): Promise<RowSource> {
   const { signal } = options;
   const live = await locateInstance(context, signal);
-  const plan = await runStep(
+  const planned = await runStep(
     options.onEvent,
     {
       id: 'plan',
       title: 'Recovery beside planned',
-      detail: ({ backup, logFiles }) => `from ${backup.id}, ${logFiles.length} files of the log`,
+      detail: ({ plan, files }) =>
+        `from ${plan.backup.id} (${describePart(files)}), ${plan.logFiles.length} files of the log`,
     },
-    () => planBefore(context, { xid: request.xid, live }, signal),
+    () => planBefore(context, { ...request, live }, signal),
   );
-  const path = scratchPath(context, request, live);
-  await checkSpace(path, plan.backupBytes + roomForLog(plan.logBytes));
-  const binaries = await findBinaries(live.majorVersion, {
-    configured: context.binaries,
-    dataDirectory: live.dataDirectory,
-  });
-  await removeLeftOver(path);
-  const repositoryPath = context.location.kind === 'local' ? context.location.path : null;
-  await checkEmptyDirectory(path, { dataDirectory: live.dataDirectory, repositoryPath });
-  const owner = await ownerFor(live, plan);
-  const dataDirectory = join(path, 'data');
+  const origin = live.dataDirectory;
+  const path = join(request.scratch ?? dirname(origin), `aishell-undo-${context.instance}-${request.xid}`);
+  const directory = await claimSideDirectory(context, { path, origin, live, ...planned });
   try {
-    await makeOwned(path, owner);
-    await writeFile(
-      join(path, MARKER),
-      `${JSON.stringify({ instance: context.instance, xid: request.xid })}\n`,
+    return await withLeastFiles({ ...planned, directory }, options, files =>
+      openRecovered(context, { plan: planned.plan, files, directory, request }, options),
     );
-    await makeOwned(dataDirectory, owner);
-    const restoring = { plan, owner, binaries, layout: layoutBelow({ path: dataDirectory }, plan) };
-    // How fast the log came is for estimates of whole restores.
-    const quietly = {
-      signal,
-      onEvent: (event: OperationEvent) => event.type !== 'facts' && options.onEvent(event),
-    };
-    await restoreBackup(context, restoring, quietly);
-    const server = await replay(context, restoring, quietly);
-    try {
-      const { session, database } = await readDatabase(server, request.database, signal);
-      return {
-        kind: 'side instance',
-        text: `${plan.backup.id}, recovered beside to just before it`,
-        session,
-        database,
-        [Symbol.asyncDispose]: async () => {
-          await session.end().catch(() => undefined);
-          await server.stop('immediate');
-          await rm(path, { recursive: true, force: true });
-        },
-      };
-    } catch (error) {
-      await server.stop('immediate');
-      throw error;
-    }
   } catch (error) {
-    await rm(path, { recursive: true, force: true });
-    throw systemCode(error) === '' || error instanceof AppError ? error : fileError('write', path, error);
+    await directory[Symbol.asyncDispose]();
+    throw error;
   }
 }
 
 /** The plan to recover to just before a transaction. */
 function planBefore(
   context: InstanceContext,
-  { xid, live }: { readonly xid: number; readonly live: LiveInstance },
+  request: SideInstanceRequest & { readonly live: LiveInstance },
   signal: AbortSignal,
-): Promise<RecoveryPlan> {
+): Promise<PlannedSide> {
+  const { xid, live, pages, lsn } = request;
   const { timeline, systemIdentifier } = live;
-  return withLog(context, signal, () =>
-    planRecovery(
+  return withLog(context, signal, async () => {
+    const plan = await planRecovery(
       context,
       { kind: 'xid', xid, after: false },
       { timeline, systemIdentifier, securedUs: null, signal },
-    ),
-  );
+    );
+    return { plan, files: await planSideFiles(context, plan, { pages, to: lsn }, signal) };
+  });
 }
 
-function scratchPath(context: InstanceContext, request: SideInstanceRequest, live: LiveInstance): string {
-  const name = `aishell-undo-${context.instance}-${request.xid}`;
-  return join(request.scratch ?? dirname(live.dataDirectory), name);
-}
-
-/** What a run that was killed has left; nothing else is touched. */
-async function removeLeftOver(path: string): Promise<void> {
-  const entries: readonly string[] = await readdir(path).catch(() => []);
-  if (!entries.includes(MARKER)) return;
-  await stopLeftOver(join(path, 'data'));
-  await rm(path, { recursive: true, force: true });
-}
-
-async function replay(
+async function openRecovered(
   context: InstanceContext,
-  restoring: Parameters<typeof restoreBackup>[1],
+  from: PlannedSide & { readonly directory: SideDirectory; readonly request: SideInstanceRequest },
   options: RunOptions,
-): Promise<IsolatedServer> {
-  const { plan, layout, binaries } = restoring;
-  await using feeder = feedLog(context, restoring, options);
+): Promise<RowSource> {
+  const { plan, files, directory, request } = from;
+  const { signal } = options;
+  const side = await restoreSide(context, from, options);
+  await using feeder = feedSide(context, side, options);
   const { server } = await runStep(
     options.onEvent,
     { id: 'replay', title: 'Log replayed to just before the transaction' },
-    () => replayLog(layout, { plan, binaries, feeder }, options),
+    () => replayLog(side.layout, { ...side, feeder }, options),
   );
-  return server;
+  try {
+    await proveFiles(server, files, [request.database], signal);
+    const session = await openDatabase(server, request.database, signal);
+    if (session === null)
+      throw new AppError(
+        'RECOVERY_FAILED',
+        `database ${request.database} is not there before ${formatLsn(request.lsn)}`,
+      );
+    await tryPlans(session, request.pages, signal);
+    await beginReading(session, signal);
+    const { bytes, ofBytes, whyAll } = files;
+    return {
+      kind: 'side instance',
+      text: `${plan.backup.id}, recovered beside to just before it`,
+      restored: { bytes, ofBytes, whyAll },
+      session,
+      database: session.database ?? '',
+      [Symbol.asyncDispose]: async () => {
+        await session.end().catch(() => undefined);
+        await server.stop('immediate');
+        await directory[Symbol.asyncDispose]();
+      },
+    };
+  } catch (error) {
+    await server.stop('immediate');
+    throw error;
+  }
 }
 
-async function readDatabase(
-  server: IsolatedServer,
-  oid: number,
-  signal: AbortSignal,
-): Promise<{ readonly session: Session; readonly database: string }> {
-  const { database } = await withConnection(server.connection, { env: {}, signal }, client =>
-    queryRow<{ database: string }>(client, 'find the database', {
-      text: 'select datname as database from pg_database where oid = $1::int8::oid',
-      values: [oid],
+/** Has every wanted table planned for, which looks at its indexes: better now than with rows half read. */
+async function tryPlans(session: Session, pages: readonly WantedPages[], signal: AbortSignal): Promise<void> {
+  const files = pages.map(({ relation }) => relation.file);
+  for (const table of await readTableShapes(session, { files }, signal)) {
+    if (table.kind !== 'table') continue;
+    await queryRows(session, `look at ${table.schema}.${table.name}`, {
+      text: `explain select from only ${quotedName(table)}`,
       signal,
-    }),
-  );
-  const session = await server.connect(database, signal);
-  await beginReading(session, signal);
-  return { session, database };
+    });
+  }
 }

@@ -1,10 +1,13 @@
 import { formatCount } from '../../base/sizes.ts';
+import type { RestoredPart } from '../side/plan-files.ts';
 
 /** Where the rows come from. */
 export interface UndoSource {
   /** `snapshot`: one that is held on the server itself; `side instance`: a backup recovered to just before, beside it. */
   readonly kind: 'snapshot' | 'side instance';
   readonly text: string;
+  /** How much of the backup; null of a snapshot. */
+  readonly restored: RestoredPart | null;
 }
 
 /** Why a row that was destroyed is not put back. */
