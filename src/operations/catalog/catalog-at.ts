@@ -6,17 +6,18 @@ import type { InstanceContext } from '../instance-context.ts';
 import type { LogView } from '../log/log-view.ts';
 import { isOnChain } from './relation-names.ts';
 
-/** The newest catalog that was recorded at a position of the log or before, and can be read; null when there is none. */
+/** The last catalog up to a position of the log that can be read, else the first one behind it; null when there is none. */
 export async function catalogAt(
   { repository }: Pick<InstanceContext, 'repository'>,
   { owner, chain }: Pick<LogView, 'owner' | 'chain'>,
   at: { readonly lsn: bigint; readonly signal: AbortSignal },
 ): Promise<CatalogSnapshot | null> {
   const { lsn, signal } = at;
-  const places = (await listCatalogs(repository, owner, { signal })).filter(
-    each => each.lsn <= lsn && isOnChain(each, chain),
-  );
-  for (const place of places.sort((a, b) => (a.lsn < b.lsn ? 1 : -1))) {
+  const places = (await listCatalogs(repository, owner, { signal }))
+    .filter(each => isOnChain(each, chain))
+    .sort((a, b) => (a.lsn < b.lsn ? -1 : 1));
+  const before = places.filter(each => each.lsn <= lsn);
+  for (const place of [...before.toReversed(), ...places.slice(before.length)]) {
     try {
       const bytes = await getCatalog(repository, { ...owner, ...place }, { signal });
       const { systemIdentifier } = owner;
