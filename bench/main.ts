@@ -24,11 +24,12 @@ import type { Setting } from './stage.ts';
 import { benchStopWrites } from './stop-writes.ts';
 import { benchStream } from './stream.ts';
 import { benchUndo } from './undo.ts';
+import { benchUndoShop } from './undo-shop.ts';
 import { benchWal } from './wal.ts';
 
-const HELP = `usage: npm run bench -- backup|restore|wal-archive|archive|pitr|incremental|rewind|stream|wal|stop-writes|disaster|harden|undo [options]
+const HELP = `usage: npm run bench -- backup|restore|wal-archive|archive|pitr|incremental|rewind|stream|wal|stop-writes|disaster|harden|undo|undo-shop [options]
 
-  --size 2GB          size of the databases; MB or GB (archive: 1GB; pitr, incremental: 5GB; rewind: 250MB and multiples)
+  --size 2GB          size of the databases; MB or GB (archive: 1GB; pitr, incremental, undo-shop: 5GB; rewind: 250MB and multiples)
   --rounds 3          how often each contender runs, in turns; medians count
   --work-dir DIR      where the data set is kept between runs (default: aishell-bench in the temporary directory)
   --pgbackrest FILE   the pgBackRest to compare with (default: bench/peers/install-pgbackrest.sh's, then Debian's)
@@ -61,6 +62,7 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
   harden: { ...none, run: benchHarden },
   disaster: { ...none, run: benchDisaster },
   undo: { ...none, run: benchUndo },
+  'undo-shop': { ...shop, run: benchUndoShop },
   wal: { ...none, run: benchWal },
   // It makes its own server, with nothing in it.
   stream: { ...none, run: benchStream },

@@ -21,14 +21,14 @@ export function drawLost(page: Page, report: LostReport): void {
       `Left out, as the disaster itself: transaction ${xid}, committed ${formatTimeFine(committedAt)}`,
     );
   page.section('By table', tableLines(report.tables));
-  page.section(
-    'Not exported',
-    (report.acts ?? []).map(act => `${act.act} of ${printable(describeTable(act))} (transaction ${act.xid})`),
-  );
   if (report.restored !== null)
     page.line(
       `  ${report.dryRun ? 'To be restored' : 'Restored'} to read them: ${printable(describePart(report.restored))}`,
     );
+  page.section(
+    'Not exported',
+    (report.acts ?? []).map(act => `${act.act} of ${printable(describeTable(act))} (transaction ${act.xid})`),
+  );
   page.section(
     'Written',
     report.files.map(({ path, rows }) => `${printable(path)}: ${formatCount(rows)} rows`),
