@@ -23,7 +23,7 @@ export function drawLost(page: Page, report: LostReport): void {
   page.section('By table', tableLines(report.tables));
   if (report.restored !== null)
     page.line(
-      `  ${report.dryRun ? 'To be restored' : 'Restored'} to read them: ${printable(describePart(report.restored))}`,
+      `\n${report.dryRun ? 'To be restored' : 'Restored'} to read them: ${printable(describePart(report.restored))}`,
     );
   page.section(
     'Not exported',
