@@ -6,7 +6,7 @@ import {
   CODEC_NONE,
   CODEC_ZSTD,
   compress,
-  compressLogInBackground,
+  compressInBackground,
   decompress,
   decompressUpTo,
   FRAME_BODY_BYTES,
@@ -27,7 +27,7 @@ test('any body at any level - opens as it was, and never grows', async () => {
       for (const packed of [
         compress(bytes, level),
         compress(bytes, level, 'log'),
-        await compressLogInBackground(bytes, level),
+        await compressInBackground(bytes, level, 'log'),
       ]) {
         expect(packed.body.length).toBeLessThanOrEqual(bytes.length);
         expect(Buffer.from(decompress(packed, bytes.length, 'p')).equals(Buffer.from(bytes))).toBe(true);
