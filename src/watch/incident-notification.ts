@@ -1,6 +1,7 @@
 import { cut, type Notification } from '../notify/notification.ts';
 import { describeIncident, describeLoss, worstFirst } from '../operations/incident/describe-incident.ts';
 import type { Incident } from '../operations/incident/incident.ts';
+import { isRateIncident, rateTimelineCommand } from '../operations/incident/rate-incident.ts';
 
 const TABLES_TOLD = 5;
 const QUERY_TOLD = 200;
@@ -10,7 +11,7 @@ export function incidentNotification(
   incident: Incident,
   { showQuery }: { readonly showQuery: boolean },
 ): Notification {
-  const { id, instance, severity, rule, transaction, guard } = incident;
+  const { id, instance, severity, rule, guard } = incident;
   const isOver = incident.status === 'resolved';
   const dedupKey = `aishell/${instance}/incident/${id}`;
   const facts: (readonly [string, string])[] = [
@@ -18,11 +19,7 @@ export function incidentNotification(
       .slice(0, TABLES_TOLD)
       .map(table => [table.database, describeLoss(table)] as const),
     ['Rule', `${rule.name} (${rule.confidence}): ${rule.explanation}`],
-    [
-      'Transaction',
-      `${transaction.xid}, ${transaction.outcome}${transaction.endedAt === null ? '' : ` at ${transaction.endedAt}`}`,
-    ],
-    ...whoFacts(incident, showQuery),
+    ...(isRateIncident(incident) ? [] : transactionFacts(incident, showQuery)),
     ['Guard', guardText(guard)],
     ['Detected', incident.detectedAt],
     ...(isOver ? [['Resolution', incident.resolution ?? ''] as const] : []),
@@ -45,7 +42,14 @@ export function incidentNotification(
 function titleOf(incident: Incident): string {
   const { instance, transaction } = incident;
   const what = describeIncident(incident);
+  if (isRateIncident(incident)) return `Unusual changes on ${instance}: ${what}`;
   return transaction.outcome === 'committed' ? `Data loss on ${instance}: ${what}` : `${instance}: ${what}`;
+}
+
+function transactionFacts(incident: Incident, showQuery: boolean): (readonly [string, string])[] {
+  const { xid, outcome, endedAt } = incident.transaction;
+  const end = endedAt === null ? '' : ` at ${endedAt}`;
+  return [['Transaction', `${xid}, ${outcome}${end}`], ...whoFacts(incident, showQuery)];
 }
 
 function whoFacts({ culprit }: Incident, showQuery: boolean): (readonly [string, string])[] {
@@ -74,16 +78,26 @@ export function guardText(guard: Incident['guard']): string {
 }
 
 /** What to do next, ready to paste. */
-export function commandsFor({ id, instance, transaction }: Incident): Notification['commands'] {
+export function commandsFor(incident: Incident): Notification['commands'] {
+  const { id, instance, transaction } = incident;
   const on = `--instance ${instance}`;
   const stop = { title: 'Stop all writes', command: `aishell emergency stop-writes ${on}` };
   const show = { title: 'Look at it', command: `aishell incident show ${id} ${on}` };
+  const resolve = { title: 'When all is well', command: `aishell incident resolve ${id} ${on}` };
   if (transaction.outcome === 'running') return [stop, show];
+  if (isRateIncident(incident)) {
+    const which = { title: 'See which transactions did it', command: rateTimelineCommand(incident) };
+    const undo = {
+      title: 'Put back what one of them destroyed',
+      command: `aishell backup undo --xid NUMBER ${on}`,
+    };
+    return [which, stop, undo, show, resolve];
+  }
   return [
     stop,
     { title: 'Put the rows back', command: `aishell backup undo ${id} ${on}` },
     { title: 'Or go back to just before', command: `aishell backup restore --before-incident ${id} ${on}` },
     show,
-    { title: 'When all is well', command: `aishell incident resolve ${id} ${on}` },
+    resolve,
   ];
 }

@@ -10,6 +10,7 @@ import {
   type IncidentTransaction,
   newIncidentId,
 } from '../operations/incident/incident.ts';
+import { RATE_RULE } from '../operations/incident/rate-incident.ts';
 import type { RateFinding } from './baseline.ts';
 import type { GuardPolicy } from './watch-settings.ts';
 
@@ -63,7 +64,7 @@ export function rateIncident(origin: IncidentOrigin, found: RateFinding, xid: nu
   const explanation = `${formatCount(rows)} rows of ${schema}.${name} changed within ${windowMs / 60_000} minutes; at this hour it is usually not more than ${formatCount(Math.round(usual))}`;
   const incident = firstIncident(origin, {
     ...{ at: new Date(), policy: 'alert', xid, beginLsn: null, isOver: true },
-    rule: { name: 'rate', explanation, confidence: 'possible' },
+    rule: { name: RATE_RULE, explanation, confidence: 'possible' },
     tables: [{ act: 'rate', database, schema, table: name, oid: null, rows, rowsBefore }],
   });
   return { ...incident, transaction: { ...incident.transaction, outcome: 'committed' } };

@@ -1,6 +1,7 @@
 import { findOwner } from '../engines/postgres/transaction-owner.ts';
 import type { Incident } from '../operations/incident/incident.ts';
 import { readIncidents } from '../operations/incident/incident-store.ts';
+import { isRateIncident } from '../operations/incident/rate-incident.ts';
 import type { InstanceContext } from '../operations/instance-context.ts';
 import { DisasterResponse } from './disaster-response.ts';
 import type { EarlierTransactions } from './earlier-transactions.ts';
@@ -36,8 +37,9 @@ export class LeftIncidents {
       (): Incident[] => [],
     );
     const from = new Date(Date.now() - KNOWN_MS).toISOString();
-    for (const { transaction, detectedAt, rule } of stored) {
-      const isNew = detectedAt > from && rule.name !== 'rate' && !this.#known.has(transaction.xid);
+    for (const incident of stored) {
+      const { transaction, detectedAt } = incident;
+      const isNew = detectedAt > from && !isRateIncident(incident) && !this.#known.has(transaction.xid);
       if (isNew) this.#known.set(transaction.xid, null);
     }
   }

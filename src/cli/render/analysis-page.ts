@@ -1,6 +1,7 @@
 import { formatCount, formatSeconds, formatShare } from '../../base/sizes.ts';
 import type { AnalyzedTable, IncidentAnalysis } from '../../operations/incident/analysis.ts';
 import { describeDamage } from '../../operations/incident/describe-damage.ts';
+import { RATE_RULE } from '../../operations/incident/rate-incident.ts';
 import { describeTable } from '../../operations/timeline/table-changes.ts';
 import { type Line, type Page, printable, truncate } from './page.ts';
 import { formatClock, formatTimeFine } from './time.ts';
@@ -36,12 +37,13 @@ export function headFacts(analysis: IncidentAnalysis): [string, string | null][]
   const { incidentId, severity, status, resolution, rule, transaction } = analysis;
   const state = resolution === null ? status : `${status}: ${printable(resolution)}`;
   const outcome = transaction.outcome === 'committed' ? '' : `, ${transaction.outcome}`;
+  const isOfMany = rule?.name === RATE_RULE;
   return [
     ['On record as', incidentId ?? 'nothing: it was found in the log'],
     ['Severity', severity],
     ['Status', state],
     ['Noticed by', rule && `${printable(rule.name)}: ${printable(rule.explanation)} (${rule.confidence})`],
-    ['Transaction', `${transaction.xid} on timeline ${transaction.timeline}${outcome}`],
+    ['Transaction', isOfMany ? null : `${transaction.xid} on timeline ${transaction.timeline}${outcome}`],
   ];
 }
 

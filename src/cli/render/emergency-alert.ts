@@ -2,6 +2,7 @@ import { formatShare } from '../../base/sizes.ts';
 import type { StopReport } from '../../operations/emergency/stop-report.ts';
 import { describeDamage, nameOfTable, shareOf } from '../../operations/incident/describe-damage.ts';
 import type { Incident, IncidentTable } from '../../operations/incident/incident.ts';
+import { isRateIncident } from '../../operations/incident/rate-incident.ts';
 import { describeOutlook } from '../../operations/recovery-time/describe-outlook.ts';
 import { type Page, printable } from './page.ts';
 import { formatTime, formatTimeFine } from './time.ts';
@@ -27,7 +28,7 @@ export function drawAlert(page: Page, report: StopReport): void {
 }
 
 function titleOf({ incident, problems }: StopReport): string {
-  if (incident !== null && incident.transaction.outcome !== 'rolled back')
+  if (incident !== null && incident.transaction.outcome !== 'rolled back' && !isRateIncident(incident))
     return '🚨 EMERGENCY: DATA LOSS DETECTED';
   return problems.length === 0
     ? '🚨 EMERGENCY: WRITES STOPPED'

@@ -1,6 +1,7 @@
 import { formatCount } from '../../base/sizes.ts';
 import { describeIncident, describeLoss, worstFirst } from '../../operations/incident/describe-incident.ts';
 import type { Incident } from '../../operations/incident/incident.ts';
+import { isRateIncident } from '../../operations/incident/rate-incident.ts';
 import type { ResolveReport } from '../../operations/incident/resolve-incident.ts';
 import { commandsFor } from '../../watch/incident-notification.ts';
 import { type Page, printable, truncate } from './page.ts';
@@ -10,7 +11,7 @@ const TABLES_SHOWN = 20;
 const QUERY_WIDTH = 300;
 
 export function drawIncident(page: Page, incident: Incident): void {
-  const { rule, transaction, culprit, guard } = incident;
+  const { rule, transaction, guard } = incident;
   const isOpen = incident.status === 'open';
   page.title(`${isOpen ? '🚨' : '✅'} Incident: ${printable(describeIncident(incident))}`);
   page.line(`  ID: ${incident.id}`);
@@ -30,23 +31,8 @@ export function drawIncident(page: Page, incident: Incident): void {
       .map(table => `${printable(table.database)}: ${printable(describeLoss(table))}`),
     ...(tables.length > TABLES_SHOWN ? [`… and ${formatCount(tables.length - TABLES_SHOWN)} more`] : []),
   ]);
-  page.section('Transaction', [
-    ['Number', String(transaction.xid)],
-    ['Outcome', transaction.outcome],
-    ['Ended', transaction.endedAt],
-    ['Begins at', transaction.beginLsn],
-    ['Ends at', transaction.endLsn],
-  ]);
-  if (culprit === null) page.section('Who', ['Not known: the session had ended.']);
-  else
-    page.section('Who', [
-      ['Role', culprit.role === null ? null : printable(culprit.role)],
-      ['Application', culprit.application === null ? null : printable(culprit.application)],
-      ['Client', culprit.client ?? 'local socket'],
-      ['Process', String(culprit.pid)],
-      ['Statement', culprit.query === null ? null : truncate(printable(culprit.query), QUERY_WIDTH)],
-      ['Statement began', culprit.queryStartedAt],
-    ]);
+  if (isRateIncident(incident)) page.section('Transactions', [['Last of them', String(transaction.xid)]]);
+  else drawTransaction(page, incident);
   page.section('Guard', [
     ['Policy', guard.policy],
     ['Cancelled', guard.cancelled ? 'yes' : null],
@@ -67,6 +53,26 @@ export function drawIncident(page: Page, incident: Incident): void {
     page.line(`  ${title}:`);
     page.line(`    ${page.style.title(command)}`);
   }
+}
+
+function drawTransaction(page: Page, { transaction, culprit }: Incident): void {
+  page.section('Transaction', [
+    ['Number', String(transaction.xid)],
+    ['Outcome', transaction.outcome],
+    ['Ended', transaction.endedAt],
+    ['Begins at', transaction.beginLsn],
+    ['Ends at', transaction.endLsn],
+  ]);
+  if (culprit === null) page.section('Who', ['Not known: the session had ended.']);
+  else
+    page.section('Who', [
+      ['Role', culprit.role === null ? null : printable(culprit.role)],
+      ['Application', culprit.application === null ? null : printable(culprit.application)],
+      ['Client', culprit.client ?? 'local socket'],
+      ['Process', String(culprit.pid)],
+      ['Statement', culprit.query === null ? null : truncate(printable(culprit.query), QUERY_WIDTH)],
+      ['Statement began', culprit.queryStartedAt],
+    ]);
 }
 
 export function drawResolved(page: Page, report: ResolveReport): void {

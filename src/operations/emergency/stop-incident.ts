@@ -5,6 +5,7 @@ import { describeDamage } from '../incident/describe-damage.ts';
 import type { Incident, IncidentEvent } from '../incident/incident.ts';
 import { incidentFromLog, isFromLog } from '../incident/incident-from-log.ts';
 import { readIncidents, saveIncident, updateIncident } from '../incident/incident-store.ts';
+import { isRateIncident } from '../incident/rate-incident.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import {
   type FoundTransaction,
@@ -28,13 +29,16 @@ export interface StopCause {
 }
 
 /**
- * The disaster that writes were stopped for: the open incident that was noticed in the last hour as it happened; else what
- * the log of that hour shows, which becomes an incident if it is none yet; else the last open one of the day.
+ * The disaster that writes were stopped for: the open incident that was noticed in the last hour as it happened, unless it is
+ * about a mere rate; else what the log of that hour shows, which becomes an incident if it is none yet; else the last open one
+ * of the day.
  */
 export async function findCause(run: StopRun, context: InstanceContext, hasLog: boolean): Promise<StopCause> {
   const open = await openIncidents(run, context);
   const hourAgo = Date.parse(run.record.stoppedAt) - LOOK_BACK_MS;
-  const noticed = open.findLast(each => !isFromLog(each) && Date.parse(each.detectedAt) >= hourAgo);
+  const noticed = open.findLast(
+    each => !isFromLog(each) && !isRateIncident(each) && Date.parse(each.detectedAt) >= hourAgo,
+  );
   if (noticed !== undefined)
     return { incident: noticed, found: hasLog ? await inLog(run, context, noticed) : null };
   const found = hasLog ? await findWorstTransaction(context, BigInt(hourAgo) * 1000n, run.options) : null;
@@ -67,11 +71,12 @@ async function logIncident(
 async function inLog(
   run: StopRun,
   context: InstanceContext,
-  { transaction }: Incident,
+  incident: Incident,
 ): Promise<TimelineTransaction | null> {
-  if (transaction.outcome === 'rolled back') return null;
+  const { outcome, xid } = incident.transaction;
+  if (outcome === 'rolled back' || isRateIncident(incident)) return null;
   try {
-    const asked = { kind: 'xid', xid: transaction.xid } as const;
+    const asked = { kind: 'xid', xid } as const;
     return (await findTransaction(context, asked, run.options)).transaction;
   } catch (error) {
     // It was still running, and the stop has undone it; or it is in no log that is archived.
@@ -84,7 +89,7 @@ async function inLog(
 export function recommendedFor({ incident, found }: StopCause): RecommendedTarget | null {
   if (found !== null)
     return { xid: found.xid, did: found.summary, committedAt: found.time, command: found.restore };
-  if (incident?.transaction.outcome !== 'committed') return null;
+  if (incident?.transaction.outcome !== 'committed' || isRateIncident(incident)) return null;
   const { xid, endedAt } = incident.transaction;
   const command = shellCommand(['aishell', 'backup', 'restore', '--before-incident', incident.id]);
   return { xid, did: describeDamage(incident).join('; '), committedAt: endedAt, command };

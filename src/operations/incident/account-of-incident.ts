@@ -3,6 +3,7 @@ import { formatCount, formatSeconds, formatShare } from '../../base/sizes.ts';
 import { maskQuery } from '../../engines/postgres/query-text.ts';
 import type { IncidentAnalysis } from './analysis.ts';
 import { nameOfTable } from './describe-damage.ts';
+import { RATE_RULE } from './rate-incident.ts';
 
 /** The report in sentences, from its facts alone. */
 export function accountOfIncident(analysis: IncidentAnalysis): string {
@@ -19,7 +20,7 @@ const verbs = {
   rate: 'changed',
 } as const;
 
-function whatHappened({ at, transaction, impact, culprit, cause }: IncidentAnalysis): string {
+function whatHappened({ at, rule, transaction, impact, culprit, cause }: IncidentAnalysis): string {
   const when = at === null ? 'At a time that is not known' : `On ${moment(at)}`;
   const done = impact.tables.slice(0, 3).map(table => {
     const rows = table.rows === null ? '' : `${formatCount(table.rows)} rows of `;
@@ -36,7 +37,8 @@ function whatHappened({ at, transaction, impact, culprit, cause }: IncidentAnaly
   }[transaction.outcome];
   const why = cause.filter(text => text.startsWith('The ')).map(text => ` ${text}.`);
   const who = culprit === null ? '' : ` ${cause[0] ?? ''}.`;
-  return `${when}, transaction ${transaction.xid} ${done.join('; ') || 'destroyed data'}${more}.${outcome}${who}${why.join('')}`;
+  const what = rule?.name === RATE_RULE ? 'many transactions together' : `transaction ${transaction.xid}`;
+  return `${when}, ${what} ${done.join('; ') || 'destroyed data'}${more}.${outcome}${who}${why.join('')}`;
 }
 
 function howItWent({ timeline, recoveries }: IncidentAnalysis): string {

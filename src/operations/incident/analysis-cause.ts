@@ -1,6 +1,7 @@
 import { formatSeconds } from '../../base/sizes.ts';
 import { readQuery } from '../../engines/postgres/query-text.ts';
 import type { Incident } from './incident.ts';
+import { isRateIncident } from './rate-incident.ts';
 
 /** What is known of how it came to this, in sentences. */
 export function causeOf(
@@ -47,6 +48,8 @@ export function unknownsOf(
 ): string[] {
   const { culprit, transaction, tables } = incident;
   const unsure = tables.filter(each => each.rows === null);
+  if (isRateIncident(incident))
+    return ['which of the transactions were wrong, if any: only their rows were added up'];
   return [
     ...(culprit === null
       ? [

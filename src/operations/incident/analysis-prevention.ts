@@ -8,6 +8,7 @@ import type { InstanceContext } from '../instance-context.ts';
 import { archivingOf, isStreamed } from '../server-picture.ts';
 import type { Measure, Recommendation } from './analysis.ts';
 import type { Incident } from './incident.ts';
+import { isRateIncident, rateTimelineCommand } from './rate-incident.ts';
 
 /** What a running server says that a report needs. */
 export interface ServerSigns {
@@ -105,7 +106,9 @@ export function recommendationsFor(
     ? shellCommand(['aishell', 'backup', 'restore', '--before-incident', incident.id])
     : known.restore;
   const found: Recommendation[] = [];
-  if (isOpen && (incident.recoveries ?? []).every(({ mode }) => mode !== 'in-place'))
+  if (isOpen && isRateIncident(incident))
+    found.push({ text: 'See which transactions did it', command: rateTimelineCommand(incident) });
+  else if (isOpen && (incident.recoveries ?? []).every(({ mode }) => mode !== 'in-place'))
     found.push({ text: 'Bring the data back: it is not back yet', command: before });
   const isOff = (name: string): boolean =>
     known.measures.every(each => each.name !== name || each.isInForce !== true);

@@ -19,6 +19,7 @@ import { headlineOf } from './describe-damage.ts';
 import type { Incident, IncidentEvent } from './incident.ts';
 import { incidentFromLog } from './incident-from-log.ts';
 import { readIncident, readIncidents } from './incident-store.ts';
+import { isRateIncident } from './rate-incident.ts';
 
 export interface AnalysisRequest {
   /** Null: the last incident on record or, without any, what is worst in the log of the last day. */
@@ -131,11 +132,11 @@ async function findSubject(
 /** The incident's transaction as the log has it. What the log does not hold is left out of the report. */
 async function inLog(
   context: InstanceContext,
-  { transaction }: Incident,
+  incident: Incident,
   { signal }: RunOptions,
 ): Promise<FoundTransaction | null> {
-  const { xid, timeline, endLsn, outcome } = transaction;
-  if (outcome === 'rolled back') return null;
+  const { xid, timeline, endLsn, outcome } = incident.transaction;
+  if (outcome === 'rolled back' || isRateIncident(incident)) return null;
   try {
     const found = await findTransaction(context, { kind: 'xid', xid }, { signal, timeline });
     return endLsn === null || found.transaction.commitLsn === endLsn ? found : null;

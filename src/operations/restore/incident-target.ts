@@ -2,6 +2,7 @@ import { AppError } from '../../base/errors.ts';
 import { formatLsn, nextSegment, parseLsn, segmentStart } from '../../engines/postgres/lsn.ts';
 import { describeDamage } from '../incident/describe-damage.ts';
 import { readIncident } from '../incident/incident-store.ts';
+import { refuseRateIncident } from '../incident/rate-incident.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { type LogSource, logTransactions } from '../log/log-transactions.ts';
 import type { RecoveryRequest } from './recovery-request.ts';
@@ -12,7 +13,7 @@ type IncidentRequest = Extract<RecoveryRequest, { kind: 'incident' }>;
 /**
  * Just before the transaction of an incident, as it is on record.
  *
- * @throws INCIDENT_NOT_FOUND; TARGET_UNREACHABLE it destroyed nothing
+ * @throws INCIDENT_NOT_FOUND; TARGET_UNREACHABLE it destroyed nothing, or is about many transactions
  */
 export async function incidentTarget(
   context: Pick<InstanceContext, 'instance' | 'repository'>,
@@ -20,6 +21,7 @@ export async function incidentTarget(
   signal: AbortSignal,
 ): Promise<IncidentRequest> {
   const incident = await readIncident(context, id, { signal });
+  refuseRateIncident(incident, 'TARGET_UNREACHABLE');
   const { xid, timeline, endLsn, outcome } = incident.transaction;
   if (outcome === 'rolled back') {
     throw new AppError(

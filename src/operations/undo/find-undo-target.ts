@@ -3,6 +3,7 @@ import { formatLsn, parseLsn, segmentStart } from '../../engines/postgres/lsn.ts
 import type { WalTransaction } from '../../engines/postgres/wal-transactions.ts';
 import type { Incident } from '../incident/incident.ts';
 import { readIncident, readIncidents } from '../incident/incident-store.ts';
+import { isRateIncident, refuseRateIncident } from '../incident/rate-incident.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { logTransactions } from '../log/log-transactions.ts';
 import type { LogView } from '../log/log-view.ts';
@@ -34,6 +35,7 @@ export async function findUndoTarget(
   signal: AbortSignal,
 ): Promise<UndoTarget> {
   const named = what.kind === 'incident' ? await readIncident(context, what.id, { signal }) : null;
+  if (named !== null) refuseRateIncident(named, 'UNDO_REFUSED');
   const { view, runs } = await openInstanceLog(context, null, signal);
   const { systemIdentifier } = view.owner;
   if (named !== null && named.systemIdentifier !== systemIdentifier) {
@@ -49,6 +51,7 @@ export async function findUndoTarget(
     (await readIncidents(context, { signal })).findLast(
       each =>
         each.systemIdentifier === systemIdentifier &&
+        !isRateIncident(each) &&
         each.transaction.xid === transaction.xid &&
         (each.transaction.endLsn === null || each.transaction.endLsn === formatLsn(transaction.lsn)),
     ) ??
