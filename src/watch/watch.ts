@@ -12,6 +12,7 @@ import { ChangeRates } from './change-rates.ts';
 import { DatabaseSessions } from './database-sessions.ts';
 import { Detector } from './detector.ts';
 import { DisasterResponse } from './disaster-response.ts';
+import { DueTimes } from './due-times.ts';
 import { EarlierTransactions } from './earlier-transactions.ts';
 import { countedTables, lostTables } from './findings.ts';
 import { IncidentKeeper } from './incident-keeper.ts';
@@ -39,8 +40,6 @@ export interface WatchOptions {
 }
 
 const TICK_MS = 1000;
-/** Of a transaction that runs on and on, the repository hears less and less often. */
-const LONGEST_BETWEEN_MS = 60_000;
 /** Whether somebody has resolved what is held for. */
 const LOOK_FOR_RESOLVED_MS = 5000;
 const CLOSE_MS = 5000;
@@ -64,7 +63,10 @@ export class Watch {
   /** Those for which something is held, or which are not over. */
   readonly #responses = new Set<DisasterResponse>();
   readonly #left: LeftIncidents;
-  readonly #progress = new Map<DisasterResponse, { nextMs: number; everyMs: number }>();
+  /** Of a transaction that runs on and on, the repository hears less and less often. */
+  readonly #progress = new DueTimes<DisasterResponse>();
+  /** What could not be put back is tried again, as when the server was in recovery mode. */
+  readonly #lettingGo = new DueTimes<DisasterResponse>();
   readonly #stop = new AbortController();
   readonly #warm: WarmDatabases;
   #work: Promise<unknown> = Promise.resolve();
@@ -178,7 +180,8 @@ export class Watch {
     const response = left ?? DisasterResponse.begin(this.#tools, sighting, this.#onChange);
     this.#running.set(transaction, response);
     this.#responses.add(response);
-    this.#progress.set(response, { nextMs: performance.now() + TICK_MS, everyMs: TICK_MS });
+    // What is known now is told at once.
+    this.#progress.isDue(response);
   }
 
   #onEnd(transaction: OpenTransaction, end: WalTransaction): void {
@@ -187,13 +190,13 @@ export class Watch {
     const left = this.#left.responseOf(end.xid);
     // Only now it is known whose subtransaction was seen.
     if (own !== undefined && left !== undefined && own !== left) {
-      this.#forget(transaction, own);
+      this.#forget(transaction);
       own.dismiss();
     }
     const response = left === undefined ? own : left;
     if (response == null) return;
     if (left === undefined && this.#seen.isOld(this.#place, end.lsn)) {
-      this.#forget(transaction, response);
+      this.#forget(transaction);
       response.dismiss();
       return;
     }
@@ -202,7 +205,7 @@ export class Watch {
       void this.#endWithLost({ response, transaction, end, counted });
     else this.#endCounted({ response, transaction, end, counted });
     if (end.kind === 'prepare') return;
-    this.#forget(transaction, response);
+    this.#forget(transaction);
     this.#left.setOver(end.xid);
   }
 
@@ -236,9 +239,8 @@ export class Watch {
     if (late !== null) response.correct(countedTables(late, this.#tables));
   }
 
-  #forget(transaction: OpenTransaction, response: DisasterResponse): void {
+  #forget(transaction: OpenTransaction): void {
     for (const each of [transaction, ...transaction.subs]) this.#running.delete(each);
-    this.#progress.delete(response);
   }
 
   #onProgress(transaction: OpenTransaction): void {
@@ -253,7 +255,7 @@ export class Watch {
       this.#responses.delete(response);
       for (const [transaction, each] of this.#running) {
         if (each !== response) continue;
-        this.#forget(transaction, response);
+        this.#forget(transaction);
         if (!transaction.isEnded) this.#detector.lookOn(transaction.root);
       }
     } else if (!response.isHolding) this.#responses.delete(response);
@@ -299,14 +301,8 @@ export class Watch {
   }
 
   #tellProgress(): void {
-    const now = performance.now();
-    for (const [transaction, response] of this.#running) {
-      const progress = this.#progress.get(response);
-      if (progress === undefined || now < progress.nextMs) continue;
-      progress.everyMs = Math.min(progress.everyMs * 2, LONGEST_BETWEEN_MS);
-      progress.nextMs = now + progress.everyMs;
-      this.#onProgress(transaction.root);
-    }
+    for (const [transaction, response] of this.#running)
+      if (this.#progress.isDue(response)) this.#onProgress(transaction.root);
   }
 
   /** Tables that change far more than usual. It is only told: which rows were wrong, nobody can say. */
@@ -340,7 +336,7 @@ export class Watch {
     for (const response of this.#responses) {
       if (!response.isHolding) continue;
       const stored = await this.#keeper.stored(response.incident.id);
-      if (stored?.status === 'resolved' && response.incident.status === 'open') this.#letGo(response, stored);
+      if (stored?.status === 'resolved' && this.#lettingGo.isDue(response)) this.#letGo(response, stored);
     }
   }
 

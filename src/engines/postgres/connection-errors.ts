@@ -56,6 +56,11 @@ export function connectionError(error: unknown, target: ConnectionTarget): AppEr
       return denied(
         `GRANT CONNECT ON DATABASE ${quoteIdentifier(target.database)} TO ${quoteIdentifier(target.user)};`,
       );
+    case '55000':
+      return unreachable(
+        message,
+        'Was it closed by `aishell emergency stop-writes --level hard`? `aishell emergency status` says so, and `aishell emergency resume-writes` opens it.',
+      );
     case '53300':
       return unreachable(
         message,

@@ -71,12 +71,17 @@ export async function putAutovacuumBack(client: pg.Client, before: AutovacuumBef
   return true;
 }
 
+/** In a transaction that says that it writes: writes may be stopped, and this is what was put on record to be changed. */
 async function alter(client: pg.Client, table: string, change: string): Promise<void> {
-  await queryRows(client, 'change a setting', { text: `set lock_timeout = ${LOCK_MS}` });
+  const doing = `change the autovacuum of ${table}`;
   try {
-    await queryRows(client, `change the autovacuum of ${table}`, { text: `alter table ${table} ${change}` });
-  } finally {
-    await queryRows(client, 'change a setting', { text: 'set lock_timeout = 0' }).catch(() => undefined);
+    await queryRows(client, doing, { text: 'begin read write' });
+    await queryRows(client, doing, { text: `set local lock_timeout = ${LOCK_MS}` });
+    await queryRows(client, doing, { text: `alter table ${table} ${change}` });
+    await queryRows(client, doing, { text: 'commit' });
+  } catch (error) {
+    await client.query('rollback').catch(() => undefined);
+    throw error;
   }
 }
 

@@ -56,9 +56,12 @@ export async function resolveIncident(
   if (held.length === 0)
     return { ...none(request), incident: await readIncident(context, id, { signal }), already };
   const isDone = await context.tellAgent(id);
-  const problems = isDone ? [] : await letGo(context, found, signal);
+  const tried = isDone ? [] : await letGo(context, found, signal);
   const incident = await readIncident(context, id, { signal });
   const left = heldFor(incident);
+  const problems = isDone
+    ? left.map(each => `the agent could not let go of it yet, and tries again: ${each}`)
+    : tried;
   return { dryRun: false, incident, already, released: held.filter(each => !left.includes(each)), problems };
 }
 

@@ -1,4 +1,4 @@
-import { AppError } from '../../base/errors.ts';
+import { AppError, systemCode } from '../../base/errors.ts';
 import { connect, queryRow, queryRows, type Session } from '../../engines/postgres/connection.ts';
 import { ALLOW_MASS_WRITE } from '../../engines/postgres/guard-objects.ts';
 import type { InstanceContext } from '../instance-context.ts';
@@ -11,6 +11,10 @@ export interface LiveSession extends AsyncDisposable {
   readonly replica: boolean;
 }
 
+/** What is stopped at level hard or strict is stopped for everybody. */
+const AFTER_RESUME =
+  'Nothing was changed. Where writes were stopped at level hard or strict, run `aishell emergency resume-writes` first: an undo keeps what others write meanwhile. `aishell emergency stop-writes --level soft` right after it keeps applications from writing, and lets an undo work.';
+
 /** A lock on a table is waited for so long; then the batch is tried again. */
 const LOCK_TIMEOUT_MS = 3000;
 
@@ -18,7 +22,8 @@ const LOCK_TIMEOUT_MS = 3000;
  * The session in which rows are put back. Writes may be stopped: this one is allowed to, as it was asked for. Its commits
  * do not wait for the disk; the last one does, and with it all before.
  *
- * @throws LOCKED when another run puts back rows of the same transaction; UNDO_REFUSED when the database is gone
+ * @throws LOCKED when another run puts back rows of the same transaction; UNDO_REFUSED when the database is gone or closed, or
+ * the server is in recovery mode
  */
 export async function openLiveSession(
   context: Pick<InstanceContext, 'connection' | 'instance'>,
@@ -26,7 +31,7 @@ export async function openLiveSession(
   signal: AbortSignal,
 ): Promise<LiveSession> {
   const database = await databaseName(context, of.database, signal);
-  const session = await connect(context.connection, { database, applicationName: 'aishell undo', signal });
+  const session = await open(context, database, signal);
   try {
     await settleOutput(session, signal);
     await queryRows(session, 'set up the session', {
@@ -64,7 +69,7 @@ async function databaseName(
   oid: number,
   signal: AbortSignal,
 ): Promise<string> {
-  const session = await connect(context.connection, { applicationName: 'aishell undo', signal });
+  const session = await open(context, undefined, signal);
   try {
     const [row] = await queryRows<{ name: string }>(session, 'find the database', {
       text: 'select datname as name from pg_database where oid = $1::int8::oid',
@@ -80,6 +85,24 @@ async function databaseName(
   });
 }
 
+/** @throws UNDO_REFUSED the database lets nobody in, as after a stop of writes at level hard; and as connect */
+async function open(
+  { connection }: Pick<InstanceContext, 'connection'>,
+  database: string | undefined,
+  signal: AbortSignal,
+): Promise<Session> {
+  const own = database === undefined ? {} : { database };
+  try {
+    return await connect(connection, { ...own, applicationName: 'aishell undo', signal });
+  } catch (error) {
+    if (!(error instanceof AppError) || systemCode(error.cause) !== '55000') throw error;
+    throw new AppError('UNDO_REFUSED', 'unable to undo the transaction: its database takes no connections', {
+      hint: AFTER_RESUME,
+      cause: error,
+    });
+  }
+}
+
 async function refuseRecovery(session: Session, signal: AbortSignal): Promise<void> {
   const { recovering } = await queryRow<{ recovering: boolean }>(session, 'look at the server', {
     text: 'select pg_is_in_recovery() as recovering',
@@ -87,7 +110,7 @@ async function refuseRecovery(session: Session, signal: AbortSignal): Promise<vo
   });
   if (!recovering) return;
   throw new AppError('UNDO_REFUSED', 'unable to undo the transaction: the server is in recovery mode', {
-    hint: 'After `emergency stop-writes --level strict`, `aishell emergency resume-writes` ends it; `--level soft` lets an undo work.',
+    hint: AFTER_RESUME,
   });
 }
 
