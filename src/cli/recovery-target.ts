@@ -23,9 +23,9 @@ export interface NamedIncident {
   readonly id: string;
 }
 
-/** Reads the one target that was given. @throws USAGE none, several, or not understood; TIME_AMBIGUOUS */
-export function parseRecoveryTarget(options: TargetOptions, now: Date): RecoveryRequest | NamedIncident {
-  const given = [
+/** The options that name a target, of those that were given. */
+export function givenTargets(options: TargetOptions): readonly string[] {
+  return [
     options.latest === true ? '--latest' : null,
     options.backupId === undefined ? null : '--backup-id',
     options.pointInTime === undefined ? null : '--point-in-time',
@@ -34,6 +34,11 @@ export function parseRecoveryTarget(options: TargetOptions, now: Date): Recovery
     options.restorePoint === undefined ? null : '--restore-point',
     options.beforeIncident === undefined ? null : '--before-incident',
   ].filter(flag => flag !== null);
+}
+
+/** Reads the one target that was given. @throws USAGE none, several, or not understood; TIME_AMBIGUOUS */
+export function parseRecoveryTarget(options: TargetOptions, now: Date): RecoveryRequest | NamedIncident {
+  const given = givenTargets(options);
   if (given.length !== 1) {
     const what = given.length === 0 ? 'no target was given' : `${given.join(' and ')} cannot go together`;
     throw new AppError('USAGE', `unable to plan a restore: ${what}`, {

@@ -10,6 +10,7 @@ import {
   saveIncident,
   updateIncident,
 } from '../../src/operations/incident/incident-store.ts';
+import type { LostReport } from '../../src/operations/lost/lost-report.ts';
 import type { RestoreReport } from '../../src/operations/restore/restore-report.ts';
 import { type AlertReceiver, reply, startReceiver } from '../notify/alert-receiver.ts';
 import { reportOf, stopArgs } from '../support/emergency.ts';
@@ -147,6 +148,16 @@ test('from the log alone - by number, by description; no incident is made of it'
   expect(failureOf(both).code).toBe('USAGE');
 });
 
+test('what is lost, without a target - before any recovery it says what to give', async () => {
+  const failure = failureOf(await instance.run(['backup', 'lost', '--dry-run']));
+  expect(failure.code).toBe('USAGE');
+  expect(failure.hint).toContain('No recovery to before an incident is on record');
+  expect(failure.hint).toContain('aishell backup timeline');
+  expect(failure.hint).not.toContain('--latest');
+  const two = failureOf(await instance.run(['backup', 'lost', '--dry-run', '--xid', '800', '--lsn', '0/1']));
+  expect(two.message).toContain('--lsn and --xid cannot go together');
+});
+
 test('the report as Markdown - written, with the statement of the culprit fenced in', async () => {
   const context = await contextOf(instance);
   const { id } = await readIncident(context, 'latest');
@@ -192,6 +203,13 @@ test('restore --before-incident - the rows are back, and the incident knows it',
   const shop = await cluster.connect('shop');
   expect((await shop.query('select count(*)::int from users')).rows).toEqual([{ count: ROWS }]);
   await shop.end();
+  // What that has lost needs no target: it is on record.
+  const lost = resultOf<LostReport>(await instance.run(['backup', 'lost', '--dry-run']));
+  expect(lost).toMatchObject({
+    transactions: 1,
+    excluded: [{ xid: stopped.recommended?.xid }],
+    tables: [{ table: 'orders', inserted: 7 }],
+  });
   const analysis = await analyze();
   expect(analysis).toMatchObject({ incidentId: id, status: 'resolved' });
   expect(analysis.impact.lost).toMatchObject({

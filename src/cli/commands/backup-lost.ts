@@ -3,11 +3,19 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { exitCodes } from '../../base/codes.ts';
 import { AppError } from '../../base/errors.ts';
 import { parseMoment } from '../../base/moment.ts';
+import type { InstanceContext } from '../../operations/instance-context.ts';
 import type { LostReport } from '../../operations/lost/lost-report.ts';
 import type { ExportFormat } from '../../operations/lost/read-rows.ts';
+import type { RecoveryRequest } from '../../operations/restore/recovery-request.ts';
 import { addExamples, type Cli, wholeNumber } from '../cli.ts';
 import { openCommandInstance } from '../open-instance.ts';
-import { parseRecoveryTarget, parseXid, type TargetOptions } from '../recovery-target.ts';
+import {
+  givenTargets,
+  type NamedIncident,
+  parseRecoveryTarget,
+  parseXid,
+  type TargetOptions,
+} from '../recovery-target.ts';
 import { drawLost } from '../render/lost-page.ts';
 import type { CommandRun } from '../run-command.ts';
 
@@ -57,6 +65,7 @@ export function addBackupLost(cli: Cli, group: Command): void {
     .option('--dry-run', 'only count, from the log');
   addExamples(command, [
     ['aishell backup lost --before-incident latest --output lost', 'as SQL, to read and then to run'],
+    ['aishell backup lost --output lost', 'after a recovery to before an incident: what that has lost'],
     ['aishell backup lost --before-incident latest --format csv --output lost', 'to show to people'],
     ['aishell backup lost --point-in-time "2025-10-27 13:59:59" --dry-run', 'how much would it be?'],
     ['aishell backup lost --lsn 0/402A698 --timeline 1 --exclude-xid 786 --output lost', 'after a recovery'],
@@ -72,7 +81,7 @@ export function addBackupLost(cli: Cli, group: Command): void {
 
 async function runLost(run: CommandRun, options: LostOptions): Promise<LostReport> {
   const now = new Date();
-  const named = parseRecoveryTarget(options, now);
+  const named = targetOf(options, now);
   if (options.output === undefined && options.dryRun !== true) {
     throw new AppError('USAGE', 'unable to export lost rows: no directory was given', {
       hint: 'Give one with --output DIR, or only count with --dry-run.',
@@ -84,8 +93,9 @@ async function runLost(run: CommandRun, options: LostOptions): Promise<LostRepor
     import('../../operations/restore/incident-target.ts'),
   ]);
   const context = await openCommandInstance(run, { workers: options.workers });
+  const chosen = named ?? (await lastTarget(run, context));
   const target =
-    named.kind === 'named incident' ? await incidentTarget(context, named.id, run.signal) : named;
+    chosen.kind === 'named incident' ? await incidentTarget(context, chosen.id, run.signal) : chosen;
   const { cwd } = run.terminal;
   const { workDirectory } = options;
   return await exportLost(
@@ -102,6 +112,33 @@ async function runLost(run: CommandRun, options: LostOptions): Promise<LostRepor
     },
     { signal: run.signal, onEvent: run.onEvent },
   );
+}
+
+/** Null: none was given. @throws USAGE several, or not understood; TIME_AMBIGUOUS */
+function targetOf(options: LostOptions, now: Date): RecoveryRequest | NamedIncident | null {
+  const given = givenTargets(options);
+  if (given.length === 0) return null;
+  if (given.length === 1) return parseRecoveryTarget(options, now);
+  throw new AppError('USAGE', `unable to export lost rows: ${given.join(' and ')} cannot go together`, {
+    hint: `Give one of ${TARGETS}.`,
+  });
+}
+
+const TARGETS =
+  '--before-incident ID, --point-in-time TIME, --xid TRANSACTION, --lsn POSITION, --restore-point NAME';
+
+/** What the last recovery has lost. @throws USAGE when none is on record */
+async function lastTarget(run: CommandRun, context: InstanceContext): Promise<NamedIncident> {
+  const { lastRecovered } = await import('../../operations/lost/last-recovery.ts');
+  const incident = await lastRecovered(context, run.signal);
+  if (incident === null) {
+    throw new AppError('USAGE', 'unable to export lost rows: it is not said behind which recovery', {
+      hint: `No recovery to before an incident is on record. Give where one goes back to: ${TARGETS}. \`aishell incident list\` and \`aishell backup timeline\` show what there is; after a recovery its report names the command.`,
+    });
+  }
+  const message = `Behind the last recovery on record, to just before incident ${incident.id}.`;
+  run.onEvent({ type: 'note', level: 'info', message });
+  return { kind: 'named incident', id: incident.id };
 }
 
 function xidOption(text: string): number {
