@@ -80,6 +80,8 @@ test('somebody has changed it since - the status names each, applying again make
     'alter table users disable trigger aishell_mass_delete',
     forged,
     'alter event trigger aishell_refuse_drop disable',
+    'alter event trigger aishell_protect_new_mass_write disable',
+    'drop event trigger aishell_protect_new_destructive_ddl',
     'create table later (a int)',
     'create role newcomer login',
     "alter role app in database shop set statement_timeout = '5s'",
@@ -92,10 +94,15 @@ test('somebody has changed it since - the status names each, applying again make
     await client.query(statement);
   const status = await shop.status();
   expect(Object.fromEntries(status.measures.map(({ name, missing }) => [name, missing]))).toEqual({
-    'mass-write': ['public.later is not protected', 'public.users is not protected'],
+    'mass-write': [
+      'tables made later are not protected: there is no event trigger',
+      'public.later is not protected',
+      'public.users is not protected',
+    ],
     'destructive-ddl': [
       'the function refuse_truncate is not as it was made',
       'DROP is not refused: there is no event trigger',
+      'tables made later are not protected: there is no event trigger',
       'public.later is not protected',
     ],
     'read-only-role': [],

@@ -13,7 +13,7 @@ const schema = `
   create table early partition of measurements for values from (0) to (50);
   create table late partition of measurements for values from (50) to (1000);
   create table parent (a int); create table child () inherits (parent);
-  create schema "We""ird"; create table ${WEIRD} ("Co""l" int, b int);
+  create schema repack; create schema "We""ird"; create table ${WEIRD} ("Co""l" int, b int);
   insert into users select i, 'x' from generate_series(1, 100) i;
   insert into orders select i, 1 + i % 20 from generate_series(1, 100) i;
   insert into measurements select i, i from generate_series(1, 100) i;
@@ -139,7 +139,7 @@ for (const version of [14, 15, 18] as const) {
       'alter table orders alter column id type bigint',
       'alter table users add column more int; create index on users (more)',
       'alter table measurements detach partition late',
-      'create table other (a int, b int); alter table other drop column b; drop table other',
+      'create table repack.other (a int, b int); alter table repack.other drop column b; drop table repack.other',
     ])
       expect(await attempt(client, sql), sql).toBe('done');
     await client.query('vacuum full users; ');

@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import { queryRow, queryRows } from './connection.ts';
-import { EVENT_TRIGGER, GUARD_SCHEMA } from './guard-objects.ts';
+import { GUARD_SCHEMA } from './guard-objects.ts';
 import { readFileSettings } from './write-controls.ts';
 
 /** What decides which measures are possible. */
@@ -36,6 +36,8 @@ export interface GuardServer {
   readonly functions: readonly {
     readonly name: string;
     readonly body: string;
+    /** It runs with the rights of its owner. */
+    readonly definer: boolean;
     readonly settings: readonly string[] | null;
   }[];
 }
@@ -58,8 +60,8 @@ const serverSql = `
          (select coalesce(json_agg(json_build_object('name', e.evtname, 'enabled', e.evtenabled in ('O', 'A'),
                                                      'function', format('%s.%s', n.nspname, p.proname))), '[]')
           from pg_event_trigger e join pg_proc p on p.oid = e.evtfoid join pg_namespace n on n.oid = p.pronamespace
-          where e.evtname = '${EVENT_TRIGGER}') as "eventTriggers",
-         (select coalesce(json_agg(json_build_object('name', p.proname, 'body', p.prosrc, 'settings', p.proconfig)), '[]')
+          where e.evtname like 'aishell\\_%') as "eventTriggers",
+         (select coalesce(json_agg(json_build_object('name', p.proname, 'body', p.prosrc, 'definer', p.prosecdef, 'settings', p.proconfig)), '[]')
           from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = '${GUARD_SCHEMA}') as functions
   from pg_database d cross join pg_roles r
   where d.datname = current_database() and r.rolname = current_user`;

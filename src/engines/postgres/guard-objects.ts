@@ -5,15 +5,24 @@ export const GUARD_SCHEMA = 'aishell_guard';
 export const ALLOW_MASS_WRITE = 'aishell.allow_mass_write';
 export const ALLOW_DESTRUCTIVE_DDL = 'aishell.allow_destructive_ddl';
 
-export const EVENT_TRIGGER = 'aishell_refuse_drop';
-
 /** A function of ours; its body is compared with what the server has. */
 export interface GuardFunction {
   readonly name: string;
   /** Their types, as in a signature. */
   readonly takes: string;
   readonly returns: 'trigger' | 'event_trigger' | 'void';
+  /** It runs with the rights of who has made it, and not of who makes it run; left out: it does not. */
+  readonly definer?: true;
   readonly body: string;
+}
+
+/** An event trigger of ours. */
+export interface GuardEvent {
+  readonly name: string;
+  readonly event: 'sql_drop' | 'ddl_command_end';
+  /** Commands that it looks at; null: all. */
+  readonly tags: readonly string[] | null;
+  readonly function: GuardFunction;
 }
 
 /** A trigger of ours on a table of somebody's. */
@@ -171,13 +180,18 @@ export const truncateTrigger: GuardTrigger = {
   function: refuseTruncate,
 };
 
-export const dropFunction: GuardFunction = refuseDrop;
+export const refuseDropEvent: GuardEvent = {
+  name: 'aishell_refuse_drop',
+  event: 'sql_drop',
+  tags: null,
+  function: refuseDrop,
+};
 
 /** Statements are complete, each with its semicolon. */
-export function createFunctionSql({ name, takes, returns, body }: GuardFunction): string {
+export function createFunctionSql({ name, takes, returns, definer, body }: GuardFunction): string {
   // Triggers run what they are bound to without asking for the right to: nobody needs it.
   return `create or replace function ${GUARD_SCHEMA}.${name}(${takes}) returns ${returns}
-  language plpgsql security invoker set search_path = pg_catalog, pg_temp
+  language plpgsql security ${definer === true ? 'definer' : 'invoker'} set search_path = pg_catalog, pg_temp
 as $guard$${body}$guard$;
 revoke all on function ${GUARD_SCHEMA}.${name}(${takes}) from public;`;
 }
@@ -188,9 +202,9 @@ export function dropFunctionSql({ name, takes }: GuardFunction): string {
 
 /**
  * @param table its quoted name
- * @param rows the most that one statement may change; null for a trigger that counts none
+ * @param rows the most that one statement may change, or what stands for that in a pattern; null for a trigger that counts none
  */
-export function createTriggerSql(trigger: GuardTrigger, table: string, rows: number | null): string {
+export function createTriggerSql(trigger: GuardTrigger, table: string, rows: number | string | null): string {
   const counts = rows !== null;
   return `create or replace trigger ${trigger.name} ${counts ? 'after' : 'before'} ${trigger.event.toLowerCase()} on ${table}
   ${counts ? `referencing old table as ${OLD_ROWS} ` : ''}for each statement execute function ${GUARD_SCHEMA}.${trigger.function.name}(${counts ? `'${rows}'` : ''});`;
@@ -200,10 +214,15 @@ export function dropTriggerSql(trigger: GuardTrigger, table: string): string {
   return `drop trigger if exists ${trigger.name} on ${table};`;
 }
 
-export const createEventTriggerSql = `drop event trigger if exists ${EVENT_TRIGGER};
-create event trigger ${EVENT_TRIGGER} on sql_drop execute function ${GUARD_SCHEMA}.${dropFunction.name}();`;
+export function createEventTriggerSql({ name, event, tags, function: called }: GuardEvent): string {
+  const only = tags === null ? '' : ` when tag in (${tags.map(tag => `'${tag}'`).join(', ')})`;
+  return `drop event trigger if exists ${name};
+create event trigger ${name} on ${event}${only} execute function ${GUARD_SCHEMA}.${called.name}();`;
+}
 
-export const dropEventTriggerSql = `drop event trigger if exists ${EVENT_TRIGGER};`;
+export function dropEventTriggerSql({ name }: GuardEvent): string {
+  return `drop event trigger if exists ${name};`;
+}
 
 export const createSchemaSql = `create schema if not exists ${GUARD_SCHEMA};`;
 

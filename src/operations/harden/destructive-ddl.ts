@@ -1,16 +1,18 @@
 import type { GuardFacts } from '../../engines/postgres/guard-facts.ts';
+import { protectFromDestructiveDdl } from '../../engines/postgres/guard-new-tables.ts';
 import {
   ALLOW_DESTRUCTIVE_DDL,
-  createEventTriggerSql,
   createTriggerSql,
-  dropEventTriggerSql,
-  dropFunction,
-  EVENT_TRIGGER,
-  GUARD_SCHEMA,
+  refuseDropEvent,
   truncateTrigger,
 } from '../../engines/postgres/guard-objects.ts';
+import {
+  hasEventTrigger,
+  laterTablesMissing,
+  missingEventTriggerSql,
+  revertWithEvents,
+} from './event-triggers.ts';
 import { type Measure, noWork, recordMeasureSql } from './measure.ts';
-import { revertTriggers } from './revert-triggers.ts';
 import {
   hasFunction,
   hasTrigger,
@@ -20,6 +22,7 @@ import {
 } from './table-selection.ts';
 
 const NAME = 'destructive-ddl';
+const events = [refuseDropEvent, protectFromDestructiveDdl];
 const WITHOUT_EVENT_TRIGGER =
   'only a superuser can make an event trigger: without it TRUNCATE is refused, and DROP is not';
 
@@ -32,22 +35,24 @@ export const destructiveDdl: Measure = {
     'DROP DATABASE is not seen by any trigger: see the recommendations.',
     'Migrations that drop columns or tables have to say that they mean it; so does whoever drops old partitions.',
     'Views are not protected: no rows go with them. DROP SCHEMA aishell_guard CASCADE takes the protection itself away.',
-    'Tables made later have it once this is applied again; `aishell security status` names them.',
+    'Tables made later have it at once, where a superuser has applied this to all tables; otherwise once it is applied again.',
   ],
   read(facts, settings) {
     const selection = selectTables(facts, NAME, settings);
     const wanted = [...selection.possible, ...selection.notOwned, ...selection.foreign];
     const bare = wanted.filter(table => !hasTrigger(table, truncateTrigger, false));
     const tables = facts.tables.filter(table => hasTrigger(table, truncateTrigger, false)).length;
-    const present = tables + (hasEventTrigger(facts) ? 1 : 0);
-    const changed = [truncateTrigger.function, ...(hasEventTrigger(facts) ? [dropFunction] : [])].filter(
+    const there = events.filter(event => hasEventTrigger(facts, event));
+    const present = tables + there.length;
+    const changed = [truncateTrigger.function, ...there.map(event => event.function)].filter(
       guard => !hasFunction(facts, guard),
     );
     return {
       present,
       missing: [
         ...(present > 0 ? changed.map(({ name }) => `the function ${name} is not as it was made`) : []),
-        ...(hasEventTrigger(facts) ? [] : [dropNotRefused(facts)]),
+        ...(hasEventTrigger(facts, refuseDropEvent) ? [] : [dropNotRefused(facts)]),
+        ...laterTablesMissing(facts, selection, protectFromDestructiveDdl),
         ...bare.map(({ quoted }) => `${quoted} is not protected`),
       ],
       blocked: selection.possible.length + selection.foreign.length === 0 ? notOwnedReason(selection) : null,
@@ -62,40 +67,24 @@ export const destructiveDdl: Measure = {
         .filter(table => !hasTrigger(table, truncateTrigger, false))
         .map(table => [table.quoted, [createTriggerSql(truncateTrigger, table.quoted, null)]]),
     );
-    const makesEvent = facts.server.superuser && !hasEventTrigger(facts);
     return {
       ...noWork,
       statements: [
         ...missingFunctionSql(facts, truncateTrigger.function),
-        ...(facts.server.superuser ? missingFunctionSql(facts, dropFunction) : []),
-        ...(makesEvent ? [createEventTriggerSql] : []),
+        ...missingEventTriggerSql(facts, selection.tables === 'all' ? events : [refuseDropEvent]),
         ...recordMeasureSql(facts, NAME, { options: { tables: selection.tables } }),
       ],
       tables,
     };
   },
-  revert(facts) {
-    const { server } = facts;
-    const there = server.eventTriggers.length > 0;
-    if (there && !server.superuser)
-      return {
-        ...noWork,
-        problems: [`the event trigger ${EVENT_TRIGGER} stays: only a superuser can drop it`],
-      };
-    const work = revertTriggers(facts, {
+  revert: facts =>
+    revertWithEvents(facts, {
       measure: NAME,
       triggers: [truncateTrigger],
-      functions: [truncateTrigger.function, dropFunction],
-    });
-    return { ...work, statements: there ? [dropEventTriggerSql] : [] };
-  },
+      functions: [truncateTrigger.function],
+      events,
+    }),
 };
-
-function hasEventTrigger({ server }: GuardFacts): boolean {
-  return server.eventTriggers.some(
-    ({ enabled, function: called }) => enabled && called === `${GUARD_SCHEMA}.${dropFunction.name}`,
-  );
-}
 
 function dropNotRefused({ server }: GuardFacts): string {
   return server.superuser ? 'DROP is not refused: there is no event trigger' : WITHOUT_EVENT_TRIGGER;

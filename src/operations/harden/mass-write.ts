@@ -1,13 +1,19 @@
 import { formatCount } from '../../base/sizes.ts';
 import type { GuardFacts, GuardTable } from '../../engines/postgres/guard-facts.ts';
+import { protectFromMassWrites } from '../../engines/postgres/guard-new-tables.ts';
 import {
   ALLOW_MASS_WRITE,
   createTriggerSql,
   type GuardFunction,
   massWriteTriggers,
 } from '../../engines/postgres/guard-objects.ts';
+import {
+  hasEventTrigger,
+  laterTablesMissing,
+  missingEventTriggerSql,
+  revertWithEvents,
+} from './event-triggers.ts';
 import { type HardenSettings, type Measure, noWork, recordedOption, recordMeasureSql } from './measure.ts';
-import { revertTriggers } from './revert-triggers.ts';
 import {
   hasFunction,
   hasTrigger,
@@ -19,6 +25,7 @@ import {
 
 const NAME = 'mass-write';
 const DEFAULT_ROWS = 1000;
+const events = [protectFromMassWrites];
 const guards: readonly GuardFunction[] = [...new Set(massWriteTriggers.map(trigger => trigger.function))];
 
 export const massWrite: Measure = {
@@ -31,7 +38,7 @@ export const massWrite: Measure = {
     'It counts the rows of one statement: a loop of small ones passes, and is for the agent to notice.',
     `It is against mistakes: whoever may write may set ${ALLOW_MASS_WRITE}. A job is allowed for good by ALTER ROLE … SET ${ALLOW_MASS_WRITE} = on.`,
     'Replication, and sessions with session_replication_role = replica, are not held up. Foreign tables cannot have it.',
-    'Tables made later have it once this is applied again; `aishell security status` names them.',
+    'Tables made later have it at once, where a superuser has applied this to all tables; otherwise once it is applied again.',
   ],
   choices: (facts, settings) => `at most ${formatCount(rowsFor(facts, settings))} rows for one statement`,
   read(facts, settings) {
@@ -39,12 +46,16 @@ export const massWrite: Measure = {
     const complete = (table: GuardTable): boolean =>
       massWriteTriggers.every(trigger => hasTrigger(table, trigger, true));
     const missing = [...selection.possible, ...selection.notOwned].filter(table => !complete(table));
-    const changed = guards.filter(guard => !hasFunction(facts, guard));
-    const present = facts.tables.filter(complete).length;
+    const there = events.filter(event => hasEventTrigger(facts, event));
+    const changed = [...guards, ...there.map(event => event.function)].filter(
+      guard => !hasFunction(facts, guard),
+    );
+    const present = facts.tables.filter(complete).length + there.length;
     return {
       present,
       missing: [
         ...(present > 0 ? changed.map(({ name }) => `the function ${name} is not as it was made`) : []),
+        ...laterTablesMissing(facts, selection, protectFromMassWrites),
         ...missing.map(({ quoted }) => `${quoted} is not protected`),
       ],
       blocked: selection.possible.length === 0 ? notOwnedReason(selection) : null,
@@ -74,6 +85,7 @@ export const massWrite: Measure = {
       ...noWork,
       statements: [
         ...guards.flatMap(guard => missingFunctionSql(facts, guard)),
+        ...(selection.tables === 'all' ? missingEventTriggerSql(facts, events) : []),
         ...recordMeasureSql(facts, NAME, {
           options: { rows: whole ? rows : recorded, tables: selection.tables },
         }),
@@ -81,7 +93,8 @@ export const massWrite: Measure = {
       tables,
     };
   },
-  revert: facts => revertTriggers(facts, { measure: NAME, triggers: massWriteTriggers, functions: guards }),
+  revert: facts =>
+    revertWithEvents(facts, { measure: NAME, triggers: massWriteTriggers, functions: guards, events }),
 };
 
 function rowsFor(facts: GuardFacts, { rows }: HardenSettings): number {

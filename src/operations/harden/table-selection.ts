@@ -99,9 +99,10 @@ export function hasTrigger(table: GuardTable, trigger: GuardTrigger, counts: boo
 /** It is as it was made; somebody's change of it could let everything through. */
 export function hasFunction({ server }: GuardFacts, wanted: GuardFunction): boolean {
   return server.functions.some(
-    ({ name, body, settings }) =>
+    ({ name, body, definer, settings }) =>
       name === wanted.name &&
       body === wanted.body &&
+      definer === (wanted.definer ?? false) &&
       settings?.length === 1 &&
       settings[0] === 'search_path=pg_catalog, pg_temp',
   );
