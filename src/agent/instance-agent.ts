@@ -33,6 +33,8 @@ export interface InstanceAgentOptions {
   readonly synchronous: { readonly watchdog: readonly string[]; readonly timeoutMs: number } | null;
   /** Null: nobody looks for disasters. */
   readonly watch: WatchSettings | null;
+  /** The program and the arguments that hold a snapshot in a process of its own. */
+  readonly holder: readonly string[];
   readonly alerting: Alerting;
   readonly note: TellNote;
 }
@@ -118,9 +120,9 @@ export async function runInstanceAgent(
   }
 }
 
-function watchOf({ watch, context, paths, alerting, note }: InstanceAgentOptions): Watch | null {
+function watchOf({ watch, context, paths, alerting, note, holder }: InstanceAgentOptions): Watch | null {
   if (watch === null) return null;
-  return new Watch({ settings: watch, context, directory: paths.incidents, alerting, note });
+  return new Watch({ settings: watch, context, directory: paths.incidents, alerting, note, holder });
 }
 
 function guardOf(

@@ -14,6 +14,8 @@ export interface OpenAgentOptions {
   readonly synchronous?: boolean | undefined;
   /** What runs the watchdog of an instance. */
   readonly watchdog: (instance: string) => readonly string[];
+  /** What holds a snapshot of an instance. */
+  readonly holder: (instance: string) => readonly string[];
   readonly toolVersion: string;
 }
 
@@ -41,6 +43,7 @@ export async function openAgent(
         ? { watchdog: options.watchdog(instance), timeoutMs: agent.synchronousTimeoutSeconds * 1000 }
         : null,
       watch: watch.enabled ? watch : null,
+      holder: options.holder(instance),
       alerting: openAlerting(config, options.env),
     });
   }

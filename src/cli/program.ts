@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander';
 import { AppError, toErrorRecord } from '../base/errors.ts';
 import { createCli } from './cli.ts';
+import { addAgentHold } from './commands/agent-hold.ts';
 import { addAgentRun } from './commands/agent-run.ts';
 import { addAgentStatus } from './commands/agent-status.ts';
 import { addBackupAlert } from './commands/backup-alert.ts';
@@ -81,6 +82,7 @@ export function createProgram(terminal: Terminal, onExitCode: (exitCode: number)
     .description("the process that streams a server's log")
     .helpCommand(false);
   addAgentRun(cli, agent);
+  addAgentHold(cli, agent);
   addAgentStatus(cli, agent);
   const emergency = program
     .command('emergency')

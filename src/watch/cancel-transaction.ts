@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { cancelTransaction, findOwner, terminateTransaction } from '../engines/postgres/transaction-owner.ts';
 import type { DatabaseSessions } from './database-sessions.ts';
+import type { Sighting } from './sighting.ts';
 
-export interface Cancelling {
+interface Cancelling {
   /** Whom the server told; null when the transaction had ended before. */
   readonly pid: number | null;
   /** Its session had to be ended, as it would have gone on. */
@@ -20,7 +21,7 @@ const CANCELS = 3;
  *
  * @throws DATABASE_UNREACHABLE DATABASE_DENIED DATABASE_FAILED
  */
-export async function cancelUntilGone(sessions: DatabaseSessions, xid: number): Promise<Cancelling> {
+async function cancelUntilGone(sessions: DatabaseSessions, xid: number): Promise<Cancelling> {
   let told: number | null = null;
   for (let attempt = 0; attempt < CANCELS; attempt += 1) {
     const pid = await sessions.control(client => cancelTransaction(client, xid));
@@ -33,4 +34,19 @@ export async function cancelUntilGone(sessions: DatabaseSessions, xid: number): 
   }
   const ended = await sessions.control(client => terminateTransaction(client, xid));
   return { pid: told ?? ended, terminated: ended !== null };
+}
+
+/** The same for what was seen, unless it turns out to be somebody who is allowed to: then null. What came of it, as an event. */
+export async function cancelSighted(
+  sessions: DatabaseSessions,
+  { owner, judgeFor, xid }: Pick<Sighting, 'owner' | 'judgeFor' | 'xid'>,
+): Promise<{ readonly event: 'cancelled' | 'not cancelled'; readonly text: string } | null> {
+  if (judgeFor(await owner.catch(() => null)) !== 'cancel') return null;
+  const { pid, terminated } = await cancelUntilGone(sessions, xid);
+  if (pid === null)
+    return { event: 'not cancelled', text: 'the transaction had ended before it could be cancelled' };
+  const text = terminated
+    ? `the session of process ${pid} was ended`
+    : `the statement of process ${pid} was cancelled`;
+  return { event: 'cancelled', text };
 }

@@ -1,20 +1,25 @@
 import { messageOf } from '../base/errors.ts';
-import { findLikelyOwner, seesBefore, type TransactionOwner } from '../engines/postgres/transaction-owner.ts';
+import type { TransactionOwner } from '../engines/postgres/transaction-owner.ts';
 import type { WalTransaction } from '../engines/postgres/wal-transactions.ts';
 import { describeIncident, worstFirst } from '../operations/incident/describe-incident.ts';
 import type { AutovacuumRecord, Incident, IncidentTable } from '../operations/incident/incident.ts';
-import { cancelUntilGone } from './cancel-transaction.ts';
+import { cancelSighted } from './cancel-transaction.ts';
+import type { DetachedHold } from './detached-hold.ts';
+import { firstAnswers } from './first-answers.ts';
+import { guessOwner } from './guess-owner.ts';
 import {
   firstIncident,
+  knownLsn,
   withCulprit,
   withEnd,
   withEvent,
+  withHeld,
   withoutHold,
   withResolution,
 } from './incident-states.ts';
 import type { ResponseTools } from './response-tools.ts';
-import { type EndedWith, type Sighting, statementWords } from './sighting.ts';
-import { holdSnapshot, type SnapshotHold } from './snapshot-hold.ts';
+import type { EndedWith, Sighting } from './sighting.ts';
+import { type Hold, holdSnapshot, SnapshotHold } from './snapshot-hold.ts';
 import { switchTablesOff } from './switch-tables-off.ts';
 
 type OnChange = (response: DisasterResponse) => void;
@@ -23,9 +28,10 @@ type OnChange = (response: DisasterResponse) => void;
 export class DisasterResponse {
   readonly #tools: ResponseTools;
   readonly #onChange: OnChange;
-  readonly #startLsn: bigint;
+  /** Null as long as nothing was received. */
+  #startLsn: bigint | null;
   #incident: Incident;
-  #hold: SnapshotHold | null = null;
+  #hold: Hold | null = null;
   /** It turned out to be nobody's alarm. */
   #isDismissed = false;
   /** People know of it. */
@@ -41,17 +47,20 @@ export class DisasterResponse {
     this.#tools = tools;
     this.#onChange = onChange;
     this.#incident = incident;
-    this.#startLsn = tools.position();
+    this.#startLsn = tools.position() || knownLsn(incident);
     this.#autovacuum = incident.guard.autovacuumBefore ?? [];
   }
 
-  /** Goes on with one that an agent before this one has begun with; its snapshot is gone. */
-  static goOn(tools: ResponseTools, left: Incident, onChange: OnChange): DisasterResponse {
-    const incident = withoutHold(left);
+  /** Goes on with one that an agent before this one has begun with. `hold`: what is still held for it; null: nothing is. */
+  static goOn(
+    tools: ResponseTools,
+    { left, hold, onChange }: { left: Incident; hold: DetachedHold | null; onChange: OnChange },
+  ): DisasterResponse {
+    const incident = hold === null ? withoutHold(left) : left;
     const response = new DisasterResponse(tools, incident, onChange);
     response.#isTold = true;
-    const lost = incident === left ? null : `${incident.events.at(-1)?.text} (${left.id})`;
-    if (lost !== null) tools.note('error', lost, { topic: 'hold lost', incident: left.id });
+    response.#hold = hold;
+    hold?.whenLost(() => response.#lose(hold));
     response.#step(() => response.#put(incident));
     return response;
   }
@@ -95,13 +104,15 @@ export class DisasterResponse {
     return isHeld || this.#autovacuum.length > 0 || this.#incident.transaction.outcome === 'running';
   }
 
-  get hold(): SnapshotHold | null {
+  get hold(): Hold | null {
     return this.#hold;
   }
 
   /** How much log was written since. */
   get writtenBytes(): number {
-    return Number(this.#tools.position() - this.#startLsn);
+    const position = this.#tools.position();
+    if (position > 0n) this.#startLsn ??= position;
+    return this.#startLsn === null ? 0 : Number(position - this.#startLsn);
   }
 
   settled(): Promise<void> {
@@ -189,7 +200,7 @@ export class DisasterResponse {
 
   #holdOf(database: string): Promise<SnapshotHold> {
     const { sessions, holdForMs } = this.#tools;
-    return holdSnapshot(sessions, { database, forMs: holdForMs, onLost: () => this.#lose() });
+    return holdSnapshot(sessions, { database, forMs: holdForMs, onLost: hold => this.#lose(hold) });
   }
 
   #step(work: () => Promise<void>): void {
@@ -206,17 +217,7 @@ export class DisasterResponse {
 
   async #begin(sighting: Sighting, holding: Promise<SnapshotHold> | null): Promise<void> {
     const { note, alert } = this.#tools;
-    const problems: string[] = [];
-    const [hold, owner] = await Promise.all([
-      holding?.catch((error: unknown) => {
-        problems.push(`no snapshot could be held: ${messageOf(error)}`);
-        return null;
-      }) ?? null,
-      sighting.owner.catch((error: unknown) => {
-        problems.push(`whose it is could not be found out: ${messageOf(error)}`);
-        return undefined;
-      }),
-    ]);
+    const { hold, owner, problems } = await firstAnswers(holding, sighting.owner);
     const policy = sighting.judgeFor(owner ?? null);
     // A subtransaction of one that is known: it belongs to that one's incident.
     const isPart = owner?.topXid != null && owner.topXid !== sighting.xid && this.#tools.isLeft(owner.topXid);
@@ -245,13 +246,12 @@ export class DisasterResponse {
   /** A snapshot that was taken too late sees what everybody sees. `isKnown`: the number is not a subtransaction's. */
   #takeHold(hold: SnapshotHold, isKnown: boolean): void {
     this.#hold = hold;
-    const text = `a snapshot of ${hold.database} that sees the old rows is held: ${hold.snapshot.name}`;
-    this.#incident = withEvent(this.#incident, 'held', text, hold.since);
+    this.#incident = withHeld(this.#incident, hold);
     if (isKnown) this.#checkHold(this.#incident.transaction.xid);
   }
 
   #checkHold(xid: number): void {
-    if (this.#hold === null || seesBefore(this.#hold.snapshot, xid)) return;
+    if (this.#hold === null || this.#hold.seesBefore(xid)) return;
     this.#hold.release();
     this.#hold = null;
     const { guard } = this.#incident;
@@ -259,19 +259,10 @@ export class DisasterResponse {
     this.#add('not held', 'the transaction had been committed before the snapshot was taken: it is released');
   }
 
-  async #cancel({ owner, judgeFor, xid }: Sighting): Promise<boolean> {
-    if (judgeFor(await owner.catch(() => null)) !== 'cancel') return false;
-    const { sessions } = this.#tools;
-    const { pid, terminated } = await cancelUntilGone(sessions, xid);
-    if (pid === null) this.#add('not cancelled', 'the transaction had ended before it could be cancelled');
-    else
-      this.#add(
-        'cancelled',
-        terminated
-          ? `the session of process ${pid} was ended`
-          : `the statement of process ${pid} was cancelled`,
-      );
-    return pid !== null;
+  async #cancel(sighting: Sighting): Promise<boolean> {
+    const done = await cancelSighted(this.#tools.sessions, sighting);
+    if (done !== null) this.#add(done.event, done.text);
+    return done?.event === 'cancelled';
   }
 
   async #wasCancelled(): Promise<boolean> {
@@ -316,7 +307,21 @@ export class DisasterResponse {
     alert(this.#withGuard(this.#incident));
     this.#add('alerted', 'people are told');
     await this.#put(this.#incident);
-    if (guard.policy !== 'alert') await this.#keepRows();
+    if (guard.policy === 'alert') return;
+    await this.#detach();
+    await this.#keepRows();
+  }
+
+  /** Gives the snapshot to a process that outlives this one. Where that cannot be, it is held here. */
+  async #detach(): Promise<void> {
+    const own = this.#hold;
+    if (!(own instanceof SnapshotHold) || own.isOver) return;
+    const detached = await this.#tools.detach(this.#incident.id, own);
+    if (detached === null) return;
+    this.#hold = detached;
+    detached.whenLost(() => this.#lose(detached));
+    await this.#put(withHeld(this.#incident, detached));
+    detached.follow(own);
   }
 
   async #rolledBack(next: Incident, why: string): Promise<void> {
@@ -332,14 +337,8 @@ export class DisasterResponse {
   }
 
   /** False when it turns out to be nobody's alarm. */
-  async #guessOwner({ timeUs }: WalTransaction): Promise<boolean> {
-    const [worst] = worstFirst(this.#incident.tables);
-    if (worst === undefined) return true;
-    const at = new Date(Number(timeUs / 1000n));
-    const ended = { database: worst.database, at, words: statementWords[worst.act] };
-    const owner = await this.#tools.sessions
-      .control(client => findLikelyOwner(client, ended))
-      .catch(() => null);
+  async #guessOwner(end: WalTransaction): Promise<boolean> {
+    const owner = await guessOwner(this.#tools.sessions, this.#incident.tables, end);
     if (owner === null) return true;
     if (!this.#isTold && this.#judgeFor(owner) === null) {
       this.#letPass();
@@ -367,8 +366,9 @@ export class DisasterResponse {
     await this.#put(this.#incident);
   }
 
-  #lose(): void {
+  #lose(hold: Hold): void {
     this.#step(async () => {
+      if (this.#hold !== hold) return;
       const text = 'the snapshot is gone: the session that held it was lost';
       this.#tools.note('error', `${text} (${this.#incident.id})`, {
         topic: 'hold lost',

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { formatCount } from '../base/sizes.ts';
-import { formatLsn } from '../engines/postgres/lsn.ts';
+import { formatLsn, parseLsn } from '../engines/postgres/lsn.ts';
 import type { TransactionOwner } from '../engines/postgres/transaction-owner.ts';
 import type { WalTransaction } from '../engines/postgres/wal-transactions.ts';
 import { describeIncident } from '../operations/incident/describe-incident.ts';
@@ -12,6 +12,7 @@ import {
 } from '../operations/incident/incident.ts';
 import { RATE_RULE } from '../operations/incident/rate-incident.ts';
 import type { RateFinding } from './baseline.ts';
+import type { Hold } from './snapshot-hold.ts';
 import type { GuardPolicy } from './watch-settings.ts';
 
 /** Whose incident it is. */
@@ -105,18 +106,32 @@ export function withEnd(incident: Incident, end: WalTransaction, tables: readonl
   return withEvent(ended, outcome, describeIncident(ended));
 }
 
+/** Where its transaction lies in the log, as far as that is known. */
+export function knownLsn({ transaction: { beginLsn, endLsn } }: Incident): bigint | null {
+  const known = endLsn ?? beginLsn;
+  return known === null ? null : parseLsn(known);
+}
+
 /** What an agent before this one has left: its snapshot went with it. The same where it held none. */
 export function withoutHold(left: Incident): Incident {
   const { snapshot } = left.guard;
   if (snapshot === null || snapshot.releasedAt !== null) return left;
   const at = new Date();
   const guard = { ...left.guard, snapshot: { ...snapshot, releasedAt: at.toISOString() } };
-  return withEvent(
-    { ...left, guard },
-    'hold lost',
-    'the snapshot is gone: the agent that held it has ended',
-    at,
-  );
+  return withEvent({ ...left, guard }, 'hold lost', 'the snapshot is gone: what held it has ended', at);
+}
+
+/** A snapshot is held for it: by the agent, then by a process that outlives it. */
+export function withHeld(incident: Incident, { record, outlivesAgent }: Hold): Incident {
+  const { name, database, heldSince } = record;
+  return outlivesAgent
+    ? withEvent(incident, 'held', `a process of its own keeps the snapshot, and outlives the agent: ${name}`)
+    : withEvent(
+        incident,
+        'held',
+        `a snapshot of ${database} that sees the old rows is held: ${name}`,
+        new Date(heldSince),
+      );
 }
 
 /** Nobody has to do anything. */

@@ -1,8 +1,10 @@
+import { delay } from '../base/abort.ts';
 import { findOwner } from '../engines/postgres/transaction-owner.ts';
 import type { Incident } from '../operations/incident/incident.ts';
 import { readIncidents } from '../operations/incident/incident-store.ts';
 import { isRateIncident } from '../operations/incident/rate-incident.ts';
 import type { InstanceContext } from '../operations/instance-context.ts';
+import { type DetachedHold, findDetachedHold } from './detached-hold.ts';
 import { DisasterResponse } from './disaster-response.ts';
 import type { EarlierTransactions } from './earlier-transactions.ts';
 import type { ResponseTools } from './response-tools.ts';
@@ -31,8 +33,7 @@ export class LeftIncidents {
 
   /** Goes on with those of which there is a copy here, and learns of the others, if the repository answers. */
   async load(context: Pick<InstanceContext, 'instance' | 'repository'>): Promise<void> {
-    const left = this.#tools.keeper.left();
-    for (const incident of left) this.#goOn(incident);
+    for (const left of this.#tools.keeper.left()) this.#goOn(left, await this.#holdOf(left));
     const stored = await readIncidents(context, { signal: AbortSignal.timeout(START_MS) }).catch(
       (): Incident[] => [],
     );
@@ -54,8 +55,22 @@ export class LeftIncidents {
     this.#known.set(xid, null);
   }
 
-  #goOn(incident: Incident): void {
-    const response = DisasterResponse.goOn(this.#tools, incident, this.#onChange);
+  /** What is still held for it; a server that does not answer has nothing that can be found. */
+  async #holdOf(left: Incident): Promise<DetachedHold | null> {
+    const found = findDetachedHold(this.#tools.sessions, left).catch(() => null);
+    return await Promise.race([found, delay(START_MS).then(() => null)]);
+  }
+
+  #goOn(left: Incident, hold: DetachedHold | null): void {
+    const response = DisasterResponse.goOn(this.#tools, { left, hold, onChange: this.#onChange });
+    const { incident } = response;
+    if (hold === null && incident !== left) {
+      const text = `${incident.events.at(-1)?.text} (${left.id})`;
+      this.#tools.note('error', text, { topic: 'hold lost', incident: left.id });
+    } else if (hold !== null) {
+      const text = `the snapshot of ${left.id} is still held: ${hold.record.name}`;
+      this.#tools.note('info', text, { topic: 'still held', incident: left.id });
+    }
     const { outcome, xid } = incident.transaction;
     if (outcome !== 'running' && outcome !== 'prepared') return;
     this.#known.set(xid, response);

@@ -2,7 +2,9 @@ import type { TellNote } from '../base/events.ts';
 import type { Incident } from '../operations/incident/incident.ts';
 import type { DatabaseSessions } from './database-sessions.ts';
 import type { IncidentKeeper } from './incident-keeper.ts';
+import type { DetachedHold } from './detached-hold.ts';
 import type { IncidentOrigin } from './incident-states.ts';
+import type { SnapshotHold } from './snapshot-hold.ts';
 
 /** What responding works with. */
 export interface ResponseTools {
@@ -13,6 +15,8 @@ export interface ResponseTools {
   /** Tells people; it never fails, and is not waited for. */
   readonly alert: (incident: Incident) => void;
   readonly holdForMs: number;
+  /** Gives a snapshot to a process that outlives the agent. Null where none can be begun, which is told. */
+  readonly detach: (incident: string, hold: SnapshotHold) => Promise<DetachedHold | null>;
   /** Whether an agent before this one has begun with an incident of this transaction. */
   readonly isLeft: (xid: number) => boolean;
   /** How far the log is, for the limit of what is held. */

@@ -1,10 +1,25 @@
 import type { Session } from '../engines/postgres/connection.ts';
-import { type ExportedSnapshot, exportSnapshot } from '../engines/postgres/transaction-owner.ts';
+import { type ExportedSnapshot, exportSnapshot, seesBefore } from '../engines/postgres/transaction-owner.ts';
 import type { HeldSnapshot } from '../operations/incident/incident.ts';
 import type { DatabaseSessions } from './database-sessions.ts';
 
-/** A snapshot in a session of its own, for as long as it is kept. */
-export class SnapshotHold {
+/** A snapshot that is kept. */
+export interface Hold {
+  readonly until: Date;
+  readonly isOver: boolean;
+  /** As the incident tells of it. */
+  readonly record: HeldSnapshot;
+  /** A process of its own holds it, which goes on when the agent ends. */
+  readonly outlivesAgent: boolean;
+  /** Whether it sees the state before a transaction. `xid`: 32 bits. */
+  seesBefore(xid: number): boolean;
+  /** Lets go of it; the session ends, and vacuum goes on. */
+  release(): void;
+}
+
+/** A snapshot in a session of the agent's own. */
+export class SnapshotHold implements Hold {
+  readonly outlivesAgent = false;
   readonly snapshot: ExportedSnapshot;
   readonly database: string;
   readonly since = new Date();
@@ -36,7 +51,6 @@ export class SnapshotHold {
     return this.#released !== null;
   }
 
-  /** As the incident tells of it. */
   get record(): HeldSnapshot {
     return {
       name: this.snapshot.name,
@@ -47,7 +61,10 @@ export class SnapshotHold {
     };
   }
 
-  /** Lets go of it; the session ends, and vacuum goes on. */
+  seesBefore(xid: number): boolean {
+    return seesBefore(this.snapshot, xid);
+  }
+
   release(): void {
     if (this.#released !== null) return;
     this.#released = new Date();

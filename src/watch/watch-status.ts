@@ -11,6 +11,8 @@ export interface WatchStatus {
     readonly incident: string;
     readonly outcome: IncidentTransaction['outcome'];
     readonly snapshot: HeldSnapshot | null;
+    /** A process of its own holds the snapshot, which goes on when the agent ends. */
+    readonly outlivesAgent: boolean;
     readonly autovacuumOff: readonly string[];
   }[];
   /** Transactions that looked like a disaster and turned out to be none. */

@@ -15,6 +15,7 @@ import { DisasterResponse } from './disaster-response.ts';
 import { DueTimes } from './due-times.ts';
 import { EarlierTransactions } from './earlier-transactions.ts';
 import { countedTables, lostTables } from './findings.ts';
+import { HeldSnapshots } from './held-snapshots.ts';
 import { IncidentKeeper } from './incident-keeper.ts';
 import { incidentNotification } from './incident-notification.ts';
 import { rateIncident } from './incident-states.ts';
@@ -37,6 +38,8 @@ export interface WatchOptions {
   readonly directory: string;
   readonly alerting: Alerting;
   readonly note: TellNote;
+  /** The program and the arguments that hold a snapshot in a process of its own. */
+  readonly holder: readonly string[];
 }
 
 const TICK_MS = 1000;
@@ -63,6 +66,7 @@ export class Watch {
   /** Those for which something is held, or which are not over. */
   readonly #responses = new Set<DisasterResponse>();
   readonly #left: LeftIncidents;
+  readonly #held: HeldSnapshots;
   /** Of a transaction that runs on and on, the repository hears less and less often. */
   readonly #progress = new DueTimes<DisasterResponse>();
   /** What could not be put back is tried again, as when the server was in recovery mode. */
@@ -99,8 +103,10 @@ export class Watch {
       onRecord: record => this.#detector.counter.add(record),
       onBegin: (lsn, why) => this.#onBegin(lsn, why),
     });
+    this.#held = new HeldSnapshots({ ...options, sessions: this.#sessions });
     this.#tools = {
       ...{ sessions: this.#sessions, keeper: this.#keeper, note, holdForMs: settings.holdForMs },
+      detach: (incident, hold) => this.#held.detach(incident, hold),
       origin: () => ({
         instance: context.instance,
         toolVersion: context.toolVersion,
@@ -151,9 +157,9 @@ export class Watch {
     return true;
   }
 
-  /** Lets go of everything. What could not be stored is stored by the next agent. */
+  /** Lets go of all that does not outlive the agent. What could not be stored is stored by the next one. */
   async close(): Promise<void> {
-    for (const response of this.#responses) response.release('the agent was stopped');
+    this.#held.leave(this.#responses);
     // A server that hangs does not hold up the end.
     await atMost(CLOSE_MS, Promise.all([...this.#responses].map(each => each.settled())));
     await this.#keeper.close(CLOSE_MS);
@@ -290,12 +296,13 @@ export class Watch {
       await delay(TICK_MS, signal).catch(() => undefined);
       if (signal.aborted) return;
       this.#tellProgress();
-      this.#keepLimits();
+      this.#held.keepLimits(this.#responses);
       this.#sessions.giveWay();
       await this.#seen.save(this.#place, this.#reader.position).catch(() => undefined);
       await this.#lookAtRates().catch(() => undefined);
       if (performance.now() - resolvedMs < LOOK_FOR_RESOLVED_MS) continue;
       await this.#lookForResolved().catch(() => undefined);
+      await this.#held.look(this.#responses).catch(() => undefined);
       resolvedMs = performance.now();
     }
   }
@@ -319,17 +326,6 @@ export class Watch {
       await this.#keeper.put(incident, { isHolding: false });
     }
     await this.#rates.save();
-  }
-
-  #keepLimits(): void {
-    const { holdLimitBytes } = this.#options.settings;
-    for (const response of this.#responses) {
-      const { hold } = response;
-      if (hold === null || hold.isOver) continue;
-      if (Date.now() >= hold.until.getTime()) response.release('it was held as long as `hold_for` allows');
-      else if (response.writtenBytes > holdLimitBytes)
-        response.release('more was written meanwhile than `hold_limit` allows');
-    }
   }
 
   async #lookForResolved(): Promise<void> {
@@ -367,6 +363,7 @@ function heldBy({ incident, hold }: DisasterResponse): WatchStatus['held'][numbe
     incident: incident.id,
     outcome: incident.transaction.outcome,
     snapshot: hold !== null && !hold.isOver ? hold.record : null,
+    outlivesAgent: hold !== null && !hold.isOver && hold.outlivesAgent,
     autovacuumOff: incident.guard.autovacuumOff,
   };
 }

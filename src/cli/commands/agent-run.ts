@@ -51,6 +51,7 @@ async function runAgentCommand(run: CommandRun, synchronous: boolean | undefined
     instance: flags.instance,
     synchronous,
     watchdog: instance => [...program, 'agent', 'watchdog', '--config', config.file, '--instance', instance],
+    holder: instance => [...program, 'agent', 'hold', '--config', config.file, '--instance', instance],
     toolVersion: programVersion(),
   });
   return await runAgent(instances, { signal, onEvent });

@@ -79,9 +79,10 @@ function drawWatch(page: Page, { policy, problem, held }: NonNullable<AgentStatu
   page.section('Watch', [
     ['Policy', policy],
     ['Problem', problem],
-    ...held.map(({ incident, outcome, snapshot, autovacuumOff }) => {
+    ...held.map(({ incident, outcome, snapshot, outlivesAgent, autovacuumOff }) => {
+      const by = outlivesAgent ? 'in a process of its own' : 'as long as the agent runs';
       const kept = [
-        ...(snapshot === null ? [] : [`a snapshot until ${formatTime(snapshot.heldUntil)}`]),
+        ...(snapshot === null ? [] : [`a snapshot until ${formatTime(snapshot.heldUntil)}, ${by}`]),
         ...autovacuumOff.map(table => `autovacuum off for ${printable(table)}`),
       ];
       return [incident, kept.length === 0 ? outcome : kept.join(', ')] as const;

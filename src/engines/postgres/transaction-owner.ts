@@ -117,12 +117,17 @@ export async function exportSnapshot(client: pg.Client): Promise<ExportedSnapsho
   }
 }
 
+/** Of what exported snapshots are called nothing needs quoting. */
+export function isSnapshotName(name: string): boolean {
+  return /^[0-9A-F-]{1,64}$/i.test(name);
+}
+
 /** Whether somebody still holds an exported snapshot of the client's database. */
 export async function isSnapshotHeld(client: pg.Client, name: string): Promise<boolean> {
-  if (!/^[0-9A-F-]+$/i.test(name)) return false;
+  if (!isSnapshotName(name)) return false;
   await client.query('begin isolation level repeatable read read only');
   try {
-    // A literal, as SET takes no parameters; of its characters none needs quoting.
+    // A literal, as SET takes no parameters.
     await client.query(`set transaction snapshot '${name}'`);
     return true;
   } catch (error) {

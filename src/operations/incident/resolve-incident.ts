@@ -1,4 +1,6 @@
+import { delay } from '../../base/abort.ts';
 import { connect, type Session } from '../../engines/postgres/connection.ts';
+import { endHolder } from '../../engines/postgres/snapshot-holders.ts';
 import { isSnapshotHeld } from '../../engines/postgres/transaction-owner.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import { heldFor } from './held-for.ts';
@@ -91,6 +93,7 @@ async function letGo(
   const open = (database: string): Promise<Session> => connect(context.connection, { database, signal });
   const problems = [...(await putTablesBack(open, found.guard.autovacuumBefore ?? []))];
   const { snapshot } = found.guard;
+  if (snapshot?.releasedAt === null) await endHeld(open, found.id, snapshot.database);
   const isGone = snapshot !== null && (await isReleased(open, snapshot.database, snapshot.name));
   if (snapshot !== null && snapshot.releasedAt === null && !isGone)
     problems.push(
@@ -120,6 +123,27 @@ async function letGo(
     { signal },
   );
   return problems;
+}
+
+const END_MS = 2000;
+const LOOK_MS = 50;
+
+/** Ends the session of the process that holds it, and waits for a moment until it is gone. */
+async function endHeld(
+  open: (database: string) => Promise<Session>,
+  incident: string,
+  database: string,
+): Promise<void> {
+  let client: Session | null = null;
+  try {
+    client = await open(database);
+    const giveUpMs = performance.now() + END_MS;
+    while ((await endHolder(client, incident)) && performance.now() < giveUpMs) await delay(LOOK_MS);
+  } catch {
+    // It ends by itself when its time is over; whether it is gone is looked at next.
+  } finally {
+    await client?.end().catch(() => undefined);
+  }
 }
 
 async function isReleased(

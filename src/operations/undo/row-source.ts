@@ -1,5 +1,6 @@
 import { AppError } from '../../base/errors.ts';
 import { connect, queryRow, queryRows, type Session } from '../../engines/postgres/connection.ts';
+import { isSnapshotName } from '../../engines/postgres/transaction-owner.ts';
 import type { HeldSnapshot } from '../incident/incident.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import type { UndoSource } from './undo-report.ts';
@@ -52,7 +53,7 @@ export async function openHeldSnapshot(
     return null;
   }
   // It goes into a statement that takes no parameters.
-  if (!/^[0-9A-Fa-f-]{1,64}$/.test(name)) {
+  if (!isSnapshotName(name)) {
     onGone(`'${name}' is no name of a snapshot`);
     return null;
   }
