@@ -7,10 +7,9 @@ const named = `
 
 /** What statements would not make the same: each row a reason. */
 export const refusalSql = `${named}
-  select 'it is no ordinary table' as why from c where relkind <> 'r' or reloftype <> 0
-  union all select 'it is a partition' from c where relispartition
+  select 'it is no ordinary table' as why from c where relkind not in ('r', 'p') or reloftype <> 0
   union all select 'it inherits from another table, or others from it' from c
-    where not relispartition and exists (select from pg_inherits i where c.oid in (i.inhrelid, i.inhparent))
+    where not relispartition and relkind = 'r' and exists (select from pg_inherits i where c.oid in (i.inhrelid, i.inhparent))
   union all select 'it is kept by the access method ' || am.amname from c join pg_am am on am.oid = c.relam
     where am.amname <> 'heap'
   union all select 'it is unlogged, so its rows are in no backup' from c where relpersistence <> 'p'`;
@@ -49,10 +48,11 @@ const columnText = `
           join pg_namespace con on con.oid = co.collnamespace where co.oid = a.attcollation) else '' end
   || case when a.attgenerated <> '' then format(' generated always as (%s) %s', pg_get_expr(e.adbin, e.adrelid),
             case a.attgenerated when 's' then 'stored' else 'virtual' end)
-          when a.attidentity <> '' then (
+          -- From version 17 on a partition has the identity of the whole, from when it is one again.
+          when a.attidentity <> '' then coalesce((
             select format(' generated %s as identity (sequence name %I.%I %s)',
                      case a.attidentity when 'a' then 'always' else 'by default' end, sn.nspname, s.relname, ${sequenceOptions})
-            from ${ownSequences('i')} where sa.attnum = a.attnum)
+            from ${ownSequences('i')} where sa.attnum = a.attnum), '')
           when e.adbin is not null then ' default ' || pg_get_expr(e.adbin, e.adrelid) else '' end
   || case when a.attnotnull then ' not null' else '' end`;
 
@@ -68,7 +68,8 @@ export const definitionSql = `${named},
     select 'table', 20, s.relname, format('create sequence %I.%I as %s %s', sn.nspname, s.relname,
              format_type(q.seqtypid, null), ${sequenceOptions}) from ${ownSequences('a')}
     union all
-    select 'table', 30, '', format('create table %s (%s)%s%s', self, columns.list,
+    select 'table', 30, '', format('create table %s (%s)%s%s%s', self, columns.list,
+             case when relkind = 'p' then ' partition by ' || pg_get_partkeydef(c.oid) end,
              (select ' with (' || string_agg(format('%s = %L', option_name, option_value), ', ') || ')'
                 from pg_options_to_table(c.reloptions)),
              (select format(' tablespace %I', spcname) from pg_tablespace where oid = c.reltablespace))
@@ -116,11 +117,11 @@ export const definitionSql = `${named},
     select 'filled', 55, r.rulename, pg_get_ruledef(r.oid) from c join pg_rewrite r on r.ev_class = c.oid
     union all
     select 'filled', 60, t.tgname, pg_get_triggerdef(t.oid)
-      from c join pg_trigger t on t.tgrelid = c.oid where not t.tgisinternal
+      from c join pg_trigger t on t.tgrelid = c.oid where not t.tgisinternal and t.tgparentid = 0
     union all
     select 'filled', 61, t.tgname, format('alter table %s %s trigger %I', self,
              case t.tgenabled when 'D' then 'disable' when 'A' then 'enable always' else 'enable replica' end, t.tgname)
-      from c join pg_trigger t on t.tgrelid = c.oid where not t.tgisinternal and t.tgenabled <> 'O'
+      from c join pg_trigger t on t.tgrelid = c.oid where not t.tgisinternal and t.tgparentid = 0 and t.tgenabled <> 'O'
     union all
     select 'filled', 70, '', format('alter table %s enable row level security', self) from c where relrowsecurity
     union all

@@ -132,7 +132,7 @@ async function fill(
 export async function recreateReferences(
   source: RowSource,
   live: Session,
-  tables: readonly TableShape[],
+  tables: readonly Pick<TableShape, 'oid'>[],
   signal: AbortSignal,
 ): Promise<string[]> {
   const texts = new Set<string>();

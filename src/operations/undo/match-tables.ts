@@ -103,6 +103,12 @@ export async function matchTables(
   return { tables, dropped };
 }
 
+/** Of all that was dropped, whether it is there again or not, as the source has it. */
+export function droppedOids({ tables, dropped }: MatchedTables): number[] {
+  const again = tables.filter(({ act }) => act === 'drop').map(({ source }) => source.oid);
+  return [...dropped.map(({ oid }) => oid), ...again];
+}
+
 /** What was done to a table whose file was removed. `kept`: its rows are in another one. Null: nobody knows. */
 function actOn(shape: TableShape, acts: readonly TableAct[]): 'truncate' | 'drop' | 'kept' | null {
   const found = acts.find(each => each.schema === shape.schema && each.table === shape.name)?.act;

@@ -1,6 +1,7 @@
 import { runStep } from '../../base/events.ts';
 import { formatCount } from '../../base/sizes.ts';
 import { queryRows, type Session } from '../../engines/postgres/connection.ts';
+import { attachPartitions, recreateParents } from './dropped-partitions.ts';
 import { droppedFacts, recreateReferences, recreateTable } from './dropped-tables.ts';
 import { type MergedRows, mergeRows } from './merge-rows.ts';
 import { orderTables } from './order-tables.ts';
@@ -29,7 +30,7 @@ export async function putBack(
   options: UndoOptions,
 ): Promise<DoneTables> {
   const { onEvent, signal } = options;
-  const { weighed, dropped, clock } = work;
+  const { weighed, dropped, partitions, clock } = work;
   const { session } = work.live;
   const toDo = (facts: UndoTableFacts): number => facts.toInsert + facts.toSetBack;
   const total = [...dropped.map(droppedFacts), ...weighed.map(each => each.facts)].reduce(
@@ -47,6 +48,7 @@ export async function putBack(
     onEvent,
     { id: 'merge', title: 'Rows put back', detail: () => `${formatCount(done)} rows` },
     async () => {
+      await recreateParents(session, partitions, signal);
       for (const table of dropped)
         anew.push(await recreateTable(work.source, session, table, { signal, onRows }));
       for (const each of await orderTables(session, weighed, signal))
@@ -61,7 +63,13 @@ export async function putBack(
     ...dropped.map(({ shape }) => shape),
     ...weighed.flatMap(({ staged: { table } }) => (table.act === 'drop' ? [table.source] : [])),
   ];
-  const problems = await recreateReferences(work.source, session, gone, signal);
+  const problems = [
+    ...(await attachPartitions(session, partitions, signal)),
+    ...(await recreateReferences(work.source, session, [...partitions.parents, ...gone], signal)),
+    ...partitions.parents.flatMap(({ name, definition }) =>
+      definition.lost.map(what => `${name}: ${what} went with it and is not made anew`),
+    ),
+  ];
   clock.lap('merge');
   const proven = await prove(session, { merged, xids }, options);
   return {

@@ -1,3 +1,4 @@
+import type { DroppedPartitions } from './dropped-partitions.ts';
 import type { DroppedTable } from './dropped-tables.ts';
 import type { UndoTarget } from './find-undo-target.ts';
 import type { LiveSession } from './live-session.ts';
@@ -13,5 +14,6 @@ export interface UndoWork {
   readonly source: RowSource;
   readonly weighed: readonly WeighedTable[];
   readonly dropped: readonly DroppedTable[];
+  readonly partitions: DroppedPartitions;
   readonly clock: UndoClock;
 }
