@@ -105,10 +105,18 @@ async function measureLatencies(
       );
     }
   } finally {
-    await client.end();
     await agent.stop();
+    await letGo(client);
+    await client.end();
   }
   return found;
+}
+
+/** Snapshots that outlive their agent would be held beside what is measured next. */
+async function letGo(client: pg.Client): Promise<void> {
+  const held = "from pg_stat_activity where application_name like 'aishell hold %'";
+  while (((await client.query(`select pg_terminate_backend(pid) ${held}`)).rowCount ?? 0) > 0)
+    await sleep(100);
 }
 
 /** Deletes row by row behind the threshold, so that it is known when that was passed. */
@@ -198,8 +206,9 @@ async function rateBeside(
     await sleep(TURN_MS);
     return (traffic.committed() - before) / ((performance.now() - startedAt) / 1000);
   } finally {
-    await client.end();
     await agent.stop();
+    await letGo(client);
+    await client.end();
   }
 }
 
