@@ -1,8 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { logTransactions } from '../../../src/operations/log/log-transactions.ts';
-import { openLogView } from '../../../src/operations/log/log-view.ts';
 import { type ResolveOptions, resolveTarget } from '../../../src/operations/restore/resolve-target.ts';
-import { putLogFile } from '../../../src/repository/log-archive.ts';
 import {
   abort,
   abortWithFile,
@@ -12,32 +9,10 @@ import {
   restorePoint,
   work,
 } from '../../engines/postgres/transaction-records.ts';
-import { type BuiltRecord, buildWal, type RecordToBuild } from '../../engines/postgres/wal-builder.ts';
-import { memoryRepository } from '../../repository/memory-repository.ts';
+import type { BuiltRecord, RecordToBuild } from '../../engines/postgres/wal-builder.ts';
+import { BEGIN, logOf, MIB, START } from '../log/built-log.ts';
 
-const MIB = 1024 * 1024;
-const START = BigInt(2 * MIB);
-const owner = { instance: 'production', systemIdentifier: '7566129433051829306' };
-const BEGIN = 1_761_573_600_000_000n;
 const none: ResolveOptions = { securedUs: null, floor: START };
-
-async function logOf(records: readonly RecordToBuild[]) {
-  const repository = memoryRepository();
-  const wal = buildWal({
-    segmentSize: MIB,
-    startLsn: START,
-    records,
-    systemIdentifier: BigInt(owner.systemIdentifier),
-  });
-  const bytes = new Uint8Array(MIB);
-  bytes.set(wal.bytes);
-  await putLogFile(repository, { ...owner, name: '000000010000000000000002', bytes, level: 1 });
-  const { signal } = new AbortController();
-  const source = { owner, segmentSize: MIB, timeline: 1, backupTimelines: [1] };
-  const view = await openLogView(repository, source, signal);
-  const log = logTransactions({ repository, view }, { from: START, to: START + BigInt(MIB) }, signal);
-  return { log, records: wal.records };
-}
 
 /** Where the recovery for a request stops, as the record it stops in front of; `end` for all of the log. */
 async function stopsBefore(
@@ -49,7 +24,7 @@ async function stopsBefore(
   const resolved = await resolveTarget(made.log, request, options);
   if (resolved === null) return null;
   const { lsn } = resolved;
-  return lsn === null ? 'end' : made.records.findIndex((record: BuiltRecord) => record.lsn >= lsn);
+  return lsn === null ? 'end' : made.built.findIndex((record: BuiltRecord) => record.lsn >= lsn);
 }
 
 const xid = (number: number, after = false) => ({ kind: 'xid', xid: number, after }) as const;
@@ -144,7 +119,7 @@ describe('a transaction', () => {
 
   test('before the end of the backup - an older backup is needed', async () => {
     const records = [commit(700, tick(1)), commit(701, tick(2)), work(702)];
-    const { records: built } = await logOf(records);
+    const { built } = await logOf(records);
     expect(await stopsBefore(records, xid(700), { ...none, floor: built[1]!.lsn })).toBeNull();
     expect(await stopsBefore(records, xid(701), { ...none, floor: built[1]!.lsn })).toBe(1);
   });
@@ -159,7 +134,7 @@ describe('the end of the log', () => {
   });
 
   test('a position - taken as it is; at the very end all of the log, behind it refused', async () => {
-    const { log, records: built } = await logOf(records);
+    const { log, built } = await logOf(records);
     const position = (lsn: bigint) => resolveTarget(log, { kind: 'lsn', lsn }, none);
     expect((await position(built[1]!.lsn + 8n))?.lsn).toBe(built[1]!.lsn + 8n);
     expect((await position(built[2]!.endLsn))?.lsn).toBeNull();
@@ -178,7 +153,7 @@ describe('a restore point', () => {
       commit(701, tick(4)),
       work(702),
     ];
-    const { log, records: built } = await logOf(records);
+    const { log, built } = await logOf(records);
     const resolved = await resolveTarget(log, { kind: 'restore point', name: 'evening' }, none);
     expect(resolved).toMatchObject({
       lsn: built[1]!.endLsn,
