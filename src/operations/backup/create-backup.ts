@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -10,7 +9,6 @@ import type { DataFileEntry } from '../../engines/postgres/data-files.ts';
 import { listDataFiles } from '../../engines/postgres/data-files.ts';
 import { parseLsn } from '../../engines/postgres/lsn.ts';
 import { checkIdentity } from '../../repository/identity.ts';
-import { newBackupId } from '../../repository/layout.ts';
 import type { BackupFacts, BackupType } from '../../repository/manifest.ts';
 import { ManifestWriter } from '../../repository/manifest-writer.ts';
 import { tryRecordCatalog } from '../catalog/record-catalog.ts';
@@ -25,6 +23,7 @@ import { type FileCopier, startBackupThreads, startFileCopier } from './copy-fil
 import { estimateIncrement, type IncrementEstimate } from './estimate-increment.ts';
 import { foreseeParent } from './foresee-parent.ts';
 import { describeIncrement, type Increment, openIncrement } from './increment.ts';
+import { nextBackupId } from './next-backup-id.ts';
 import { secureBackupLog } from './secure-backup-log.ts';
 
 export interface CreateBackupRequest {
@@ -88,7 +87,7 @@ export async function createBackup(
     };
 
   const startedAt = performance.now();
-  const id = newBackupId(new Date(), randomBytes(3));
+  const id = await nextBackupId(context, options.signal);
   const manifest = await ManifestWriter.create(repository, { instance, id });
   try {
     const copied = await copyInstance({
