@@ -122,13 +122,20 @@ function copyPieces(task: Task<'write'>, target: number): Piece[] {
   const failed: Piece[] = [];
   const source = openExisting(kept.path, constants.O_RDONLY);
   try {
-    for (const piece of copies) {
-      const { at, length } = piece;
-      if (readAt(source, kept.path, checker.buffer, { length, position: at }) < length) failed.push(piece);
-      else if (isDamaged(kept.firstBlock, at, length)) failed.push(piece);
-      else {
-        writeFully(target, checker.buffer.subarray(0, length), { position: at, path: task.target });
-        progress.add(length);
+    for (const span of spansOf(copies)) {
+      const { at: position, length } = span;
+      const got = readAt(source, kept.path, checker.buffer, { length, position });
+      const damaged = damagedPages(kept.firstBlock, position, got);
+      for (const piece of span.pieces) {
+        const from = piece.at - position;
+        const end = from + piece.length;
+        const isSound = end <= got && !damaged.some(page => page + start.blockSize > from && page < end);
+        if (!isSound) {
+          failed.push(piece);
+          continue;
+        }
+        writeFully(target, checker.buffer.subarray(from, end), { position: piece.at, path: task.target });
+        progress.add(piece.length);
       }
     }
   } finally {
@@ -137,9 +144,34 @@ function copyPieces(task: Task<'write'>, target: number): Piece[] {
   return failed;
 }
 
-/** Whether the pages in the buffer, which are `at` in their file, do not match their checksums. */
-function isDamaged(firstBlock: number | null, at: number, length: number): boolean {
-  return firstBlock !== null && checker.check(length, firstBlock + at / start.blockSize).length > 0;
+interface Span {
+  readonly at: number;
+  length: number;
+  readonly pieces: Piece[];
+}
+
+/** What is read at once, with what lies between the pieces: most are single pages near each other. */
+const SPAN_BYTES = 1024 * 1024;
+
+/** Pieces in their order in the file, joined to spans. */
+function spansOf(pieces: readonly Piece[]): Span[] {
+  const spans: Span[] = [];
+  for (const piece of pieces) {
+    const span = spans.at(-1);
+    const end = piece.at + piece.length;
+    if (span !== undefined && piece.at >= span.at && end - span.at <= SPAN_BYTES) {
+      span.length = end - span.at;
+      span.pieces.push(piece);
+    } else spans.push({ at: piece.at, length: piece.length, pieces: [piece] });
+  }
+  return spans;
+}
+
+/** Where in the buffer, which holds `bytes` from `at` of a file on, pages begin that do not match their checksums. */
+function damagedPages(firstBlock: number | null, at: number, bytes: number): number[] {
+  const whole = bytes - (bytes % start.blockSize);
+  if (firstBlock === null || whole === 0) return [];
+  return [...checker.check(whole, firstBlock + at / start.blockSize)].map(page => page * start.blockSize);
 }
 
 function openTarget(task: Task<'write'>): number {
