@@ -1,8 +1,8 @@
 import type { TellNote } from '../base/events.ts';
 import type { Incident } from '../operations/incident/incident.ts';
 import type { DatabaseSessions } from './database-sessions.ts';
-import type { IncidentKeeper } from './incident-keeper.ts';
 import type { DetachedHold } from './detached-hold.ts';
+import type { IncidentKeeper } from './incident-keeper.ts';
 import type { IncidentOrigin } from './incident-states.ts';
 import type { SnapshotHold } from './snapshot-hold.ts';
 

@@ -134,16 +134,11 @@ async function endHeld(
   incident: string,
   database: string,
 ): Promise<void> {
-  let client: Session | null = null;
-  try {
-    client = await open(database);
+  // Where nobody answers, it ends by itself when its time is over; whether it is gone is looked at next.
+  await asking(open, database, async client => {
     const giveUpMs = performance.now() + END_MS;
     while ((await endHolder(client, incident)) && performance.now() < giveUpMs) await delay(LOOK_MS);
-  } catch {
-    // It ends by itself when its time is over; whether it is gone is looked at next.
-  } finally {
-    await client?.end().catch(() => undefined);
-  }
+  });
 }
 
 async function isReleased(
@@ -151,13 +146,23 @@ async function isReleased(
   database: string,
   name: string,
 ): Promise<boolean> {
+  const isHeld = await asking(open, database, client => isSnapshotHeld(client, name));
+  // Nobody can say while the server does not answer.
+  return isHeld === false;
+}
+
+/** What a session answers; null where the server does not. */
+async function asking<T>(
+  open: (database: string) => Promise<Session>,
+  database: string,
+  ask: (client: Session) => Promise<T>,
+): Promise<T | null> {
   let client: Session | null = null;
   try {
     client = await open(database);
-    return !(await isSnapshotHeld(client, name));
+    return await ask(client);
   } catch {
-    // Nobody can say while the server does not answer.
-    return false;
+    return null;
   } finally {
     await client?.end().catch(() => undefined);
   }

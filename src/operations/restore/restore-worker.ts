@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto';
-import { closeSync, fdatasync, openSync, writeSync } from 'node:fs';
+import { closeSync, fdatasync, openSync } from 'node:fs';
 import { workerData } from 'node:worker_threads';
 import { AppError, assert, fileError } from '../../base/errors.ts';
 import { releaseMemory } from '../../base/release-memory.ts';
@@ -21,6 +21,7 @@ import type {
   RestoreTask,
   RestoreWorkerStart,
 } from './restore-protocol.ts';
+import { writeFully } from './write-fully.ts';
 
 /**
  * A thread of a restore or a verification: fetches runs of frames, opens, decompresses, compares their hashes and writes,
@@ -34,13 +35,6 @@ const ciphers = new Map<number, FrameCipher>();
 const CIPHERS_KEPT = 64;
 /** How much is fetched in one request. */
 const RUN_BYTES = 4 * 1024 * 1024;
-/**
- * How much is written in one call. The page cache takes blocks of memory as large as the write, and those up to 32 KiB are
- * the ones that were given back a moment ago: memory that was long unused is, in a virtual machine, often the host's to find
- * first (measured there: the files of 2.1 GB took 5.4 s in writes of 1 MiB and 3.0 s in these).
- * @source Linux, mm/page_alloc.c: lists per processor up to PAGE_ALLOC_COSTLY_ORDER; mm/page_reporting.c
- */
-const WRITE_BYTES = 32 * 1024;
 
 const send = serveBatches<RestoreBatch, RestoreMessage>(runBatch);
 /** Smaller files are flushed all together in the end. */
@@ -114,7 +108,7 @@ async function workOn(pieces: readonly Piece[], problems: ObjectProblem[]): Prom
           body ??= openChunk(run, chunk, bytes);
           if (task.kind === 'chunks') {
             const wanted = body.subarray(chunk[6], chunk[6] + chunk[0]);
-            writeFully(target(task), { bytes: wanted, position: piece.position, path: task.target });
+            writeFully(target(task), wanted, { position: piece.position, path: task.target });
           }
           if (next === undefined || !isSameFrame(chunk, next.chunk)) {
             releaseMemory(body);
@@ -219,7 +213,7 @@ async function writeLog(task: Extract<RestoreTask, { kind: 'log' }>): Promise<vo
   if (bytes === null) throw new AppError('LOG_NOT_FOUND', `log file '${task.name}' is not archived any more`);
   const file = createFile(task.target, task.create);
   try {
-    writeFully(file, { bytes, position: 0, path: task.target });
+    writeFully(file, bytes, { position: 0, path: task.target });
   } finally {
     closeSync(file);
   }
@@ -313,19 +307,5 @@ function openTarget(path: string): number {
     return openSync(path, 'r+');
   } catch (error) {
     throw fileError('write', path, error);
-  }
-}
-
-function writeFully(
-  file: number,
-  write: { readonly bytes: Uint8Array; readonly position: number; readonly path: string },
-): void {
-  try {
-    for (let done = 0; done < write.bytes.length; ) {
-      const length = Math.min(WRITE_BYTES, write.bytes.length - done);
-      done += writeSync(file, write.bytes, done, length, write.position + done);
-    }
-  } catch (error) {
-    throw fileError('write', write.path, error);
   }
 }

@@ -8,6 +8,7 @@ import type { Manifest } from '../../repository/manifest-reader.ts';
 import { gapsBetween, type Ranges, rangeBytes, uniteRanges } from '../backup/ranges.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import { makeDirectory, type Owner } from '../restore/new-files.ts';
+import { writeFully } from '../restore/write-fully.ts';
 import { cutRanges } from './byte-ranges.ts';
 import { moveFile } from './durable-files.ts';
 import type { RewindJournal } from './journal.ts';
@@ -20,7 +21,6 @@ import { findSpGist, rewindWork } from './rewind-work.ts';
 import { exists } from './safety-copy.ts';
 import type { SavedState } from './saved-state.ts';
 import { listLogDirectory, listServerFiles } from './server-files.ts';
-import { writeFully } from './write-fully.ts';
 
 const CONTROL_FILE = 'global/pg_control';
 

@@ -1,4 +1,4 @@
-import type { Ranges } from '../backup/ranges.ts';
+import { eachRange, type Ranges } from '../backup/ranges.ts';
 
 /** One range; none when it is empty. */
 export function oneRange(offset: number, length: number): Ranges {
@@ -21,9 +21,4 @@ export function cutRanges(ranges: Ranges, from: number, to: number): Ranges {
     if (end > start) cut.push(start, end - start);
   }
   return cut;
-}
-
-/** One after the other. */
-export function* eachRange(ranges: Ranges): Generator<readonly [offset: number, length: number]> {
-  for (let index = 0; index < ranges.length; index += 2) yield [ranges[index]!, ranges[index + 1]!];
 }

@@ -29,7 +29,7 @@ import {
   writeJournal,
 } from './journal.ts';
 import { findLiveLogEnd, readSegments } from './live-log-end.ts';
-import { keptPlace, layoutOf, livePlace, ownerOfFiles } from './places.ts';
+import { flushedLayout, keptPlace, livePlace, ownerOfFiles } from './places.ts';
 import { serviceOf } from './resume-rewind.ts';
 import { undoSaving } from './rewind.ts';
 import { whyNotAllSince } from './rewind-check.ts';
@@ -133,7 +133,7 @@ async function goBackFully(
     () => bringBack({ journal, state, used, tablespaceVersionDirectory, owner }, options),
   );
   await runStep(options.onEvent, { id: 'sync', title: 'Everything flushed to disk' }, () =>
-    syncDirectories({ ...layoutOf(places), tablespaces: new Map([...places.tablespaces, [0, places.log]]) }),
+    syncDirectories(flushedLayout(places)),
   );
   const control = livePlace(places, 'global/pg_control');
   if (await exists(keptPlace(places, 'global/pg_control')))

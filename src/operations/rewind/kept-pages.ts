@@ -1,7 +1,7 @@
 import { closeSync, fsyncSync, openSync, readSync, writevSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
 import { AppError, fileError } from '../../base/errors.ts';
-import { writeFully } from './write-fully.ts';
+import { writeFully } from '../restore/write-fully.ts';
 
 /**
  * Files of pages that a safety copy keeps: sections, one after the other, each a header of 32 bytes, a path and the bytes

@@ -62,6 +62,11 @@ export function layoutOf(places: Places): Layout {
   return { dataDirectory: places.dataDirectory, tablespaces: new Map(places.tablespaces) };
 }
 
+/** Every place that a rewind writes to, to be flushed. */
+export function flushedLayout(places: Places): Layout {
+  return { ...layoutOf(places), tablespaces: new Map([...places.tablespaces, [0, places.log]]) };
+}
+
 /** Where a file of the server lies; `path` is relative to the data directory, as in manifests. */
 export function livePlace(places: Places, path: string): string {
   if (path === 'pg_wal') return places.log;

@@ -15,7 +15,7 @@ import { checkTouched, type TouchedPages } from './check-touched.ts';
 import type { RewindWork } from './decide-work.ts';
 import { guardDirectory, holdControlFile, placeControlFile, unguardDirectory } from './guard.ts';
 import { type RewindJournal, removePointer, writeJournal } from './journal.ts';
-import { keptPlace, layoutOf, type Places } from './places.ts';
+import { flushedLayout, keptPlace } from './places.ts';
 import { replayUnseen, type UnseenResult } from './replay-unseen.ts';
 import { logFilesOf } from './rewind-log.ts';
 import { type Rewritten, rewriteFiles } from './rewrite-files.ts';
@@ -141,19 +141,17 @@ async function rewriteAndRecover(
   const { newLogFiles } = await finishLog(places.log, control);
   await markForArchiving(places.dataDirectory, newLogFiles, owner);
   // What is flushed while it is being read need not be waited for afterwards.
-  const [touched] = await Promise.all([checkTouched(run, places, options), syncAll(places)]);
+  const [touched] = await Promise.all([
+    checkTouched(run, places, options),
+    syncDirectories(flushedLayout(places)),
+  ]);
   return { at: { timeline: at.timeline, lsn: formatLsn(at.lsn) }, done: { rewritten, touched } };
 }
 
 async function flush({ places }: RewindJournal, options: RunOptions): Promise<void> {
-  await runStep(options.onEvent, { id: 'sync', title: 'Everything flushed to disk' }, () => syncAll(places));
-}
-
-async function syncAll(places: Places): Promise<void> {
-  await syncDirectories({
-    ...layoutOf(places),
-    tablespaces: new Map([...places.tablespaces, [0, places.log]]),
-  });
+  await runStep(options.onEvent, { id: 'sync', title: 'Everything flushed to disk' }, () =>
+    syncDirectories(flushedLayout(places)),
+  );
 }
 
 /** The control file of the live server, as it was stopped. */

@@ -6,14 +6,14 @@ import { Keyring } from '../../crypto/keyring.ts';
 import { createPageChecker } from '../../engines/postgres/page-checksum.ts';
 import type { DamagedPage } from '../../repository/manifest.ts';
 import { openStorage } from '../../storage/registry.ts';
+import { eachRange } from '../backup/ranges.ts';
 import { makeDirectory } from '../restore/new-files.ts';
+import { writeFully } from '../restore/write-fully.ts';
 import { gatherProgress, serveBatches } from '../worker-thread.ts';
-import { eachRange } from './byte-ranges.ts';
 import { frameSource } from './frame-source.ts';
 import { type KeptWriter, openKeptWriter } from './kept-pages.ts';
 import { piecesBytes } from './pieces.ts';
 import type { Piece, RewindBatch, RewindMessage, RewindTask, RewindWorkerStart } from './rewind-protocol.ts';
-import { writeFully } from './write-fully.ts';
 
 /**
  * A thread of a rewind: keeps pages of the live files, writes pages of the backup over them, compares checksums. What it

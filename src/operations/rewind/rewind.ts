@@ -15,7 +15,7 @@ import { rewindLogOf } from './assess-rewind.ts';
 import { decideWork, type RewindWork } from './decide-work.ts';
 import { encodeRequest } from './encode-request.ts';
 import { pointToJournal, type RewindJournal, removePointer, writeJournal } from './journal.ts';
-import { findPlaces, layoutOf, ownerOfFiles, type Places } from './places.ts';
+import { findPlaces, flushedLayout, ownerOfFiles, type Places } from './places.ts';
 import { whyNotThisDirectory, whyNotThisLog } from './rewind-check.ts';
 import { readWholeChanges } from './rewind-log.ts';
 import type { RewindRun } from './rewind-run.ts';
@@ -174,10 +174,7 @@ export async function saveLive(
       const { manifest, state, work } = run;
       await takeControlFile(places, journal.controlHash);
       const made = await keepLive(run.context, { places, manifest, state, work }, options);
-      await syncDirectories({
-        ...layoutOf(places),
-        tablespaces: new Map([...places.tablespaces, [0, places.log]]),
-      });
+      await syncDirectories(flushedLayout(places));
       return made;
     },
   );
