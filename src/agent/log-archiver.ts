@@ -49,7 +49,7 @@ interface PartsOf {
 }
 
 const RETRY_MS = [500, 1000, 2000, 5000, 10_000, 30_000];
-const TICK_MS = 250;
+const TICK_MS = 500;
 /** The spool is read again after this time though nothing said that something changed in it. */
 const LOOK_AGAIN_MS = 5000;
 

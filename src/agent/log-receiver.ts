@@ -13,6 +13,7 @@ import { historyName, parseHistory, type TimelineStart } from '../operations/log
 import { checkIdentity } from '../repository/identity.ts';
 import type { AgentPaths } from './agent-paths.ts';
 import { archivedUpTo, type LogSystem } from './log-system.ts';
+import { paceReports } from './report-pace.ts';
 import { type ResumePosition, resumePosition, timelineAt } from './resume-position.ts';
 import { refuseSetBack } from './set-back.ts';
 import { spoolEnds, sureEnds } from './spool-directory.ts';
@@ -62,6 +63,8 @@ const STATUS_EVERY_MS = 1000;
 const ROOM_EVERY = 5;
 /** Nobody waits for what is received, but no commit is to be later on the disk than by this. */
 const GATHER_MS = 2;
+/** Nor for hearing of it: how long what was flushed last may be untold, which is how far pg_stat_replication is behind. */
+const REPORT_AGAIN_MS = 100;
 /** As wal_receiver_timeout of a standby: half of it in silence, then a question, then the end. */
 const SILENCE_MS = 30_000;
 /** The spool is used again when this much of its limit is free. */
@@ -81,7 +84,6 @@ export class LogReceiver {
   #behindGap: ResumePosition | null = null;
   #session: AbortController | null = null;
   #stream: WalStream | null = null;
-  #reportIsDue = false;
 
   constructor(options: LogReceiverOptions) {
     this.#options = options;
@@ -221,6 +223,10 @@ export class LogReceiver {
       ...position,
       slot,
       gatherMs: synchronous ? 0 : GATHER_MS,
+      positions: () => {
+        const { written, flushed } = spool;
+        return { written, flushed, applied: synchronous ? flushed : 0n };
+      },
       onData: (lsn, bytes) => {
         spool.write(lsn, bytes);
         onLog?.(place, lsn, bytes);
@@ -229,25 +235,26 @@ export class LogReceiver {
       onServerEnd: lsn => {
         this.#onServerEnd(lsn, position);
         spool.flush();
-        // Where commits wait, one may wait for this alone (remote_write); else the flush, a moment later, says it too.
-        if (synchronous) this.#reportSoon(spool);
+        reports.received();
       },
     });
+    const reports = paceReports(() => stream.report(), synchronous ? null : REPORT_AGAIN_MS);
     this.#stream = stream;
     let ticks = 0;
     const timer = setInterval(() => {
       if (ticks % ROOM_EVERY === 0) this.checkRoom();
       ticks += 1;
-      this.#tick(stream, spool);
+      this.#tick(stream);
     }, STATUS_EVERY_MS);
     try {
       return await abortable(stream.ended, signal);
     } finally {
       clearInterval(timer);
+      reports.stop();
       this.#state = { ...this.#state, state: 'connecting' };
       await spool.settled();
       if (signal.aborted) {
-        this.#report(spool);
+        stream.report();
         await stream.stop();
       }
       this.#stream = null;
@@ -274,7 +281,7 @@ export class LogReceiver {
     const spool = new WalSpool({
       directory: system.directory,
       segmentSize: system.segmentSize,
-      onFlushed: () => this.#report(spool),
+      onFlushed: this.#options.synchronous ? () => this.#stream?.report() : null,
       onReceived: () => this.checkRoom(),
       onSegment: () => system.archiver.wake(),
       onDivergence: (lsn, aside) =>
@@ -299,23 +306,8 @@ export class LogReceiver {
     return spool;
   }
 
-  /** One answer for all that came with one read from the connection. */
-  #reportSoon(spool: WalSpool): void {
-    if (this.#reportIsDue) return;
-    this.#reportIsDue = true;
-    queueMicrotask(() => {
-      this.#reportIsDue = false;
-      this.#report(spool);
-    });
-  }
-
-  #report(spool: WalSpool): void {
-    const { written, flushed } = spool;
-    this.#stream?.report({ written, flushed, applied: this.#options.synchronous ? flushed : 0n });
-  }
-
-  #tick(stream: WalStream, spool: WalSpool): void {
-    this.#report(spool);
+  #tick(stream: WalStream): void {
+    stream.report();
     if (stream.silentMs() > SILENCE_MS) {
       this.#session?.abort(
         new AppError('DATABASE_UNREACHABLE', `the server has been silent for ${SILENCE_MS / 1000} seconds`),

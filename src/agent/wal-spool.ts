@@ -10,8 +10,11 @@ import { PARTIAL, type SpoolDirectory } from './spool-directory.ts';
 export interface WalSpoolOptions {
   readonly directory: SpoolDirectory;
   readonly segmentSize: number;
-  /** All up to here is on the disk. */
-  readonly onFlushed: (lsn: bigint) => void;
+  /**
+   * All up to here is on the disk. Null where nobody waits for that: then this thread is not woken for it, which takes more of a
+   * processor than the flush, and `flushed` says it to whoever asks.
+   */
+  readonly onFlushed: ((lsn: bigint) => void) | null;
   /** A segment was received to its end, and is not on the disk yet. */
   readonly onReceived: () => void;
   /** A segment is complete and on the disk, under its name. */
@@ -30,6 +33,19 @@ interface OpenFile {
   readonly knownBytes: number;
 }
 
+/** A flush that the thread was asked for. */
+interface Flush {
+  /** What of which timeline is on the disk when it is done. */
+  readonly upTo: bigint;
+  readonly timeline: number;
+  /** Segments that have their names then. */
+  readonly segments: readonly string[];
+  /** How many were done when it was asked for. */
+  readonly doneBefore: number;
+  readonly startedMs: number;
+  isAwaited: boolean;
+}
+
 /**
  * Writes the received log into the spool, in order, and flushes it: one flush under way at any time, and everything that
  * came meanwhile goes with the next one. Its own thread flushes; what is written is in the kernel at once, so a killed
@@ -45,11 +61,13 @@ export class WalSpool {
   #file: OpenFile | null = null;
   #full: { fd: number; path: string; name: string; segment: string }[] = [];
   #directoryChanged = false;
-  #flushing = false;
+  /** Until its end was seen. */
+  #underway: Flush | null = null;
   #failed = false;
   #oldestUnflushedMs: number | null = null;
   readonly #retired: number[] = [];
-  readonly #idle: (() => void)[] = [];
+  /** For the end of the flush that is under way. */
+  readonly #waiting: (() => void)[] = [];
 
   constructor(options: WalSpoolOptions) {
     this.#options = options;
@@ -73,7 +91,8 @@ export class WalSpool {
 
   /** The end of what is on the disk. */
   get flushed(): bigint {
-    return this.#flushed;
+    const flush = this.#underway;
+    return flush !== null && this.#isDone(flush) ? this.#flushedWith(flush) : this.#flushed;
   }
 
   /** The segment that is being received. */
@@ -83,7 +102,8 @@ export class WalSpool {
 
   /** How long the oldest byte that is not on the disk has been waiting. */
   unflushedMs(): number {
-    return this.#oldestUnflushedMs === null ? 0 : performance.now() - this.#oldestUnflushedMs;
+    if (this.#oldestUnflushedMs === null || this.flushed === this.#written) return 0;
+    return performance.now() - this.#oldestUnflushedMs;
   }
 
   /** Goes on at the start of a segment. What the spool holds of it already is not written again, but compared. */
@@ -115,16 +135,19 @@ export class WalSpool {
 
   /** Begins to flush what was written; while a flush is under way, the next one begins at its end. */
   flush(): void {
-    if (this.#flushing || this.#failed) return;
-    if (this.#written === this.#flushed && this.#full.length === 0) return;
-    this.#startFlush();
+    this.#seeDone();
+    if (this.#failed) return;
+    if (this.#underway !== null) this.#wakeAtItsEnd(this.#underway);
+    else if (this.#written !== this.#flushed || this.#full.length > 0) this.#startFlush();
   }
 
   /** Resolves when everything written is on the disk, or the spool failed. */
   async settled(): Promise<void> {
-    while (!this.#failed && (this.#flushing || this.#flushed < this.#written)) {
+    for (;;) {
       this.flush();
-      await new Promise<void>(resolve => this.#idle.push(resolve));
+      if (this.#failed || this.#underway === null) return;
+      this.#wakeAtItsEnd(this.#underway);
+      await new Promise<void>(resolve => this.#waiting.push(resolve));
     }
   }
 
@@ -199,54 +222,71 @@ export class WalSpool {
 
   /** A flush that is under way has the file still in use. */
   #close(fd: number): void {
-    if (this.#flushing) this.#retired.push(fd);
+    if (this.#underway !== null) this.#retired.push(fd);
     else closeSync(fd);
   }
 
   #startFlush(): void {
-    const upTo = this.#written;
-    const timeline = this.#timeline;
     const full = this.#full;
     const fd = this.#file?.fd ?? null;
     const directory = this.#directoryChanged ? this.#options.directory.path : null;
+    const flush: Flush = {
+      upTo: this.#written,
+      timeline: this.#timeline,
+      segments: full.map(({ segment }) => segment),
+      doneBefore: Atomics.load(this.#memory, DONE),
+      startedMs: performance.now(),
+      isAwaited: false,
+    };
     this.#full = [];
     this.#directoryChanged = false;
-    this.#flushing = true;
-    const startedMs = performance.now();
+    this.#underway = flush;
     const isOneFile = fd !== null && full.length === 0 && directory === null;
     if (!isOneFile) {
       const files = full.map(({ fd: file, path, name }) => ({ fd: file, path, name }));
       this.#flusher.postMessage({ full: files, fd, directory } satisfies FlushJob);
     }
-    void this.#ask(isOneFile ? fd : IN_MESSAGE).then(() => {
-      this.#flushing = false;
-      for (const retired of this.#retired.splice(0)) closeSync(retired);
-      // The spool may have begun anew on another timeline meanwhile.
-      if (timeline === this.#timeline && upTo > this.#flushed) this.#flushed = upTo;
-      this.#oldestUnflushedMs = this.#written > this.#flushed ? startedMs : null;
-      for (const { segment } of full) this.#options.onSegment(segment);
-      this.#options.onFlushed(this.#flushed);
-      this.flush();
-      if (!this.#flushing) for (const wake of this.#idle.splice(0)) wake();
-    });
+    Atomics.store(this.#memory, FILE, isOneFile ? fd : IN_MESSAGE);
+    Atomics.add(this.#memory, ASKED, 1);
+    Atomics.notify(this.#memory, ASKED);
+    if (this.#options.onFlushed !== null || full.length > 0) this.#wakeAtItsEnd(flush);
   }
 
-  /** Asks for a flush, and resolves when it is done; never, when it fails. */
-  async #ask(file: number): Promise<void> {
-    const memory = this.#memory;
-    const before = Atomics.load(memory, DONE);
-    Atomics.store(memory, FILE, file);
-    Atomics.add(memory, ASKED, 1);
-    Atomics.notify(memory, ASKED);
-    await Atomics.waitAsync(memory, DONE, before).value;
+  #isDone({ doneBefore }: Flush): boolean {
+    return Atomics.load(this.#memory, DONE) !== doneBefore;
+  }
+
+  /** The end of what is on the disk with it. The spool may have begun anew on another timeline meanwhile. */
+  #flushedWith({ timeline, upTo }: Flush): bigint {
+    return timeline === this.#timeline && upTo > this.#flushed ? upTo : this.#flushed;
+  }
+
+  /** Has its end seen at once, and the next flush begun; never, when it fails. */
+  #wakeAtItsEnd(flush: Flush): void {
+    if (flush.isAwaited) return;
+    flush.isAwaited = true;
+    const end = Atomics.waitAsync(this.#memory, DONE, flush.doneBefore).value;
+    void Promise.resolve(end).then(() => this.flush());
+  }
+
+  #seeDone(): void {
+    const flush = this.#underway;
+    if (flush === null || !this.#isDone(flush)) return;
+    this.#underway = null;
+    for (const retired of this.#retired.splice(0)) closeSync(retired);
+    this.#flushed = this.#flushedWith(flush);
+    this.#oldestUnflushedMs = this.#written > this.#flushed ? flush.startedMs : null;
+    for (const segment of flush.segments) this.#options.onSegment(segment);
+    this.#options.onFlushed?.(this.#flushed);
+    for (const wake of this.#waiting.splice(0)) wake();
   }
 
   #fail(error: AppError): void {
     if (this.#failed) return;
     this.#failed = true;
-    this.#flushing = false;
+    this.#underway = null;
     for (const retired of this.#retired.splice(0)) closeSync(retired);
-    for (const wake of this.#idle.splice(0)) wake();
+    for (const wake of this.#waiting.splice(0)) wake();
     this.#options.onFailure(error);
   }
 }

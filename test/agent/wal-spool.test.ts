@@ -23,12 +23,15 @@ interface Heard {
   readonly failures: AppError[];
 }
 
-function open(directory: SpoolDirectory): { readonly spool: WalSpool; readonly heard: Heard } {
+function open(
+  directory: SpoolDirectory,
+  isAwaited = true,
+): { readonly spool: WalSpool; readonly heard: Heard } {
   const heard: Heard = { flushed: [], segments: [], diverged: [], failures: [] };
   const spool = new WalSpool({
     directory,
     segmentSize: MIB,
-    onFlushed: lsn => heard.flushed.push(lsn),
+    onFlushed: isAwaited ? lsn => heard.flushed.push(lsn) : null,
     onReceived: () => undefined,
     onSegment: segment => heard.segments.push(segment),
     onDivergence: (_lsn, aside) => heard.diverged.push(aside),
@@ -53,9 +56,9 @@ const read = (path: string, name: string): Buffer => readFileSync(join(path, nam
 test('messages of any length - the files are the log, full ones under their names; all is flushed in order', async () => {
   const lengths = fc.array(fc.integer({ min: 1, max: 400_000 }), { minLength: 1, maxLength: 9 });
   await fc.assert(
-    fc.asyncProperty(lengths, async each => {
+    fc.asyncProperty(lengths, fc.boolean(), async (each, isAwaited) => {
       await using place = await temporaryDirectory();
-      const { spool, heard } = open(await openSpoolDirectory(place.path, MIB));
+      const { spool, heard } = open(await openSpoolDirectory(place.path, MIB), isAwaited);
       await spool.begin(1, START);
       receive(spool, 0, log.length, each);
       expect(spool.written).toBe(START + BigInt(log.length));
@@ -63,6 +66,7 @@ test('messages of any length - the files are the log, full ones under their name
       expect([spool.flushed, spool.unflushedMs()]).toEqual([spool.written, 0]);
       expect(heard.segments).toEqual(names.slice(0, 3));
       expect(heard.flushed).toEqual([...heard.flushed].sort((a, b) => Number(a - b)));
+      expect(heard.flushed.length > 0).toBe(isAwaited);
       await spool.close();
       expect(readdirSync(place.path).sort()).toEqual([...names.slice(0, 3), `${names[3]}.partial`]);
       const files = [...names.slice(0, 3), `${names[3]}.partial`].map(name => read(place.path, name));
@@ -71,6 +75,34 @@ test('messages of any length - the files are the log, full ones under their name
     { numRuns: 12 },
   );
 }, 60_000);
+
+test('nobody waits for what is flushed - it is known when asked for; what came meanwhile follows without another word', async () => {
+  await using place = await temporaryDirectory();
+  const { spool, heard } = open(await openSpoolDirectory(place.path, MIB), false);
+  await spool.begin(1, START);
+  for (const [from, to] of [
+    [0, 9000],
+    [9000, 20_000],
+    [20_000, MIB + 50],
+    [MIB + 50, MIB + 60],
+  ] as const) {
+    receive(spool, from, to, [5000]);
+    expect(spool.flushed).toBeLessThan(spool.written);
+    spool.flush();
+    receive(spool, to, to + 10);
+    spool.flush();
+    await expect.poll(() => spool.flushed).toBe(spool.written);
+    expect(spool.unflushedMs()).toBe(0);
+    // The same again, as the server sends it to a connection that is made anew.
+    await spool.begin(1, START);
+    receive(spool, 0, to);
+  }
+  await spool.settled();
+  expect(heard).toMatchObject({ flushed: [], diverged: [], failures: [] });
+  expect(heard.segments).toContain(names[0]);
+  await spool.close();
+  expect(Buffer.compare(read(place.path, names[0]!), log.subarray(0, MIB))).toBe(0);
+});
 
 test('gone on with after a kill - what is there is compared and not written again, what is new is added', async () => {
   await using place = await temporaryDirectory();

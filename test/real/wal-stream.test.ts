@@ -20,6 +20,7 @@ async function receiveCommits(cluster: TestCluster, gatherMs: number): Promise<n
   let [bursts, lastMs, end] = [0, 0, begin];
   const stream = startWalStream(replication, {
     ...{ slot: 'test', timeline, lsn: begin, gatherMs },
+    positions: () => ({ written: end, flushed: end - 8n, applied: 0n }),
     onData(lsn, bytes) {
       expect(lsn).toBe(end);
       end += BigInt(bytes.length);
@@ -37,6 +38,16 @@ async function receiveCommits(cluster: TestCluster, gatherMs: number): Promise<n
     "select pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '0/0')::text as lsn",
   );
   while (end < BigInt(rows[0]!.lsn)) await sleep(5);
+  stream.report();
+  const told = async (): Promise<unknown> =>
+    (
+      await cluster.query(
+        "select write_lsn, flush_lsn, replay_lsn from pg_stat_replication where application_name = 'test'",
+      )
+    )[0];
+  // Of a receiver that applies nothing, nothing is said of that.
+  const known = { write_lsn: formatLsn(end), flush_lsn: formatLsn(end - 8n), replay_lsn: null };
+  await expect.poll(told).toEqual(known);
   await stream.stop();
   const received = Buffer.concat(pieces);
   const [log] = await cluster.query<{ bytes: Buffer }>(

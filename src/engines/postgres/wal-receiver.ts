@@ -15,6 +15,8 @@ export interface WalStreamRequest {
   readonly lsn: bigint;
   /** Bytes of the log, in order. They are only valid during the call. What it throws ends the stream. */
   readonly onData: (lsn: bigint, bytes: Uint8Array) => void;
+  /** How far the log is written and durable here, whenever the server is told. */
+  readonly positions: () => WalPositions;
   /** Where the server has flushed to; null while it says nothing of it. */
   readonly onServerEnd?: (lsn: bigint) => void;
   /**
@@ -39,7 +41,7 @@ export interface TimelineEnd {
 
 export interface WalStream {
   /** Tells the server how far its log is written and durable here. */
-  report(positions: WalPositions): void;
+  report(): void;
   /** Milliseconds since anything came from the server. */
   silentMs(): number;
   /** Asks for a sign of life. */
@@ -54,7 +56,9 @@ export interface WalStream {
 }
 
 /** Between the epochs of Unix and PostgreSQL. */
-const EPOCH_MS = 946_684_800_000n;
+const EPOCH_MS = 946_684_800_000;
+/** Of a message that tells the server how far its log is here. */
+const STATUS_BYTES = 39;
 const GOODBYE_MS = 1000;
 /** What is read at once from here on is no small message, and there may be more. */
 const MUCH_BYTES = 16 * KIB;
@@ -64,7 +68,6 @@ interface CopyConnection {
   readonly stream: Duplex;
   on(event: 'copyDone', listener: () => void): void;
   off(event: 'copyDone', listener: () => void): void;
-  sendCopyFromChunk(chunk: Uint8Array): void;
   endCopyFrom(): void;
 }
 
@@ -77,11 +80,13 @@ export function startWalStream(replication: ReplicationConnection, request: WalS
   const { client, received } = replication;
   const { gatherMs = 0 } = request;
   const connection = (client as unknown as { readonly connection: CopyConnection }).connection;
-  let positions: WalPositions = { written: request.lsn, flushed: request.lsn, applied: 0n };
   let position = request.lsn;
   let heardMs = performance.now();
   let failure: unknown = null;
-  const send = (pleaseAnswer: boolean): void => connection.sendCopyFromChunk(status(positions, pleaseAnswer));
+  // Past the driver, which copies it once more: there is one for each commit.
+  const send = (pleaseAnswer: boolean): void => {
+    connection.stream.write(statusMessage(request.positions(), pleaseAnswer));
+  };
   const fail = (work: () => void): void => {
     if (failure !== null) return;
     try {
@@ -143,8 +148,7 @@ export function startWalStream(replication: ReplicationConnection, request: WalS
   // It is awaited by whoever reads the stream, perhaps later than it ends.
   ended.catch(() => undefined);
   return {
-    report(next) {
-      positions = next;
+    report() {
       if (connection.stream.writable) send(false);
     },
     silentMs: () => performance.now() - heardMs,
@@ -162,15 +166,19 @@ export function startWalStream(replication: ReplicationConnection, request: WalS
   };
 }
 
-/** `r`: how far it is written, flushed and applied; the time; whether an answer is wanted. */
-function status(positions: WalPositions, pleaseAnswer: boolean): Uint8Array {
-  const bytes = Buffer.alloc(34);
-  bytes[0] = 0x72;
-  bytes.writeBigUInt64BE(positions.written, 1);
-  bytes.writeBigUInt64BE(positions.flushed, 9);
-  bytes.writeBigUInt64BE(positions.applied, 17);
-  bytes.writeBigInt64BE((BigInt(Date.now()) - EPOCH_MS) * 1000n, 25);
-  bytes[33] = pleaseAnswer ? 1 : 0;
+/** CopyData with `r` in it: how far it is written, flushed and applied; the time; whether an answer is wanted. */
+function statusMessage(positions: WalPositions, pleaseAnswer: boolean): Uint8Array {
+  const bytes = new Uint8Array(STATUS_BYTES);
+  const view = new DataView(bytes.buffer);
+  view.setUint8(0, 0x64);
+  // The length counts itself, but not the type before it.
+  view.setUint32(1, STATUS_BYTES - 1);
+  view.setUint8(5, 0x72);
+  view.setBigUint64(6, positions.written);
+  view.setBigUint64(14, positions.flushed);
+  view.setBigUint64(22, positions.applied);
+  view.setBigInt64(30, BigInt((Date.now() - EPOCH_MS) * 1000));
+  view.setUint8(38, pleaseAnswer ? 1 : 0);
   return bytes;
 }
 
