@@ -7,7 +7,7 @@ import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import { createFile, makeDirectory, type NewFile, type Owner } from '../restore/new-files.ts';
 import { progressTeller } from '../restore/restore-files.ts';
 import type { RewindWork, WorkItem } from './decide-work.ts';
-import { piecesBytes } from './pieces.ts';
+import { inPackOrder, openedBytes, piecesBytes, splitByFrames } from './pieces.ts';
 import { keptPlace, livePlace, type Places } from './places.ts';
 import { rewindPool } from './rewind-pool.ts';
 import type { Piece, RewindTask } from './rewind-protocol.ts';
@@ -24,8 +24,11 @@ export interface Rewritten {
 
 type WriteTask = Extract<RewindTask, { kind: 'write' }>;
 
-/** What one task writes at most; a large file goes to several threads. */
-const TASK_BYTES = 64 * 1024 * 1024;
+/**
+ * About what one task unpacks, or copies: a file for which it is more goes to several threads. It is unpacking that takes the
+ * time, not writing: single pages all over a large file are a MiB each to be unpacked.
+ */
+const TASK_BYTES = 16 * 1024 * 1024;
 
 /**
  * Makes the files of the data directory as they must be for a replay from the start of the backup: those that do not belong
@@ -65,7 +68,7 @@ export async function rewriteFiles(
       kept: keptFile(item.path, { places, manifest }),
     };
     for (const task of tasksOf(item, to))
-      await pool.add(task, piecesBytes(task.pieces) + piecesBytes(task.copies));
+      await pool.add(task, openedBytes(task.pieces) + piecesBytes(task.copies));
   };
   try {
     for (const item of work.items) await write(item);
@@ -83,34 +86,41 @@ export async function rewriteFiles(
   }
 }
 
-/** The pieces that a file needs, cut so that several threads can work on a large one. */
+/** The pieces that a file needs, cut so that several threads can work on one that takes long. */
 function tasksOf(
   item: WorkItem,
   to: { readonly target: string; readonly owner: Owner; readonly kept: WriteTask['kept'] },
 ): WriteTask[] {
-  const { sizeBytes, mode, pieces, copies } = item;
+  const { sizeBytes, mode, copies } = item;
+  const pieces = inPackOrder(item.pieces);
   const common = { kind: 'write', path: item.path, target: to.target, sizeBytes, kept: to.kept } as const;
   const create = item.work.kind === 'replace' ? { sizeBytes, mode, owner: to.owner } : null;
-  if (piecesBytes(pieces) + piecesBytes(copies) <= TASK_BYTES) return [{ ...common, create, pieces, copies }];
+  if (openedBytes(pieces) + piecesBytes(copies) <= TASK_BYTES) return [{ ...common, create, pieces, copies }];
   if (create !== null) makeFile(to.target, create);
   return [
-    ...groupsOf(pieces).map(group => ({ ...common, create: null, pieces: group, copies: [] })),
-    ...groupsOf(copies).map(group => ({ ...common, create: null, pieces: [], copies: group })),
+    ...splitByFrames(pieces, TASK_BYTES).map(group => ({
+      ...common,
+      create: null,
+      pieces: group,
+      copies: [],
+    })),
+    ...splitByLength(copies).map(group => ({ ...common, create: null, pieces: [], copies: group })),
   ];
 }
 
-function groupsOf(pieces: readonly Piece[]): Piece[][] {
-  const groups: Piece[][] = [];
+/** In the order of the file: those that lie side by side in it are read at once. */
+function splitByLength(copies: readonly Piece[]): Piece[][] {
+  const lists: Piece[][] = [];
   let room = 0;
-  for (const piece of pieces) {
+  for (const piece of copies) {
     if (room <= 0) {
-      groups.push([]);
+      lists.push([]);
       room = TASK_BYTES;
     }
-    groups.at(-1)?.push(piece);
+    lists.at(-1)?.push(piece);
     room -= piece.length;
   }
-  return groups;
+  return lists;
 }
 
 /** Where the safety copy has a file whole, and how its pages are checked. */
