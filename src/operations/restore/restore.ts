@@ -10,6 +10,7 @@ import { heldControlFile } from '../rewind/places.ts';
 import { forgetUntouched, resumeRewind } from '../rewind/resume-rewind.ts';
 import { rewindInPlace } from '../rewind/rewind-in-place.ts';
 import { exists } from '../rewind/safety-copy.ts';
+import { checkpointAhead } from './checkpoint-ahead.ts';
 import { chooseWay } from './choose-way.ts';
 import { describeInstance, type FoundInstance, findInstance } from './live-instance.ts';
 import { roomForLog } from './log-feeder.ts';
@@ -73,6 +74,7 @@ async function restoreInPlace(
     },
     () => describeInstance(context, found, signal),
   );
+  await using _checkpoint = request.dryRun ? null : checkpointAhead(context, live, signal);
   const plan = await planWithLog(context, request, { ...options, live });
   const stamp = restoreStamp(new Date());
   const chosen = await chooseWay(context, { plan, live, stamp, asked: request.way }, options);
