@@ -10,6 +10,8 @@ import type { PackAddress } from '../restore/restore-protocol.ts';
 
 /** How much is fetched in one request. */
 const RUN_BYTES = 4 * 1024 * 1024;
+/** How many requests are under way while another's answer is opened. */
+const FETCHES_AHEAD = 4;
 /** Bytes between two wanted frames that are fetched along: cheaper than another request, on a disk or far away. */
 const GAP_BYTES = 256 * 1024;
 const CIPHERS_KEPT = 64;
@@ -85,16 +87,7 @@ export function frameSource(from: {
       return fetchedBytes;
     },
     async each(wanted, use) {
-      const runs = runsOf(wanted);
-      let next = runs[0] === undefined ? null : fetch(runs[0]);
-      // A failed fetch is thrown where it is awaited; until then it must not count as unhandled.
-      next?.catch(() => undefined);
-      for (const [index, run] of runs.entries()) {
-        assert(next !== null, 'a run is fetched before it is used');
-        const bytes = await next;
-        const following = runs[index + 1];
-        next = following === undefined ? null : fetch(following);
-        next?.catch(() => undefined);
+      for await (const { run, bytes } of fetchAhead(runsOf(wanted), fetch)) {
         let opened = null as { readonly number: number; readonly body: Uint8Array } | null;
         for (const one of run.wanted) {
           if (opened?.number !== one.chunk[2]) {
@@ -108,6 +101,37 @@ export function frameSource(from: {
       }
     },
   };
+}
+
+/**
+ * The runs in their order, with their bytes. Of the next ones as much is fetched meanwhile as a long one is: a single frame
+ * takes about as long to come as to be opened, and longer where it comes from the disk.
+ */
+async function* fetchAhead<R extends { readonly length: number }>(
+  runs: readonly R[],
+  fetch: (run: R) => Promise<Uint8Array>,
+): AsyncGenerator<{ readonly run: R; readonly bytes: Uint8Array }, void, undefined> {
+  const ahead: { readonly run: R; readonly bytes: Promise<Uint8Array> }[] = [];
+  let aheadBytes = 0;
+  let next = 0;
+  const hasRoom = (run: R): boolean =>
+    ahead.length === 0 || (ahead.length < FETCHES_AHEAD && aheadBytes + run.length <= RUN_BYTES);
+  const fill = (): void => {
+    for (let run = runs[next]; run !== undefined && hasRoom(run); run = runs[next]) {
+      const bytes = fetch(run);
+      // A failed fetch is thrown where it is awaited; until then it must not count as unhandled.
+      bytes.catch(() => undefined);
+      ahead.push({ run, bytes });
+      aheadBytes += run.length;
+      next += 1;
+    }
+  };
+  fill();
+  for (let first = ahead.shift(); first !== undefined; first = ahead.shift()) {
+    aheadBytes -= first.run.length;
+    fill();
+    yield { run: first.run, bytes: await first.bytes };
+  }
 }
 
 /** In the order of the packs; what is wanted of one frame stands together. */
