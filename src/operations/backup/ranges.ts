@@ -39,6 +39,19 @@ export function uniteRanges(a: Ranges, b: Ranges): Ranges {
   return united;
 }
 
+/** What is in both. */
+export function commonRanges(a: Ranges, b: Ranges): Ranges {
+  const common: number[] = [];
+  for (let i = 0, k = 0; i < a.length && k < b.length; ) {
+    const [endA, endB] = [a[i]! + a[i + 1]!, b[k]! + b[k + 1]!];
+    const start = Math.max(a[i]!, b[k]!);
+    appendRange(common, start, Math.min(endA, endB) - start);
+    if (endA <= endB) i += 2;
+    else k += 2;
+  }
+  return common;
+}
+
 /** What of them is before `size`. */
 export function clipRanges(ranges: Ranges, size: number): Ranges {
   const last = ranges.length - 2;

@@ -5,11 +5,10 @@ import { AppError, fileError, systemCode } from '../../base/errors.ts';
 import type { ChangeMap } from '../../engines/postgres/change-map.ts';
 import type { FileLine } from '../../repository/manifest.ts';
 import type { Manifest } from '../../repository/manifest-reader.ts';
-import { gapsBetween, type Ranges, uniteRanges } from '../backup/ranges.ts';
+import { commonRanges, gapsBetween, type Ranges, uniteRanges } from '../backup/ranges.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import { makeDirectory, type Owner } from '../restore/new-files.ts';
 import { writeFully } from '../restore/write-fully.ts';
-import { cutRanges } from './byte-ranges.ts';
 import { moveFile } from './durable-files.ts';
 import type { RewindJournal } from './journal.ts';
 import { readKept } from './kept-pages.ts';
@@ -150,11 +149,7 @@ function missingRanges(
 ): Ranges {
   const kept = file.work.kind === 'patch' ? file.work.changed : [];
   const end = Math.min(live.sizeBytes, file.line.s);
-  const missing: number[] = [];
-  const gaps = gapsBetween(kept, end);
-  for (let index = 0; index < gaps.length; index += 2)
-    missing.push(...cutRanges(ranges, gaps[index]!, gaps[index]! + gaps[index + 1]!));
-  return missing;
+  return commonRanges(ranges, gapsBetween(kept, end));
 }
 
 function writeKeptPages(journal: RewindJournal, signal: AbortSignal): number {

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import {
   clipRanges,
+  commonRanges,
   gapsBetween,
   joinRanges,
   type Ranges,
@@ -20,6 +21,9 @@ const bytesOf = (ranges: Ranges): Set<number> => {
 };
 
 const sorted = (bytes: Iterable<number>): number[] => [...bytes].sort((a, b) => a - b);
+
+const pairsOf = (ranges: Ranges): [number, number][] =>
+  Array.from({ length: ranges.length / 2 }, (_, index) => [ranges[2 * index]!, ranges[2 * index + 1]!]);
 
 test('ranges in any order, overlapping or not - joined: the same bytes, ascending, apart, none empty', () => {
   fc.assert(
@@ -45,6 +49,17 @@ test('two lists of ranges - united and turned round as sets are', () => {
       const missing = Array.from({ length: size }, (_, at) => at).filter(at => !bytesOf(one).has(at));
       expect(sorted(bytesOf(gapsBetween(one, size)))).toEqual(missing);
       expect(sorted(bytesOf(clipRanges(one, size)))).toEqual(sorted(bytesOf(one)).filter(at => at < size));
+    }),
+  );
+});
+
+test('what two lists of ranges have in common - as of sets', () => {
+  fc.assert(
+    fc.property(pairs, pairs, (a, b) => {
+      const [left, right] = [joinRanges(a), joinRanges(b)];
+      const common = commonRanges(left, right);
+      expect(sorted(bytesOf(common))).toEqual(sorted(bytesOf(left)).filter(at => bytesOf(right).has(at)));
+      expect(common).toEqual(joinRanges(pairsOf(common)));
     }),
   );
 });
