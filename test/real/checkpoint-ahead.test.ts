@@ -34,7 +34,7 @@ test('a role that may not ask for a checkpoint - nothing fails, and nothing is l
   const live = { answers: true, inRecovery: false };
   const asked = checkpointAhead({ connection }, live, signal);
   await expect.poll(() => logOf(cluster), { timeout: 10_000 }).toMatch(/must .* CHECKPOINT/);
-  await asked?.[Symbol.asyncDispose]();
+  asked?.[Symbol.dispose]();
   await expect
     .poll(() => cluster.query("select 1 from pg_stat_activity where usename = 'plain'"), { timeout: 10_000 })
     .toEqual([]);
@@ -44,7 +44,15 @@ test('a plan that fails at once - the session is given up, whatever the checkpoi
   await using cluster = await startTestCluster({ version: 15 });
   const { connection } = cluster;
   const live = { answers: true, inRecovery: false };
-  await checkpointAhead({ connection }, live, signal)?.[Symbol.asyncDispose]();
+  const asked = checkpointAhead({ connection }, live, signal);
+  const startedAt = performance.now();
+  asked?.[Symbol.dispose]();
+  expect(performance.now() - startedAt).toBeLessThan(100);
+  await expect
+    .poll(() => cluster.query("select 1 from pg_stat_activity where application_name = 'aishell'"), {
+      timeout: 10_000,
+    })
+    .toEqual([]);
   expect(checkpointAhead({ connection }, { ...live, answers: false }, signal)).toBeNull();
   expect(checkpointAhead({ connection }, { ...live, inRecovery: true }, signal)).toBeNull();
 });

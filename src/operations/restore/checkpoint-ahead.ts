@@ -8,7 +8,7 @@ import type { LiveInstance } from './live-instance.ts';
  * them, which archiving had held back, 1.1 s).
  *
  * A server that does not do it, as the role may not ask for it, takes longer to stop, and nothing else. Disposing gives the
- * session up; a checkpoint that was begun goes on in the server.
+ * session up, and waits for nothing; a checkpoint that was begun goes on in the server.
  *
  * @source PostgreSQL manual, CHECKPOINT: superusers, from 15 on also members of pg_checkpoint
  */
@@ -16,17 +16,12 @@ export function checkpointAhead(
   context: Pick<InstanceContext, 'connection'>,
   live: Pick<LiveInstance, 'answers' | 'inRecovery'>,
   signal: AbortSignal,
-): AsyncDisposable | null {
+): Disposable | null {
   if (!live.answers || live.inRecovery) return null;
   const over = new AbortController();
   const both = AbortSignal.any([signal, over.signal]);
-  const asked = withConnection(context.connection, { signal: both }, client =>
+  withConnection(context.connection, { signal: both }, client =>
     queryRows(client, 'write a checkpoint', { text: 'checkpoint', signal: both }),
   ).catch(() => undefined);
-  return {
-    async [Symbol.asyncDispose]() {
-      over.abort();
-      await asked;
-    },
-  };
+  return { [Symbol.dispose]: () => over.abort() };
 }

@@ -74,7 +74,7 @@ async function restoreInPlace(
     },
     () => describeInstance(context, found, signal),
   );
-  await using _checkpoint = request.dryRun ? null : checkpointAhead(context, live, signal);
+  using _checkpoint = request.dryRun ? null : checkpointAhead(context, live, signal);
   const plan = await planWithLog(context, request, { ...options, live });
   const stamp = restoreStamp(new Date());
   const chosen = await chooseWay(context, { plan, live, stamp, asked: request.way }, options);
