@@ -1,3 +1,4 @@
+import { rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { AppError } from '../../base/errors.ts';
 import { runStep } from '../../base/events.ts';
@@ -86,14 +87,10 @@ export async function goBack(
   }
   await refuseOther(found);
   await refuseOverlapping(found);
-  const state = await readSavedState(places.safety);
   const service = await serviceOf(context, found);
   const { dataDirectory } = places;
   await options.confirm({ instance: found.instance, dataDirectory, requested, used: found.used });
-  await stopServer(found, service, options);
-  let broughtBack: BroughtBack | null = null;
-  if (found.phase === 'saving') await undoSaving(state, found);
-  else broughtBack = await goBackFully(context, { found, state }, options);
+  const broughtBack = await undo(context, { found, service }, options);
   const started = await startAgain(context, { found, service }, options);
   if (context.whole !== null) await recordGoBack(context.whole, places.safety, options.onEvent);
   return {
@@ -103,6 +100,42 @@ export async function goBack(
     service: service.description,
     seconds: (performance.now() - startedAt) / 1000,
   };
+}
+
+async function undo(
+  context: GoBackContext,
+  { found, service }: { readonly found: RewindJournal; readonly service: Service },
+  options: RunOptions,
+): Promise<BroughtBack | null> {
+  let broughtBack: BroughtBack | null = null;
+  let journal = found;
+  // Once everything is back a server may run there, and keep what it has written.
+  if (journal.phase !== 'returned') {
+    const state = await readSavedState(found.places.safety);
+    await stopServer(found, service, options);
+    if (found.phase === 'saving') {
+      await undoSaving(state, found);
+      return null;
+    }
+    broughtBack = await goBackFully(context, { found, state }, options);
+    journal = await writeJournal({ ...found, phase: 'returned' });
+  }
+  await placeOldControlFile(journal);
+  await removePointer(journal);
+  await removeSafetyCopy(journal.places);
+  return broughtBack;
+}
+
+/** From here on it is the database from before the rewind. May have been cut off before. */
+async function placeOldControlFile({ places }: RewindJournal): Promise<void> {
+  const control = 'global/pg_control';
+  const [kept, live] = [keptPlace(places, control), livePlace(places, control)];
+  if (await exists(kept)) {
+    // In both places when it was copied from another file system, and not removed there: the live one may have been used.
+    if (await exists(live)) await rm(kept);
+    else await moveFile(kept, live);
+  }
+  await syncDirectory(dirname(live));
 }
 
 async function goBackFully(
@@ -135,12 +168,6 @@ async function goBackFully(
   await runStep(options.onEvent, { id: 'sync', title: 'Everything flushed to disk' }, () =>
     syncDirectories(flushedLayout(places)),
   );
-  const control = livePlace(places, 'global/pg_control');
-  if (await exists(keptPlace(places, 'global/pg_control')))
-    await moveFile(keptPlace(places, 'global/pg_control'), control);
-  await syncDirectory(dirname(control));
-  await removePointer(journal);
-  await removeSafetyCopy(places);
   return broughtBack;
 }
 

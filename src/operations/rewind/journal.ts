@@ -16,8 +16,17 @@ import type { Places } from './places.ts';
  * - `flushed`: all of it is on the disk; the control file is still held back.
  * - `placed`: the control file is in its place: a database like any other, which may have been started and written to.
  * - `going-back`: the state before is being brought back; only that can be done.
+ * - `returned`: all of it is back and on the disk but for the control file, or with it: a database that may have been started
+ *   and written to. Nothing but the control file is touched any more.
  */
-export type RewindPhase = 'saving' | 'rewriting' | 'recovered' | 'flushed' | 'placed' | 'going-back';
+export type RewindPhase =
+  | 'saving'
+  | 'rewriting'
+  | 'recovered'
+  | 'flushed'
+  | 'placed'
+  | 'going-back'
+  | 'returned';
 
 /** Everything that a later run needs to go on with a rewind, or to go back. */
 export interface RewindJournal {

@@ -162,7 +162,7 @@ async function saveOrUndo(
 }
 
 function refuseAnother(journal: RewindJournal, asked: RewindRequest | null): void {
-  if (journal.phase === 'going-back') {
+  if (journal.phase === 'going-back' || journal.phase === 'returned') {
     throw new AppError('LOCKED', 'going back to the state before a rewind was cut off', {
       hint: `Finish that: ${goBackCommand(journal)}`,
     });
