@@ -17,6 +17,9 @@ export type LockOutcome =
   | { readonly release: () => void; readonly holder: null }
   | { readonly release: null; readonly holder: LockHolder };
 
+/** Another account that may enter the directory has to see whose it is: one that cannot be read would count as released. */
+const FILE_MODE = 0o644;
+
 /**
  * Takes a lock that one process of this machine can hold, in files `<path>.<number>` of a directory that is there; also from
  * a process that has ended without releasing it. It throws what the file system says.
@@ -29,7 +32,7 @@ export function takeProcessLock(path: string, about: string): LockOutcome {
   const draft = `${path}.${randomBytes(8).toString('hex')}.draft`;
   try {
     // The lock gets its name when it is whole.
-    writeFileSync(draft, JSON.stringify(own), { mode: 0o600, flag: 'wx' });
+    writeFileSync(draft, JSON.stringify(own), { mode: FILE_MODE, flag: 'wx' });
     for (;;) {
       const highest = Math.max(0, ...numbersOf(path));
       const holder = readHolder(`${path}.${highest}`);
@@ -79,7 +82,7 @@ function numbersOf(path: string): number[] {
 function release(path: string): void {
   const released = `${path}.released`;
   try {
-    writeFileSync(released, '{}', { mode: 0o600 });
+    writeFileSync(released, '{}', { mode: FILE_MODE });
     renameSync(released, path);
   } catch {
     rmSync(released, { force: true });

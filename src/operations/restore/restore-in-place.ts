@@ -15,7 +15,7 @@ import {
   relinkTablespaces,
 } from './assemble-directory.ts';
 import type { Owner } from './new-files.ts';
-import type { Recovered } from './recover-directory.ts';
+import { type Recovered, syncDirectories } from './recover-directory.ts';
 import { type Move, type SwapPlan, swapDirectories } from './swap.ts';
 import { isMountPoint } from './target-directory.ts';
 
@@ -103,10 +103,11 @@ export async function adoptLiveFiles(
     await markForArchiving(fresh.dataDirectory, recovered.newLogFiles, owner);
     await relinkTablespaces(fresh.dataDirectory, layout.tablespaces, owner);
     for (const move of layout.moves.slice(0, -1)) await makeOwned(dirname(move.kept), owner);
+    await syncDirectories({ dataDirectory: fresh.dataDirectory, tablespaces: new Map() });
   });
 }
 
-/** Puts the recovered state in place of the live one and opens it. */
+/** Puts the recovered state in place of the live one and opens it. @throws TARGET_RUNNING, FILE_FAILED nothing was exchanged */
 export async function putInPlace(
   layout: InPlaceLayout,
   made: { readonly context: InstanceContext; readonly service: Service },
@@ -128,7 +129,18 @@ export async function putInPlace(
       title: 'Restored database put in place',
       detail: () => `old state kept as ${basename(layout.safetyPath)}`,
     },
-    () => swapDirectories(swap),
+    async () => {
+      try {
+        await swapDirectories(swap);
+      } catch (error) {
+        // Any other error says that it could not be undone: then the script is what is left to do.
+        if (error instanceof AppError) {
+          await discardFresh(layout);
+          await rm(layout.scriptPath, { force: true });
+        }
+        throw error;
+      }
+    },
   );
   await runStep(
     onEvent,

@@ -1,5 +1,6 @@
 import { AppError } from '../../base/errors.ts';
 import { runStep } from '../../base/events.ts';
+import { inspectDataDirectory } from '../../engines/postgres/data-directory.ts';
 import { detectService } from '../../engines/postgres/service.ts';
 import { findBinaries } from '../../engines/postgres/service-binaries.ts';
 import type { InstanceContext } from '../instance-context.ts';
@@ -20,6 +21,7 @@ import { replaceInPlace } from './replace-in-place.ts';
 import { layOutInPlace } from './restore-in-place.ts';
 import { restoreIntoDirectory } from './restore-into-directory.ts';
 import { type RestoreReport, restoreStamp } from './restore-report.ts';
+import { lockDataDirectory } from './restore-lock.ts';
 import type { RestoreOptions, RestoreRequest } from './restore-request.ts';
 import { checkSpace } from './target-directory.ts';
 
@@ -63,6 +65,7 @@ async function restoreInPlace(
   const { onEvent, signal } = options;
   const startedAt = performance.now();
   const found = await findInstance(context, signal);
+  using _lock = request.dryRun ? null : await lockInstance(found);
   const resumed = await resumeIfCutOff(context, { found, request, startedAt }, options);
   if (resumed !== null) return resumed;
   const live = await runStep(
@@ -98,6 +101,11 @@ async function restoreInPlace(
   return replaceInPlace(context, { ...common, layout }, options);
 }
 
+/** What is found of it must still be so when it is changed. @throws LOCKED */
+async function lockInstance({ dataDirectory }: FoundInstance): Promise<Disposable> {
+  return lockDataDirectory((await inspectDataDirectory(dataDirectory)).path);
+}
+
 /** Goes on with a rewind that was cut off, whatever its target was. @throws USAGE when there is none */
 export async function resumeRestore(
   context: InstanceContext,
@@ -107,6 +115,7 @@ export async function resumeRestore(
   const startedAt = performance.now();
   const moments = watchMilestones(options.onEvent);
   const found = await findInstance(context, options.signal);
+  using _lock = request.dryRun ? null : await lockInstance(found);
   const journal = await findUnfinished(found.dataDirectory);
   if (journal === null || (await forgetUntouched(journal))) {
     throw new AppError('USAGE', `there is no unfinished rewind in '${found.dataDirectory}'`, {

@@ -1,6 +1,9 @@
 import { chmod, rename, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { AppError, assert, fileError, messageOf } from '../../base/errors.ts';
+import { runningServer } from '../../engines/postgres/data-directory.ts';
 import { shellQuote } from '../../engines/postgres/service-process.ts';
+import { syncDirectory } from '../rewind/durable-files.ts';
 
 /** One directory that changes places: what is at `live` goes to `kept`, what is at `fresh` comes to `live`. */
 export interface Move {
@@ -22,26 +25,49 @@ export interface SwapPlan {
 
 /**
  * Exchanges the old state for the new one by renaming, after a script that undoes it was written: whatever happens from
- * here on, `sh <script>` brings the old state back and starts it. A move that fails is undone at once.
+ * here on, `sh <script>` brings the old state back and starts it. A move that fails is undone at once. Each is on the disk
+ * before the next one, so that their order holds for a crash of the machine too, whatever file systems they are on.
+ *
+ * @throws TARGET_RUNNING something has started the old server again
  */
 export async function swapDirectories(plan: SwapPlan): Promise<void> {
-  await writeFile(plan.scriptPath, goBackScript(plan), { mode: 0o700 }).catch((error: unknown) => {
-    throw fileError('write', plan.scriptPath, error);
-  });
-  await chmod(plan.scriptPath, 0o700);
+  const { data } = splitMoves(plan.moves);
+  await refuseRunning(data.live);
+  await writeScript(plan);
   const done: (readonly [from: string, to: string])[] = [];
   try {
     for (const [from, to] of renamesOf(plan)) {
       await rename(from, to);
       done.unshift([from, to]);
+      for (const directory of new Set([dirname(to), dirname(from)])) await syncDirectory(directory);
+      // None can be started there any more: one that was just before is seen now.
+      if (from === data.live) await refuseRunning(data.kept);
     }
   } catch (error) {
     for (const [from, to] of done) await rename(to, from);
+    if (error instanceof AppError) throw error;
     throw new AppError('FILE_FAILED', `unable to put the restored database in place: ${messageOf(error)}`, {
       hint: `The old state is where it was. Start it with: ${plan.startCommand}`,
       cause: error,
     });
   }
+}
+
+async function writeScript(plan: SwapPlan): Promise<void> {
+  try {
+    await writeFile(plan.scriptPath, goBackScript(plan), { mode: 0o700 });
+    await chmod(plan.scriptPath, 0o700);
+    for (const path of [plan.scriptPath, dirname(plan.scriptPath)]) await syncDirectory(path);
+  } catch (error) {
+    throw fileError('write', plan.scriptPath, error);
+  }
+}
+
+async function refuseRunning(dataDirectory: string): Promise<void> {
+  if ((await runningServer(dataDirectory)) === null) return;
+  throw new AppError('TARGET_RUNNING', 'unable to exchange the live database: its server is running again', {
+    hint: 'Nothing was exchanged. Keep whatever starts it by itself (a supervisor, a cluster manager) from doing so, then run the same command again.',
+  });
 }
 
 /**

@@ -41,7 +41,7 @@ export async function renameDurably(from: string, to: string): Promise<void> {
   }
 }
 
-/** Makes what was renamed, created and removed in a directory durable. */
+/** Makes what was renamed, created and removed in a directory durable; of a file, its content. */
 export async function syncDirectory(path: string): Promise<void> {
   const handle = await open(path, 'r');
   try {

@@ -17,6 +17,7 @@ import { secureHistory, secureStoppedLog } from '../log/secure-live-log.ts';
 import { recordGoBack } from '../restore/record-recovery.ts';
 import { syncDirectories } from '../restore/recover-directory.ts';
 import { waitUntilOpen } from '../restore/restore-in-place.ts';
+import { lockDataDirectory } from '../restore/restore-lock.ts';
 import { type BroughtBack, bringBack, type UsedSince } from './bring-back.ts';
 import { moveFile, syncDirectory } from './durable-files.ts';
 import { placeControlFile } from './guard.ts';
@@ -85,6 +86,7 @@ export async function goBack(
       hint: `Name it: --instance ${found.instance}`,
     });
   }
+  using _lock = lockDataDirectory(places.dataDirectory);
   await refuseOther(found);
   await refuseOverlapping(found);
   const service = await serviceOf(context, found);

@@ -1,6 +1,6 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
 import {
@@ -81,24 +81,57 @@ test('cut short after any of its moves - no data directory stands over tablespac
   }
 });
 
-/** The renames that a swap makes, in their order, from a process in which nothing is really moved. */
+test('each move is on the disk before the next one, and the script before all of them', async () => {
+  const calls = await observedCalls();
+  const [first] = calls.filter(([what]) => what === 'move');
+  const before = calls.slice(0, calls.indexOf(first!));
+  expect(before.map(([, path]) => path)).toEqual(['/r/go-back.sh', '/r']);
+  for (const [index, [what, from, to]] of calls.entries()) {
+    if (what !== 'move') continue;
+    const next = calls.findIndex(([kind], at) => at > index && kind === 'move');
+    const synced = calls.slice(index, next < 0 ? undefined : next).filter(([kind]) => kind === 'sync');
+    for (const path of [from, to]) expect(synced.map(each => each[1])).toContain(dirname(path!));
+  }
+});
+
+test('a server that runs in the data directory - nothing is exchanged', async () => {
+  await using root = await temporaryDirectory();
+  const plan = await site(root.path);
+  const data = plan.moves.at(-1)!;
+  const server = spawn('sleep', ['60'], { cwd: data.live });
+  try {
+    await writeFile(join(data.live, 'postmaster.pid'), `${server.pid}\n${data.live}\n`);
+    await expect(swapDirectories(plan)).rejects.toMatchObject({ code: 'TARGET_RUNNING' });
+    expect(await states(plan)).toEqual(['old', 'old', 'old']);
+  } finally {
+    server.kill();
+  }
+});
+
+/** The renames that a swap makes, in their order. */
 async function observedOrder(): Promise<(readonly [string, string])[]> {
+  const moves = (await observedCalls()).filter(([what]) => what === 'move');
+  return moves.map(([, from, to]) => [basename(from!), basename(to!)] as const);
+}
+
+/** What a swap moves and flushes, in its order, from a process in which nothing is really moved. */
+async function observedCalls(): Promise<string[][]> {
   const { stdout } = await run(process.execPath, [
     '--input-type=module',
     '-e',
     `import fs from 'node:fs/promises';
      import { syncBuiltinESMExports } from 'node:module';
-     import { basename } from 'node:path';
-     const moved = [];
+     const calls = [];
      fs.writeFile = fs.chmod = async () => undefined;
-     fs.rename = async (from, to) => void moved.push([basename(from), basename(to)]);
+     fs.rename = async (from, to) => void calls.push(['move', from, to]);
+     fs.open = async path => ({ sync: async () => void calls.push(['sync', path]), close: async () => undefined });
      syncBuiltinESMExports();
      const { swapDirectories } = await import(process.argv[1]);
      const names = ['space one', "space 'two'", 'data'];
-     const moves = names.map(name => ({ live: '/r/' + name, fresh: '/r/' + name + '.fresh', kept: '/r/' + name + '.kept' }));
+     const moves = names.map(name => ({ live: '/r/' + name, fresh: '/r/beside/' + name + '.fresh', kept: '/r/' + name + '.kept' }));
      await swapDirectories({ moves, startCommand: 'true', stopCommand: 'true', asideSuffix: '', scriptPath: '/r/go-back.sh' }).catch(() => undefined);
-     console.log(JSON.stringify(moved));`,
+     console.log(JSON.stringify(calls));`,
     new URL('../../../src/operations/restore/swap.ts', import.meta.url).href,
   ]);
-  return JSON.parse(stdout) as [string, string][];
+  return JSON.parse(stdout) as string[][];
 }
