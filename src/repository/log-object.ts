@@ -81,9 +81,7 @@ export class LogObject {
   }
 
   async #compare(sha256: string, options: CallOptions): Promise<'same'> {
-    const { keyring, storage } = this.#repository;
-    const present = await openSealed(storage, { path: this.#path, kind: 'log', keyring }, options);
-    if (present?.footer['sha256'] === sha256) return 'same';
+    if ((await contentHash(this.#repository, this.#path, options)) === sha256) return 'same';
     throw new AppError(
       'LOG_CONFLICT',
       `unable to archive '${this.#facts.name}': it is archived already, with other bytes`,
@@ -93,4 +91,14 @@ export class LogObject {
       },
     );
   }
+}
+
+/** SHA-256 in hex of what a stored log file holds, as its footer says; null when it is not there. @throws CORRUPT */
+export async function contentHash(
+  { storage, keyring }: Pick<Repository, 'storage' | 'keyring'>,
+  path: string,
+  options: CallOptions = {},
+): Promise<string | null> {
+  const present = await openSealed(storage, { path, kind: 'log', keyring }, options);
+  return present === null ? null : String(present.footer['sha256']);
 }

@@ -1,7 +1,13 @@
+import { hash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileError, systemCode } from '../../base/errors.ts';
 import { type OnEvent, runStep } from '../../base/events.ts';
 import type { BaseBackup, BaseBackupEnd } from '../../engines/postgres/base-backup.ts';
 import { parseLsn } from '../../engines/postgres/lsn.ts';
+import { logPath } from '../../repository/layout.ts';
+import type { LogOwner } from '../../repository/log-archive.ts';
+import { contentHash } from '../../repository/log-object.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { secureHistory } from '../log/secure-live-log.ts';
 import { segmentsOf, waitForLog } from '../log/wait-for-log.ts';
@@ -53,8 +59,11 @@ export async function secureBackupLog(
       },
       () => waitForLog(context.repository, { owner, names, timeoutMs: request.logTimeoutMs }, signal),
     );
-    if (missing.length === 0) return { included: false, archived: true, problem: null };
-    problem = `archive_command has not delivered ${missing[0]} within ${request.logTimeoutMs / 1000}s: later points in time cannot be reached until it does. See the server's log, and \`aishell doctor\`.`;
+    problem =
+      missing[0] === undefined
+        ? await findForeign(request, { owner, names }, signal)
+        : `archive_command has not delivered ${missing[0]} within ${request.logTimeoutMs / 1000}s: later points in time cannot be reached until it does. See the server's log, and \`aishell doctor\`.`;
+    if (problem === null) return { included: false, archived: true, problem: null };
   } else if (analysis.archiving === 'elsewhere') {
     problem =
       'archive_command does not run `aishell backup wal-archive`: this backup can be restored to its own end, to no later point in time. `aishell doctor` says what to set.';
@@ -74,4 +83,28 @@ export async function secureBackupLog(
     });
   }
   return { included: true, archived: false, problem };
+}
+
+/**
+ * Whether the archive has other segments under these names, and what that means; null when they are the server's. The newest
+ * that it still has decides, as records link back to those before them.
+ */
+async function findForeign(
+  { context, analysis }: { readonly context: InstanceContext; readonly analysis: InstanceAnalysis },
+  log: { readonly owner: LogOwner; readonly names: readonly string[] },
+  signal: AbortSignal,
+): Promise<string | null> {
+  for (const name of log.names.toReversed()) {
+    const path = join(analysis.dataDirectory, 'pg_wal', name);
+    const bytes = await readFile(path).catch((error: unknown) => {
+      if (systemCode(error) === 'ENOENT') return null;
+      throw fileError('read', path, error);
+    });
+    if (bytes === null) continue;
+    const archived = await contentHash(context.repository, logPath(log.owner, name), { signal });
+    return archived === hash('sha256', bytes, 'hex')
+      ? null
+      : `segment ${name} of the server's log is not the one that is archived, as after its disk was put back to an older state: this backup can be restored to its own end (--backup-id), to no later point in time, and the log is not archived any more.`;
+  }
+  return null;
 }
