@@ -16,6 +16,7 @@ import {
   readArchivedChanges,
   readWholeChanges,
   whyOtherLog,
+  whyStandbyHints,
 } from './rewind-log.ts';
 import { findSpGist } from './rewind-work.ts';
 import type { SavedState } from './saved-state.ts';
@@ -48,6 +49,8 @@ export async function assessRewind(
   const directory = await whyNotThisDirectory(plan, live, places);
   if (directory !== null) return { possible: false, reason: directory };
   const log = rewindLogOf(plan);
+  const hints = await whyStandbyHints(context, log, signal);
+  if (hints !== null) return { possible: false, reason: hints };
   const map = await readMap(context, { log, live, logDirectory: places.log }, signal);
   if (typeof map === 'string') return { possible: false, reason: map };
   const why = whyNotThisLog(map, map.events, { checksums: plan.backup.pageChecksums });

@@ -3,9 +3,10 @@ import type { ChangeMap } from '../../engines/postgres/change-map.ts';
 import type { ControlFile } from '../../engines/postgres/control-file.ts';
 import { nextSegment, parseLsn, segmentStart } from '../../engines/postgres/lsn.ts';
 import type { BackupFacts } from '../../repository/manifest.ts';
+import { getLogFile } from '../../repository/log-archive.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { readChanges } from '../log/log-summaries.ts';
-import type { LogView } from '../log/log-view.ts';
+import { historyName, type LogView } from '../log/log-view.ts';
 import { compareLiveLog } from '../log/same-log.ts';
 import { findLiveLogEnd, readSegments } from './live-log-end.ts';
 
@@ -86,6 +87,31 @@ export async function whyOtherLog(log: RewindLog, logDirectory: string): Promise
   return foreign === null
     ? null
     : `segment ${foreign} of its log is not the one that is archived: it was put back to an older state`;
+}
+
+/**
+ * Why pages of the live directory may hold hints that no record names: sessions on a standby set them in pages that wait to be
+ * written, so of transactions that ended behind the target, where it was promoted after that. Null when that cannot be.
+ * @source storage/buffer/bufmgr.c, MarkBufferDirtyHint; access/transam/xlogrecovery.c, getRecoveryStopReason
+ */
+export async function whyStandbyHints(
+  { repository }: Pick<InstanceContext, 'repository'>,
+  { view, targetLsn }: RewindLog,
+  signal: AbortSignal,
+): Promise<string | null> {
+  if (!view.chain.some(step => step.begin > targetLsn)) return null;
+  const history = await getLogFile(repository, view.owner, historyName(view.timeline), { signal });
+  return promotedBehind(Buffer.from(history ?? []).toString('utf8'), targetLsn)
+    ? 'the live server was a standby after the target, and who read there may have left hints that the log does not name'
+    : null;
+}
+
+/** Whether a timeline's history says that it, or one before it, was begun behind a position and by no recovery with a target. */
+export function promotedBehind(history: string, lsn: bigint): boolean {
+  return history.split('\n').some(line => {
+    const match = /^\s*\d+\s+([0-9A-F]+\/[0-9A-F]+)\s+no recovery target specified/i.exec(line);
+    return match?.[1] !== undefined && parseLsn(match[1]) > lsn;
+  });
 }
 
 /** A file of the log that the replay needs, and where the safety copy has it, if it does. */

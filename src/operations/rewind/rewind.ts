@@ -17,7 +17,7 @@ import { encodeRequest } from './encode-request.ts';
 import { pointToJournal, type RewindJournal, removePointer, writeJournal } from './journal.ts';
 import { findPlaces, flushedLayout, ownerOfFiles, type Places } from './places.ts';
 import { whyNotThisDirectory, whyNotThisLog } from './rewind-check.ts';
-import { readWholeChanges } from './rewind-log.ts';
+import { readWholeChanges, whyStandbyHints } from './rewind-log.ts';
 import type { RewindRun } from './rewind-run.ts';
 import { findSpGist } from './rewind-work.ts';
 import { bringBackMoved, keepLive, makeSafetyDirectory, removeSafetyCopy } from './safety-copy.ts';
@@ -122,6 +122,7 @@ async function decide(
   // A server that ran on since the plan may have archived segments, and removed them.
   const view = await reopenLogView(context.repository, plan.view, signal);
   const planned = rewindLogOf({ ...plan, view });
+  refuse(await whyStandbyHints(context, planned, signal));
   const where = { control, logDirectory: places.log };
   const whole = await readWholeChanges(context, planned, where, signal);
   if (typeof whole === 'string') throw impossible(whole);

@@ -6,6 +6,7 @@ import type { WalEvent } from '../../../src/engines/postgres/wal-events.ts';
 import type { StorageEvent } from '../../../src/engines/postgres/wal-storage.ts';
 import { decodeRequest, encodeRequest } from '../../../src/operations/rewind/encode-request.ts';
 import { whyNotThisLog } from '../../../src/operations/rewind/rewind-check.ts';
+import { promotedBehind } from '../../../src/operations/rewind/rewind-log.ts';
 import {
   readSavedState,
   type SavedState,
@@ -43,6 +44,17 @@ test.each([
 ] as const)('%j and %j, checksums %j - a rewind is possible', (storage, events, checksums) => {
   const map = mapWith(storage, events);
   expect(whyNotThisLog(map, map.events, { checksums })).toBeNull();
+});
+
+test.each([
+  ['1\t0/5000000\tno recovery target specified\n', 0x4ffffffn, true],
+  ['1\t0/5000000\tno recovery target specified\n', 0x5000000n, false],
+  // Our own recoveries, which nobody reads in.
+  ['1\t0/5000000\tbefore LSN 0/5000000\n\n', 0x4000000n, false],
+  ['1\t0/5000000\tbefore LSN 0/5000000\n\n\n2\t0/6000000\tno recovery target specified\n', 0x4000000n, true],
+  ['', 0n, false],
+] as const)('history %j - whether a standby was promoted behind %s: %s', (history, lsn, expected) => {
+  expect(promotedBehind(history, lsn)).toBe(expected);
 });
 
 test('what a rewind is decided by - is read as it was written, or not at all', async () => {
