@@ -35,7 +35,21 @@ export async function openManifest(
       `unable to read backup '${backup.id}': engine '${String(facts.engine)}' is not known`,
     );
   }
-  return { path, backup: facts, packs: object.footer['packs'] as readonly PackFacts[], object };
+  const packs = object.footer['packs'] as readonly PackFacts[];
+  if (!isHarmless(facts))
+    throw damagedManifest(
+      { path, backup: facts, packs },
+      'its tablespaces could lead outside their directories',
+    );
+  return { path, backup: facts, packs, object };
+}
+
+/** Whether what names of directories are made of is no more than a name. */
+function isHarmless({ tablespaceVersionDirectory, tablespaces }: BackupFacts): boolean {
+  return (
+    /^PG_\d+_\d+$/.test(tablespaceVersionDirectory) &&
+    tablespaces.every(({ oid }) => Number.isInteger(oid) && oid > 0)
+  );
 }
 
 /** The lines in their order, as {@link packedLines} reads them, with an array for each chunk. @throws CORRUPT UNSUPPORTED */

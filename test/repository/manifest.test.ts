@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { expect, test, vi } from 'vitest';
 import { FRAME_BODY_BYTES } from '../../src/repository/compression.ts';
 import { manifestPath, newBackupId } from '../../src/repository/layout.ts';
-import type { Chunk, ManifestLine, PackFacts } from '../../src/repository/manifest.ts';
+import type { BackupFacts, Chunk, ManifestLine, PackFacts } from '../../src/repository/manifest.ts';
 import { listBackupIds, manifestLines, openManifest } from '../../src/repository/manifest-reader.ts';
 import { ManifestWriter } from '../../src/repository/manifest-writer.ts';
 import type { Repository } from '../../src/repository/repository.ts';
@@ -50,6 +50,20 @@ async function writeAndRead(
 }
 
 const corrupt = { code: 'CORRUPT' };
+
+test.each([
+  { tablespaceVersionDirectory: '../..' },
+  { tablespaceVersionDirectory: '' },
+  { tablespaces: [{ oid: '../../etc' as unknown as number, name: 'fast', path: '/mnt/fast' }] },
+])('facts that lead out of their directories %j - refused', async hostile => {
+  const repository = memoryRepository();
+  const { backup } = await writeBackup(repository, []);
+  const id = newBackupId(new Date(), randomBytes(3));
+  const manifest = await ManifestWriter.create(repository, { instance: 'production', id });
+  await manifest.commit({ ...backup, id, ...hostile } as BackupFacts, []);
+  await manifest.close();
+  await expect(openManifest(repository, { instance: 'production', id })).rejects.toMatchObject(corrupt);
+});
 
 test('any lines, through several frames - come back as they were, whatever crosses a frame', async () => {
   const name = fc.stringMatching(/^[a-zäöü€😀 ]{1,40}$/u);
