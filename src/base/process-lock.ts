@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { linkSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, linkSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { systemCode } from './errors.ts';
 
@@ -17,7 +17,7 @@ export type LockOutcome =
   | { readonly release: () => void; readonly holder: null }
   | { readonly release: null; readonly holder: LockHolder };
 
-/** Another account that may enter the directory has to see whose it is: one that cannot be read would count as released. */
+/** Another account that may enter the directory has to see whose it is, whatever the umask: one that cannot be read would count as released. */
 const FILE_MODE = 0o644;
 
 /**
@@ -33,6 +33,7 @@ export function takeProcessLock(path: string, about: string): LockOutcome {
   try {
     // The lock gets its name when it is whole.
     writeFileSync(draft, JSON.stringify(own), { mode: FILE_MODE, flag: 'wx' });
+    chmodSync(draft, FILE_MODE);
     for (;;) {
       const highest = Math.max(0, ...numbersOf(path));
       const holder = readHolder(`${path}.${highest}`);
@@ -83,6 +84,7 @@ function release(path: string): void {
   const released = `${path}.released`;
   try {
     writeFileSync(released, '{}', { mode: FILE_MODE });
+    chmodSync(released, FILE_MODE);
     renameSync(released, path);
   } catch {
     rmSync(released, { force: true });

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
@@ -18,6 +18,8 @@ test('a lock that is held - refuses the next, and no other one; released, it can
     holder: { pid: process.pid, about: 'work' },
   });
   expect(lockHolder(path)).toMatchObject({ pid: process.pid });
+  // By any account, whatever the umask.
+  expect((await stat(`${path}.1`)).mode & 0o777).toBe(0o644);
   expect(takeProcessLock(join(directory.path, 'crm.lock'), 'work').holder).toBeNull();
   for (let round = 0; round < 3; round += 1) {
     (round === 0 ? held : takeProcessLock(path, 'work')).release?.();

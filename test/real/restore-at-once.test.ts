@@ -1,7 +1,7 @@
-import { readdir } from 'node:fs/promises';
+import { readdir, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { failureOf, protect, resultOf, type TestInstance } from '../support/instance.ts';
+import { failureOf, protect, resultOf, shell, type TestInstance } from '../support/instance.ts';
 import { startTestCluster } from '../support/postgres.ts';
 
 const full = ['--full', '--confirm', 'restore shop', '--yes'];
@@ -49,4 +49,25 @@ test('something starts the server again while the backup is restored beside it -
   expect(await cluster.query('select n from t')).toEqual([{ n: -1 }]);
   expect((await readdir(cluster.directory)).sort()).toEqual(beside.sort());
   expect(await readdir(join(cluster.dataDirectory, 'global'))).toContain('pg_control');
+});
+
+test("the server that answers is another machine's - what lies at its place here is left alone", async () => {
+  await using cluster = await startTestCluster({ version: 16 });
+  const instance = await protect(cluster);
+  const xid = await makeDisaster(instance);
+  const { dataDirectory } = cluster;
+  await cluster.stop();
+  const stale = `${dataDirectory}.stale`;
+  expect((await shell(cluster, `cp -a '${dataDirectory}' '${stale}'`)).exitCode).toBe(0);
+  await cluster.start();
+  // It goes on in its directory, wherever that is; here another one has the name.
+  await rename(dataDirectory, `${dataDirectory}.elsewhere`);
+  await rename(stale, dataDirectory);
+  const refused = failureOf(await instance.run(['backup', 'restore', '--xid', xid, ...full]));
+  expect(refused).toMatchObject({ code: 'SYSTEM_MISMATCH' });
+  expect(refused.message).toContain('does not run in');
+  expect((await readdir(cluster.directory)).filter(name => name.includes('aishell-'))).toEqual([]);
+  await rename(dataDirectory, stale);
+  await rename(`${dataDirectory}.elsewhere`, dataDirectory);
+  expect(await cluster.query('select count(*)::int as rows from t')).toEqual([{ rows: 0 }]);
 });

@@ -1,6 +1,10 @@
 import { AppError } from '../../base/errors.ts';
 import { readControlFile } from '../../engines/postgres/control-file.ts';
-import { inspectDataDirectory, runningServer } from '../../engines/postgres/data-directory.ts';
+import {
+  inspectDataDirectory,
+  readPostmasterFile,
+  runningServer,
+} from '../../engines/postgres/data-directory.ts';
 import type { ServerFacts } from '../../engines/postgres/server-facts.ts';
 import { checkIdentity, readIdentities } from '../../repository/identity.ts';
 import { listBackupIds, openManifest } from '../../repository/manifest-reader.ts';
@@ -67,6 +71,29 @@ export async function findInstance(context: InstanceContext, signal: AbortSignal
     );
   }
   return { dataDirectory, answer };
+}
+
+/** From the moment a server writes its process down to the one it calls its start: it reads its configuration, and takes its memory. */
+const STARTING_MS = 300_000;
+
+/**
+ * Makes sure that the server that answers is the one of the data directory of that name here. After a failover the address may
+ * lead to another machine, where a server of the same system has its files at the same place.
+ *
+ * @throws SYSTEM_MISMATCH
+ */
+export async function refuseElsewhere({ dataDirectory, answer }: FoundInstance): Promise<void> {
+  if (answer === null) return;
+  const own = await readPostmasterFile(dataDirectory);
+  const startedMs = Date.parse(answer.facts.startTime);
+  if (own !== null && Math.abs(own.startTimeSeconds * 1000 - startedMs) < STARTING_MS) return;
+  throw new AppError(
+    'SYSTEM_MISMATCH',
+    `unable to restore in place: the server that answers does not run in '${dataDirectory}' of this machine`,
+    {
+      hint: 'Nothing was changed. Run this where that server runs; or, to restore the one whose files lie here, correct `connection` of the instance in aishell.yaml.',
+    },
+  );
 }
 
 /** @throws SYSTEM_MISMATCH when another database lies there */

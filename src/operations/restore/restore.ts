@@ -13,7 +13,7 @@ import { rewindInPlace } from '../rewind/rewind-in-place.ts';
 import { exists } from '../rewind/safety-copy.ts';
 import { checkpointAhead } from './checkpoint-ahead.ts';
 import { chooseWay } from './choose-way.ts';
-import { describeInstance, type FoundInstance, findInstance } from './live-instance.ts';
+import { describeInstance, type FoundInstance, findInstance, refuseElsewhere } from './live-instance.ts';
 import { roomForLog } from './log-feeder.ts';
 import { planWithLog } from './plan-with-log.ts';
 import { recordRecovery, watchMilestones } from './record-recovery.ts';
@@ -65,6 +65,7 @@ async function restoreInPlace(
   const { onEvent, signal } = options;
   const startedAt = performance.now();
   const found = await findInstance(context, signal);
+  await refuseElsewhere(found);
   using _lock = request.dryRun ? null : await lockInstance(found);
   const resumed = await resumeIfCutOff(context, { found, request, startedAt }, options);
   if (resumed !== null) return resumed;
@@ -115,6 +116,7 @@ export async function resumeRestore(
   const startedAt = performance.now();
   const moments = watchMilestones(options.onEvent);
   const found = await findInstance(context, options.signal);
+  await refuseElsewhere(found);
   using _lock = request.dryRun ? null : await lockInstance(found);
   const journal = await findUnfinished(found.dataDirectory);
   if (journal === null || (await forgetUntouched(journal))) {
