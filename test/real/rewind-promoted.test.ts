@@ -83,7 +83,7 @@ test('a server that was a standby after the target - it is not rewound, and what
   const restore = ['backup', 'restore', '--lsn', target!.lsn, ...confirmed];
   const refused = failureOf(await instance.run([...restore, '--rewind']));
   expect(refused).toMatchObject({ code: 'REWIND_IMPOSSIBLE' });
-  expect(refused.message).toContain('was a standby after the target');
+  expect(refused.message).toContain('was a standby, or in another recovery, after the target');
   const report = resultOf<{ way: { kind: string } }>(await instance.run(restore));
   expect(report.way.kind).toBe('full');
   expect(await cluster.query('select n from t where n < 0')).toEqual([]);

@@ -101,16 +101,19 @@ export async function whyStandbyHints(
 ): Promise<string | null> {
   if (!view.chain.some(step => step.begin > targetLsn)) return null;
   const history = await getLogFile(repository, view.owner, historyName(view.timeline), { signal });
-  return promotedBehind(Buffer.from(history ?? []).toString('utf8'), targetLsn)
-    ? 'the live server was a standby after the target, and who read there may have left hints that the log does not name'
+  return wasReadBehind(Buffer.from(history ?? []).toString('utf8'), targetLsn)
+    ? 'the live server was a standby, or in another recovery, after the target, and who read there may have left hints that the log does not name'
     : null;
 }
 
-/** Whether a timeline's history says that it, or one before it, was begun behind a position and by no recovery with a target. */
-export function promotedBehind(history: string, lsn: bigint): boolean {
+/**
+ * Whether a timeline's history says that it, or one before it, was begun behind a position by something else than this program:
+ * its own recoveries end before a position, and nobody reads in them.
+ */
+export function wasReadBehind(history: string, lsn: bigint): boolean {
   return history.split('\n').some(line => {
-    const match = /^\s*\d+\s+([0-9A-F]+\/[0-9A-F]+)\s+no recovery target specified/i.exec(line);
-    return match?.[1] !== undefined && parseLsn(match[1]) > lsn;
+    const match = /^\s*\d+\s+([0-9A-F]+\/[0-9A-F]+)\s+(.*)$/i.exec(line);
+    return match?.[1] !== undefined && parseLsn(match[1]) > lsn && !match[2]?.startsWith('before LSN ');
   });
 }
 

@@ -6,7 +6,7 @@ import type { WalEvent } from '../../../src/engines/postgres/wal-events.ts';
 import type { StorageEvent } from '../../../src/engines/postgres/wal-storage.ts';
 import { decodeRequest, encodeRequest } from '../../../src/operations/rewind/encode-request.ts';
 import { whyNotThisLog } from '../../../src/operations/rewind/rewind-check.ts';
-import { promotedBehind } from '../../../src/operations/rewind/rewind-log.ts';
+import { wasReadBehind } from '../../../src/operations/rewind/rewind-log.ts';
 import {
   readSavedState,
   type SavedState,
@@ -52,10 +52,15 @@ test.each([
   // Our own recoveries, which nobody reads in.
   ['1\t0/5000000\tbefore LSN 0/5000000\n\n', 0x4000000n, false],
   ['1\t0/5000000\tbefore LSN 0/5000000\n\n\n2\t0/6000000\tno recovery target specified\n', 0x4000000n, true],
+  ['1\t0/5000000\tbefore 2026-11-30 10:00:00+00\n', 0x4000000n, true],
+  ['1\t0/5000000\treached consistency\n', 0x4000000n, true],
   ['', 0n, false],
-] as const)('history %j - whether a standby was promoted behind %s: %s', (history, lsn, expected) => {
-  expect(promotedBehind(history, lsn)).toBe(expected);
-});
+] as const)(
+  'history %j - whether a recovery that people may have read in ended behind %s: %s',
+  (history, lsn, expected) => {
+    expect(wasReadBehind(history, lsn)).toBe(expected);
+  },
+);
 
 test('what a rewind is decided by - is read as it was written, or not at all', async () => {
   await using root = await temporaryDirectory();
