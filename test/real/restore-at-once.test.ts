@@ -1,4 +1,4 @@
-import { readdir, rename } from 'node:fs/promises';
+import { readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { failureOf, protect, resultOf, shell, type TestInstance } from '../support/instance.ts';
@@ -63,6 +63,10 @@ test("the server that answers is another machine's - what lies at its place here
   // It goes on in its directory, wherever that is; here another one has the name.
   await rename(dataDirectory, `${dataDirectory}.elsewhere`);
   await rename(stale, dataDirectory);
+  // As for a server in a container, of which no process is seen.
+  const text = await readFile(instance.configFile, 'utf8');
+  const commands = 'service: { kind: commands, start: "true", stop: "true" }';
+  await writeFile(instance.configFile, text.replace(/^( +)(connection:)/m, `$1${commands}\n$1$2`));
   const refused = failureOf(await instance.run(['backup', 'restore', '--xid', xid, ...full]));
   expect(refused).toMatchObject({ code: 'SYSTEM_MISMATCH' });
   expect(refused.message).toContain('does not run in');
