@@ -34,7 +34,9 @@ export class RowSpool {
   }
 
   async add({ index, values, whole }: SpooledRow): Promise<void> {
-    const line = `${JSON.stringify([index, values, whole])}\n`;
+    // These two end a line as well where lines are read, and JSON leaves them as they are.
+    const text = JSON.stringify([index, values, whole]).replaceAll(/[\u2028\u2029]/g, escaped);
+    const line = `${text}\n`;
     this.#buffer.push(line);
     this.#length += line.length;
     if (this.#length >= FLUSH_CHARACTERS) await this.flush();
@@ -62,6 +64,10 @@ export class RowSpool {
   async close(): Promise<void> {
     await this.#file.close();
   }
+}
+
+function escaped(character: string): string {
+  return `\\u${character.charCodeAt(0).toString(16)}`;
 }
 
 /** Gives the rows of spools one by one, each when its turn comes. */
