@@ -13,6 +13,11 @@ const HEADER = `-- What was committed behind the recovery target, without the di
 SET client_encoding = 'UTF8';
 SET standard_conforming_strings = on;
 SET search_path = '';
+SET TimeZone = 'UTC';
+SET DateStyle = 'ISO, YMD';
+SET IntervalStyle = 'postgres';
+SET extra_float_digits = 1;
+SET bytea_output = 'hex';
 SET lc_monetary = 'C';
 
 `;
