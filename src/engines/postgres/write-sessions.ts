@@ -41,15 +41,19 @@ export interface SessionScope {
   readonly endable: boolean;
 }
 
+/** How the server lists the sessions in which people run statements of their own. */
+export const CONSOLE_APPLICATION = 'aishell sql';
+
 /**
  * Sessions of this program are left alone, whichever process of it opened them: a backup or a held snapshot is what the
- * writes are stopped for. So are walsenders (they only read the log), and parallel workers, which end with their leader.
+ * writes are stopped for. Those of its console are not: what is run there is somebody's. So are walsenders (they only read the log), and parallel workers, which end with their leader.
  */
 const others = `
   from pg_stat_activity a left join pg_roles r on r.oid = a.usesysid
   where a.datid is not null and a.pid <> pg_backend_pid()
     and a.backend_type not in ('walsender', 'parallel worker')
-    and not (a.application_name like 'aishell%' and a.usename = current_user)`;
+    and not (a.application_name like 'aishell%' and a.application_name not like '${CONSOLE_APPLICATION}%'
+             and a.usename = current_user)`;
 
 const inScope = `
   and (not $3::boolean or (r.rolsuper is false and a.backend_type = 'client backend'))

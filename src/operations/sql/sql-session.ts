@@ -6,9 +6,8 @@ import {
   type StreamHandlers,
   streamStatement,
 } from '../../engines/postgres/sql/stream-statement.ts';
+import { CONSOLE_APPLICATION } from '../../engines/postgres/write-sessions.ts';
 import type { SqlContext, SqlSettings } from './sql-context.ts';
-
-const APPLICATION = 'aishell sql';
 
 /** Where a session stands. */
 export interface SessionFacts {
@@ -31,7 +30,7 @@ export async function openSqlSession(
   signal: AbortSignal,
 ): Promise<{ readonly session: Session; readonly facts: SessionFacts }> {
   const session = await connect(context.connection, {
-    applicationName: APPLICATION,
+    applicationName: CONSOLE_APPLICATION,
     signal,
     ...(settings.database === null ? {} : { database: settings.database }),
   });
@@ -73,7 +72,10 @@ async function readFacts(session: Session): Promise<SessionFacts> {
 
 /** Asks the server, on another connection, to end the statement that a session runs. @throws as connect */
 export async function cancelStatement(context: SqlContext, { pid, database }: SessionFacts): Promise<void> {
-  const session = await connect(context.connection, { applicationName: `${APPLICATION} (cancel)`, database });
+  const session = await connect(context.connection, {
+    applicationName: `${CONSOLE_APPLICATION} (cancel)`,
+    database,
+  });
   try {
     await queryRows(session, 'cancel the statement', {
       text: 'select pg_catalog.pg_cancel_backend($1)',
