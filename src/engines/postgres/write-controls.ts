@@ -226,3 +226,15 @@ export async function readNewSession(
                   ${isoTime('clock_timestamp()')} as iso`,
   });
 }
+
+/**
+ * When the server last read its configuration, as this session knows it. It tells its sessions when it has done so itself: a session
+ * that begins after one of them knows of it has the new values.
+ * @source PostgreSQL manual, "Session Information Functions", pg_conf_load_time
+ */
+export async function readReloadTime(client: pg.Client): Promise<string> {
+  const { time } = await queryRow<{ time: string }>(client, 'see when the configuration was read', {
+    text: 'select pg_conf_load_time()::text as time',
+  });
+  return time;
+}

@@ -106,3 +106,8 @@ function isClosedTo(error: unknown): boolean {
   const code = systemCode(error instanceof AppError ? error.cause : error);
   return ['55000', '3D000', '42501', '28000', '53300'].includes(code);
 }
+
+/** The server has no room for another session. @source PostgreSQL manual, "PostgreSQL Error Codes", too_many_connections */
+export function isFull(error: unknown): boolean {
+  return systemCode(error instanceof AppError ? error.cause : error) === '53300';
+}

@@ -75,7 +75,8 @@ export async function resumeWrites(context: EmergencyContext, options: RunOption
   const writable = await proveWritable(last);
   if (!writable && !open.records.some(wasReadOnly))
     problems.push('everything is as it was, and yet a new transaction cannot write');
-  for (const run of runs) await hideMaintenance(run);
+  const isWhole = outcomes.every(({ outcome }) => outcome !== 'failed');
+  if (isWhole || writable) for (const run of runs) await hideMaintenance(run);
   await last.marked;
   const report = {
     instance: context.instance,
@@ -86,8 +87,15 @@ export async function resumeWrites(context: EmergencyContext, options: RunOption
     changes: outcomes,
     writable,
   };
-  await closeRecords(last, open.records, report);
-  await tellOfEnd(last, open.records);
+  if (isWhole) {
+    await closeRecords(last, open.records, report);
+    await tellOfEnd(last, open.records);
+  } else {
+    // What is left is known from the record alone.
+    problems.push(
+      'the stop stays on record: run `aishell emergency resume-writes` again when that can be done',
+    );
+  }
   return { ...report, seconds: (performance.now() - startedAt) / 1000, problems };
 }
 
@@ -100,8 +108,11 @@ async function resumeOne(run: ResumeRun): Promise<void> {
   });
   assertSameSystem(record, control);
   const detail = (): string => {
-    const put = [...run.outcomes.values()].filter(({ outcome }) => outcome === 'restored').length;
-    return `${formatCount(put)} changes put back`;
+    const count = (of: PutBack['outcome']): number =>
+      [...run.outcomes.values()].filter(({ outcome }) => outcome === of).length;
+    const failed = count('failed');
+    const left = failed === 0 ? '' : `, ${formatCount(failed)} could not be`;
+    return `${formatCount(count('restored'))} changes put back${left}`;
   };
   await runEmergencyStep(run, { id: 'put-back', title: 'Everything is as it was', detail }, () =>
     putBackServer(run, control),

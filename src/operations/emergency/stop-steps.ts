@@ -5,6 +5,7 @@ import {
   type DatabaseChange,
   prepareControlSession,
   readNewSession,
+  readReloadTime,
   reloadConfiguration,
   type SubscriptionChange,
   setDatabases,
@@ -12,11 +13,12 @@ import {
 } from '../../engines/postgres/write-controls.ts';
 import { type SessionFacts, terminateSessions } from '../../engines/postgres/write-sessions.ts';
 import { putStopRecord } from '../../repository/emergency-archive.ts';
+import { isFull } from './control-session.ts';
 import { switchMaintenanceOn } from './maintenance-page.ts';
 import { within } from './open-stops.ts';
 import { AUTOVACUUM, READ_ONLY } from './plan-stop.ts';
 import { writeRecord } from './stop-journal.ts';
-import type { EmergencyRun, StopRun } from './stop-run.ts';
+import type { StopRun } from './stop-run.ts';
 import { runEmergencyStep } from './stop-run.ts';
 
 /** Damage goes on while the repository is waited for: longer than this it is not. */
@@ -91,8 +93,9 @@ export async function makeReadOnly(run: StopRun): Promise<void> {
       if (change.kind === 'role-setting') await run.watch.ignore(() => setTo(client, change, 'during'));
       if (change.kind === 'setting' && change.name === READ_ONLY) await setTo(client, change, 'during');
     }
+    const before = await readReloadTime(client);
     await reloadConfiguration(client);
-    await waitUntilReadOnly(run);
+    await waitUntilReadOnly(run, before);
   });
 }
 
@@ -101,14 +104,10 @@ export async function makeReadOnly(run: StopRun): Promise<void> {
  * new session is read-only, all others have been told and will look before their next command.
  * @source PostgreSQL, src/backend/postmaster/postmaster.c, process_pm_reload_request; tcop/postgres.c, PostgresMain
  */
-async function waitUntilReadOnly(
-  run: EmergencyRun & { readonly control: StopRun['control'] },
-): Promise<void> {
+async function waitUntilReadOnly(run: StopRun, loadedBefore: string): Promise<void> {
   const deadline = performance.now() + RELOAD_LIMIT_MS;
   while (true) {
-    const client = await run.control.open('look');
-    const seen = await readNewSession(client).finally(() => client.end().catch(() => undefined));
-    if (seen.readOnly) return;
+    if (await isTakenUp(run, loadedBefore)) return;
     if (performance.now() > deadline) {
       run.problems.push(
         `new sessions of '${run.control.facts.user}' may still write: the setting did not take effect`,
@@ -116,6 +115,17 @@ async function waitUntilReadOnly(
       return;
     }
     await delay(TERMINATE_POLL_MS);
+  }
+}
+
+/** By a new session; where there is no room for one, by when this one was told. */
+async function isTakenUp({ control }: StopRun, loadedBefore: string): Promise<boolean> {
+  try {
+    const client = await control.open('look');
+    return (await readNewSession(client).finally(() => client.end().catch(() => undefined))).readOnly;
+  } catch (error) {
+    if (!isFull(error)) throw error;
+    return (await readReloadTime(control.client)) !== loadedBefore;
   }
 }
 
@@ -136,8 +146,11 @@ export async function closeDatabases(run: StopRun): Promise<void> {
     try {
       await (await run.control.open('look')).end();
     } catch (error) {
-      await setDatabases(client, databases.filter(isOwn), 'before');
-      throw error;
+      // The limit is none for a superuser, whom alone this level is for: it is the server that is full.
+      if (!isFull(error)) {
+        await setDatabases(client, databases.filter(isOwn), 'before');
+        throw error;
+      }
     }
     await run.watch.ignore(() => setDatabases(client, closed, 'during'));
   });
