@@ -36,6 +36,7 @@ export function drawUndoPlan(page: Page, report: UndoReport): void {
     ]),
   );
   drawLeft(page, report);
+  page.section('Destroyed as well, and not asked for', report.others.map(printable));
   page.section('Triggers that will fire', report.triggers.map(printable));
   page.line();
   if (report.tables.some(each => each.toInsert + each.toSetBack > 0))
@@ -72,7 +73,7 @@ export function drawUndone(page: Page, report: UndoReport): void {
       : [
           `${formatCount(report.references.checked)} foreign ${report.references.checked === 1 ? 'key' : 'keys'} checked, ${formatCount(report.references.problems.length)} with rows that refer to nothing`,
         ]),
-    'Rows inserted or changed since by others were not touched; sequences neither',
+    'Rows inserted or changed since by others were not touched; sequences neither, unless it restarted them',
   ]);
   page.section('Time', [
     ['Found, source opened', formatSeconds(source)],
@@ -90,9 +91,11 @@ export function drawUndone(page: Page, report: UndoReport): void {
   if (report.incident !== null) {
     page.line();
     page.line(
-      report.problems.length === 0
-        ? `Incident ${report.incident} is resolved.`
-        : `Incident ${report.incident} stays open, as rows are left.`,
+      report.problems.length > 0
+        ? `Incident ${report.incident} stays open, as rows are left.`
+        : report.others.length > 0
+          ? `Incident ${report.incident} stays open, as not all of its tables were asked for.`
+          : `Incident ${report.incident} is resolved.`,
     );
   }
 }

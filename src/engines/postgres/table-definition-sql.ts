@@ -38,8 +38,8 @@ const ownSequences = (kind: 'a' | 'i'): string => `
 
 const lastValues = (kind: 'a' | 'i'): string => `
     select 'filled', 10, s.relname, format('select setval(%L, %s)', format('%I.%I', sn.nspname, s.relname),
-             pg_sequence_last_value(s.oid))
-      from ${ownSequences(kind)}`;
+             pg_sequence_last_value(q.seqrelid))
+      from ${ownSequences(kind)} where pg_sequence_last_value(q.seqrelid) is not null`;
 
 const columnText = `
   format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod))

@@ -1,4 +1,3 @@
-import { AppError } from '../../base/errors.ts';
 import { tryRecordCatalog } from '../catalog/record-catalog.ts';
 import { fileKey, nameRelations } from '../catalog/relation-names.ts';
 import type { InstanceContext } from '../instance-context.ts';
@@ -7,7 +6,8 @@ import { learnNames } from '../timeline/learn-names.ts';
 import { changesOf } from '../timeline/table-changes.ts';
 import { type FoundDestroyed, findDestroyed } from './find-destroyed.ts';
 import type { UndoTarget } from './find-undo-target.ts';
-import type { DestroyedFiles } from './match-tables.ts';
+import { type DestroyedFiles, nothingDestroyed } from './match-tables.ts';
+import { newFilesOf } from './replaced-tables.ts';
 
 /** What a transaction destroyed, by the log: in one database, as transactions are. */
 export interface DestroyedByTransaction extends DestroyedFiles {
@@ -28,20 +28,16 @@ export async function findDestruction(
 ): Promise<DestroyedByTransaction> {
   const { transaction, view } = target;
   const found = await findDestroyed(transaction, { view, from: target.from, begin: target.begin }, signal);
-  const { removed, acts } =
-    transaction.droppedRelations.length === 0
-      ? { removed: [], acts: [] }
-      : await findLost(context, target, found, signal);
+  const { removed, acts, newFiles } =
+    transaction.droppedRelations.length === 0 ? nothing : await findLost(context, target, found, signal);
   const database = found.rows[0]?.relation.database ?? removed[0]?.database;
-  if (database === undefined) {
-    throw new AppError(
-      'UNDO_REFUSED',
-      `unable to undo transaction ${transaction.xid}: it destroyed no rows of a table`,
-      { hint: 'Only what was deleted, updated, truncated or dropped is put back; inserted rows stay.' },
-    );
-  }
-  return { rows: found.rows, removed, acts, database, segments: found.segments };
+  if (database === undefined) throw nothingDestroyed(transaction.xid);
+  return { rows: found.rows, removed, acts, newFiles, database, segments: found.segments };
 }
+
+type LostFiles = Pick<DestroyedFiles, 'removed' | 'acts' | 'newFiles'>;
+
+const nothing: LostFiles = { removed: [], acts: [], newFiles: new Map() };
 
 /** Files that went, and what was done to their tables: those that were only rewritten have their rows. */
 async function findLost(
@@ -49,7 +45,7 @@ async function findLost(
   { transaction, view }: UndoTarget,
   found: FoundDestroyed,
   signal: AbortSignal,
-): Promise<Pick<DestroyedFiles, 'removed' | 'acts'>> {
+): Promise<LostFiles> {
   // While the server answers, it says what its tables are called: that tells TRUNCATE from DROP.
   await tryRecordCatalog(context, { signal, onEvent: () => undefined });
   const names = await nameRelations(context, view, { signal });
@@ -61,8 +57,9 @@ async function findLost(
   );
   await learnNames(activity.transactions, names);
   const [summary] = activity.transactions;
-  if (summary === undefined) return { removed: [], acts: [] };
+  if (summary === undefined) return nothing;
   const created = new Set(summary.created.map(fileKey));
   const { acts } = await changesOf(summary, names);
-  return { removed: summary.dropped.filter(each => !created.has(fileKey(each))), acts };
+  const newFiles = await newFilesOf(summary, names);
+  return { removed: summary.dropped.filter(each => !created.has(fileKey(each))), acts, newFiles };
 }

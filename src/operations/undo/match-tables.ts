@@ -13,6 +13,7 @@ import type { RelationFile } from '../../engines/postgres/wal-transactions.ts';
 import { fileKey } from '../catalog/relation-names.ts';
 import { fitsTable } from '../timeline/find-described-change.ts';
 import type { TableAct, TableLabel } from '../timeline/table-changes.ts';
+import { actOn, madeBy, type NewFiles, whyNotNewFile } from './replaced-tables.ts';
 import type { RowSource } from './row-source.ts';
 
 /** What is known of a transaction's destruction, by files of one database. */
@@ -22,6 +23,7 @@ export interface DestroyedFiles {
   readonly removed: readonly RelationFile[];
   /** What was done to tables as a whole, by their names. */
   readonly acts: readonly TableAct[];
+  readonly newFiles: NewFiles;
 }
 
 /** A table that is still there. `rows` null: all that the source has. */
@@ -35,6 +37,8 @@ export interface MatchedTables {
   readonly tables: readonly MatchedTable[];
   /** As the source has them: they are made anew. */
   readonly dropped: readonly TableShape[];
+  /** Tables that were not asked for, and of which rows or files went as well. */
+  readonly others: readonly TableShape[];
 }
 
 export interface MatchRequest {
@@ -42,6 +46,8 @@ export interface MatchRequest {
   readonly tables: readonly string[] | null;
   /** Their files must be the ones that the log names: rows are found by their places in them. */
   readonly sameFiles: boolean;
+  /** The transaction's and those of its subtransactions, its own first. */
+  readonly xids: readonly number[];
 }
 
 /**
@@ -65,10 +71,23 @@ export async function matchTables(
   const reasons: string[] = await unknownFiles(source, files, shapes, signal);
   const tables: MatchedTable[] = [];
   const dropped: TableShape[] = [];
+  const named = [...now.byName.values()].map(({ oid }) => oid);
+  const anew = await madeBy(live, named, request.xids, signal);
   for (const shape of wanted) {
     const own = rows.get(fileKey(shape.relation)) ?? null;
-    const act = removed.has(fileKey(shape.relation)) ? actOn(shape, destroyed.acts) : 'rows';
-    if (act === 'kept' || (act === 'rows' && own === null)) continue;
+    const replaced = {
+      before: shape,
+      now: now.byOid.get(shape.oid),
+      isMadeAnew: anew.has(now.byName.get(quotedName(shape))?.oid ?? 0),
+      own,
+      ...destroyed,
+    };
+    const found = removed.has(fileKey(shape.relation))
+      ? await actOn(replaced, { source: source.session, live, xids: request.xids, signal })
+      : 'rows';
+    const whyNotNew = found === 'kept' ? whyNotNewFile(shape, destroyed.newFiles) : null;
+    const act = found === 'kept' ? 'rows' : found;
+    if (act === 'rows' && own === null && whyNotNew === null) continue;
     const current =
       now.byOid.get(shape.oid) ?? (act === 'drop' ? now.byName.get(quotedName(shape)) : undefined);
     if (act === 'drop' && current === undefined) {
@@ -81,7 +100,7 @@ export async function matchTables(
         ? 'its file was removed, and what was done to it is not known'
         : current === undefined
           ? 'it was dropped since'
-          : (whyNotFile(shape, current, { act, ...request }) ?? whyNotColumns(pairs, current));
+          : (whyNotNew ?? whyNotFile(shape, current, { act, ...request }) ?? whyNotColumns(pairs, current));
     if (current === undefined || act === null || why !== null) {
       reasons.push(`${shape.schema}.${shape.name}: ${why}`);
       continue;
@@ -100,20 +119,20 @@ export async function matchTables(
     });
   }
   if (reasons.length > 0) throw refusal(reasons);
-  return { tables, dropped };
+  if (tables.length + dropped.length === 0) throw nothingDestroyed(request.xids[0] ?? 0);
+  const others = shapes.filter(
+    shape =>
+      shape.kind === 'table' &&
+      !wanted.includes(shape) &&
+      (rows.has(fileKey(shape.relation)) || removed.has(fileKey(shape.relation))),
+  );
+  return { tables, dropped, others };
 }
 
 /** Of all that was dropped, whether it is there again or not, as the source has it. */
 export function droppedOids({ tables, dropped }: MatchedTables): number[] {
   const again = tables.filter(({ act }) => act === 'drop').map(({ source }) => source.oid);
   return [...dropped.map(({ oid }) => oid), ...again];
-}
-
-/** What was done to a table whose file was removed. `kept`: its rows are in another one. Null: nobody knows. */
-function actOn(shape: TableShape, acts: readonly TableAct[]): 'truncate' | 'drop' | 'kept' | null {
-  const found = acts.find(each => each.schema === shape.schema && each.table === shape.name)?.act;
-  if (found === undefined) return null;
-  return found === 'truncate' || found === 'drop' ? found : 'kept';
 }
 
 /** The positions of rows of a table, by what became of them. */
@@ -253,5 +272,11 @@ function refusal(reasons: readonly string[]): AppError {
   return new AppError('UNDO_REFUSED', `unable to undo the transaction: ${reasons.join('; ')}`, {
     hint: 'Nothing was changed. Give --tables to undo the others, or see `aishell backup restore --target` for a copy of the database from before.',
     details: { reasons },
+  });
+}
+
+export function nothingDestroyed(xid: number): AppError {
+  return new AppError('UNDO_REFUSED', `unable to undo transaction ${xid}: it destroyed no rows of a table`, {
+    hint: 'Only what was deleted, updated, truncated or dropped is put back; inserted rows stay.',
   });
 }

@@ -75,8 +75,8 @@ async function openSnapshot(
 ): Promise<RowSource | null> {
   const snapshot = target.incident?.guard.snapshot ?? null;
   if (snapshot === null) options.onGone('none is held for this transaction');
-  else if (destruction.acts.some(each => each.act !== 'rewrite' && each.act !== 'move'))
-    options.onGone('tables were truncated or dropped, and their files are gone');
+  else if (destruction.acts.length > 0)
+    options.onGone('tables were truncated, dropped or written anew, and their files are gone');
   else if (snapshot.database !== live.database)
     options.onGone(`it is one of database '${snapshot.database}', and the rows were in '${live.database}'`);
   else return openHeldSnapshot(context, snapshot, options);

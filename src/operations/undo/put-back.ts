@@ -6,6 +6,7 @@ import { droppedFacts, recreateReferences, recreateTable } from './dropped-table
 import { type MergedRows, mergeRows } from './merge-rows.ts';
 import { orderTables } from './order-tables.ts';
 import { proveTable } from './prove-table.ts';
+import { continueSequences } from './restarted-sequences.ts';
 import type { UndoneTable, UndoTableFacts } from './undo-report.ts';
 import type { UndoOptions } from './undo-request.ts';
 import type { UndoWork } from './undo-work.ts';
@@ -14,7 +15,7 @@ import type { WeighedTable } from './weigh-rows.ts';
 export interface DoneTables {
   readonly facts: readonly UndoTableFacts[];
   readonly undone: readonly UndoneTable[];
-  /** Foreign keys that could not be made anew. */
+  /** What could not be put back beside the rows: sequences, partitions, foreign keys. */
   readonly problems: readonly string[];
 }
 
@@ -30,7 +31,7 @@ export async function putBack(
   options: UndoOptions,
 ): Promise<DoneTables> {
   const { onEvent, signal } = options;
-  const { weighed, dropped, partitions, clock } = work;
+  const { weighed, dropped, partitions, sequences, clock } = work;
   const { session } = work.live;
   const toDo = (facts: UndoTableFacts): number => facts.toInsert + facts.toSetBack;
   const total = [...dropped.map(droppedFacts), ...weighed.map(each => each.facts)].reduce(
@@ -44,6 +45,7 @@ export async function putBack(
   };
   const anew: UndoneTable[] = [];
   const merged: MergedTable[] = [];
+  const problems: string[] = [];
   await runStep(
     onEvent,
     { id: 'merge', title: 'Rows put back', detail: () => `${formatCount(done)} rows` },
@@ -56,6 +58,7 @@ export async function putBack(
           weighed: each,
           rows: await mergeRows(session, each, { xids, batchRows, signal, onRows }),
         });
+      problems.push(...(await continueSequences(session, sequences, signal)));
       await flush(session, signal);
     },
   );
@@ -63,13 +66,13 @@ export async function putBack(
     ...dropped.map(({ shape }) => shape),
     ...weighed.flatMap(({ staged: { table } }) => (table.act === 'drop' ? [table.source] : [])),
   ];
-  const problems = [
+  problems.push(
     ...(await attachPartitions(session, partitions, signal)),
     ...(await recreateReferences(work.source, session, [...partitions.parents, ...gone], signal)),
     ...partitions.parents.flatMap(({ name, definition }) =>
       definition.lost.map(what => `${name}: ${what} went with it and is not made anew`),
     ),
-  ];
+  );
   clock.lap('merge');
   const proven = await prove(session, { merged, xids }, options);
   return {

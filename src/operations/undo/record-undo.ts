@@ -5,7 +5,7 @@ import type { InstanceContext } from '../instance-context.ts';
 import type { UndoReport } from './undo-report.ts';
 
 /**
- * Writes into the incident what was undone. When everything is back it is resolved, and whoever holds a snapshot for it lets
+ * Writes into the incident what was undone. When everything is back, of all tables, it is resolved, and whoever holds a snapshot for it lets
  * that go; otherwise it stays open, so that the old rows can still be looked at.
  */
 export async function recordUndo(
@@ -16,7 +16,7 @@ export async function recordUndo(
 ): Promise<void> {
   const at = new Date().toISOString();
   const text = describeUndone(report);
-  const isWhole = report.problems.length === 0;
+  const isWhole = report.problems.length === 0 && report.others.length === 0;
   await updateIncident(
     context,
     incident.id,
@@ -30,11 +30,12 @@ export async function recordUndo(
 }
 
 /** `3,199,999 of 3,200,000 rows are back: …`. */
-function describeUndone({ tables, undone }: UndoReport): string {
+function describeUndone({ tables, undone, others }: UndoReport): string {
   const back = (undone ?? []).reduce((sum, each) => sum + each.proof.rows, 0);
   const destroyed = tables.reduce((sum, each) => sum + each.destroyed, 0);
   const left = tables
     .flatMap(each => each.left.map(one => `${formatCount(one.rows)} ${one.reason} in ${each.table}`))
     .join(', ');
-  return `${formatCount(back)} of ${formatCount(destroyed)} rows are back${left === '' ? '' : `; left: ${left}`}`;
+  const rest = others.length === 0 ? '' : `; not asked for: ${others.join(', ')}`;
+  return `${formatCount(back)} of ${formatCount(destroyed)} rows are back${left === '' ? '' : `; left: ${left}`}${rest}`;
 }

@@ -25,6 +25,7 @@ export function foundReport(work: UndoWork): UndoReport {
     database: live.database,
     source: { kind: source.kind, text: source.text, restored: source.restored },
     tables,
+    others: work.others,
     undone: null,
     references: null,
     triggers: weighed.flatMap(({ staged }) => {

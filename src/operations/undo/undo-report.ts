@@ -105,6 +105,8 @@ export interface UndoReport {
   readonly source: UndoSource;
   /** As found before; after an undo, with what is left then. */
   readonly tables: readonly UndoTableFacts[];
+  /** Tables that the transaction destroyed something of, and that were not asked for. */
+  readonly others: readonly string[];
   /** Null after a dry run. */
   readonly undone: readonly UndoneTable[] | null;
   /** Foreign keys that were looked at afterwards; null after a dry run. */
