@@ -8,7 +8,7 @@ let cluster: TestCluster;
 let instance: TestInstance;
 let client: pg.Client;
 
-const tables = ['cut', 'anew', 'users', 'other', 'report', 'old', 'sorted', 'gone', 'one', 'two'];
+const tables = ['cut', 'anew', 'users', 'other', 'report', 'old', 'sorted', 'gone', 'one', 'two', 'loose'];
 
 beforeAll(async () => {
   cluster = await startTestCluster({ version: 18, settings: { autovacuum: 'off' } });
@@ -106,6 +106,14 @@ test('only a materialized view or a table sorted anew - there is nothing to undo
       message: `unable to undo transaction ${xid}: it destroyed no rows of a table`,
     });
   }
+});
+
+test('made unlogged, so that the log says nothing of its new file - is refused', async () => {
+  const xid = await commit(client, 'alter table loose set unlogged');
+  const done = await instance.run(['backup', 'undo', '--xid', String(xid), '--yes']);
+  expect(failureOf(done).message).toContain(
+    'public.loose: its file was removed, and what was done to it is not',
+  );
 });
 
 test('a dropped table whose sequence never gave a number, with quotes in its names - is back', async () => {

@@ -93,11 +93,15 @@ export async function actOn(
   if (left <= (newFiles.get(quotedName(before))?.inserted ?? 0)) return 'kept';
   if (now === undefined) return null;
   // CLUSTER carries whole pages over, which are no inserts: its rows are older than the transaction.
-  const { older } = await queryRow<{ older: boolean }>(at.live, `look at the rows of ${labelOf(before)}`, {
-    text: `select exists (select from only ${quotedName(now)} where age(xmin) > age(($1::xid[])[1])) as older`,
-    values: [at.xids],
+  const look = `look at the rows of ${labelOf(before)}`;
+  const { older, logged } = await queryRow<{ older: boolean; logged: boolean }>(at.live, look, {
+    text: `select exists (select from only ${quotedName(now)} where age(xmin) > age(($1::xid[])[1])) as older,
+                  (select relpersistence = 'p' from pg_class where oid = $2::int8::oid) as logged`,
+    values: [at.xids, now.oid],
     signal: at.signal,
   });
+  // What is carried into an unlogged table is not in the log.
+  if (!older && !logged) return null;
   return older ? 'kept' : 'truncate';
 }
 
