@@ -12,7 +12,7 @@ import { startTestCluster } from '../support/postgres.ts';
 import { contextOf } from '../support/rewind-plan.ts';
 
 const { signal } = new AbortController();
-const tables = ['users', 'orders', 'items', '"Odd ""Name"""', 'nokey', 'part', 'wide'];
+const tables = ['users', 'orders', 'items', '"Odd ""Name"""', 'nokey', 'part', 'wide', 'tree', 'cased'];
 
 const ODD_SETTINGS = {
   ...{ timezone: "'America/New_York'", datestyle: "'German, DMY'", intervalstyle: 'sql_standard' },
@@ -33,6 +33,12 @@ async function makeTables(shop: pg.Client): Promise<void> {
       took interval default '-1 day 2 hours');
     insert into nokey select n, '{"a": 1}', n / 3.0, '\\x00ff' from generate_series(1, 20) n;
     insert into nokey values (1, '{"a": 1}', 1 / 3.0, '\\x00ff');
+    create extension ltree;
+    create table tree (at ltree primary key, n int);
+    insert into tree values ('a.b', 1), ('a.c', 2);
+    create extension citext;
+    create table cased (name citext primary key, n int);
+    insert into cased values ('Anna', 1), ('bob', 2);
     create table part (k int primary key, v text) partition by range (k);
     create table part_1 partition of part for values from (0) to (100);
     create table part_2 partition of part for values from (100) to (200);
@@ -68,6 +74,8 @@ async function work(shop: pg.Client, other: pg.Client): Promise<void> {
   // Two rows that are equal: one of them goes.
   await shop.query('delete from nokey where ctid = (select min(ctid) from nokey where a = 1)');
   await shop.query('insert into nokey values (null, null, -0.0, null)');
+  await shop.query("update tree set n = 5 where at = 'a.b'; delete from tree where at = 'a.c'");
+  await shop.query("update cased set n = 5 where name = 'anna'; delete from cased where name = 'BOB'");
   await shop.query("update part set k = 150, v = 'moved' where k = 7");
   await shop.query('update wide set small = 1 where id = 1');
   await shop.query(

@@ -87,6 +87,8 @@ function statementFor({ operation, shape, before, after }: ReadRow): string | nu
 /** By its key, else by all of the row: of several that are equal one is as good as the other. */
 function conditionFor({ shape, values, whole }: NonNullable<ReadRow['before']>): string {
   if (shape.key !== null)
-    return shape.key.map(index => `${shape.quoted[index]} = ${values[index]}`).join(' AND ');
+    return shape.key
+      .map(({ index, operator }) => `${shape.quoted[index]} ${operator} ${values[index]}`)
+      .join(' AND ');
   return `ctid = (SELECT ctid FROM ONLY ${shape.name} AS aishell_row WHERE (aishell_row.*)::text = ${whole} LIMIT 1)`;
 }

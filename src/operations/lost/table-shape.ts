@@ -12,8 +12,14 @@ export interface TableShape {
   readonly columns: readonly string[];
   /** The same, quoted where they must be. */
   readonly quoted: readonly string[];
-  /** Indices of the columns that name a row; null: nothing does. */
-  readonly key: readonly number[] | null;
+  /** The columns that name a row, by their indices, with what compares them; null: nothing does. */
+  readonly key: readonly KeyColumn[] | null;
+}
+
+export interface KeyColumn {
+  readonly index: number;
+  /** `=`, or `OPERATOR(public.=)` of a type whose own is in no schema that is always looked into. */
+  readonly operator: string;
 }
 
 interface ShapeRow {
@@ -23,7 +29,7 @@ interface ShapeRow {
   name: string;
   columns: string[];
   quoted: string[];
-  key: number[] | null;
+  key: KeyColumn[] | null;
 }
 
 /** Reads what a file's table is like now; null: no relation has this file. `other`: it is no table, as TOAST relations. */
@@ -54,9 +60,17 @@ const shapeSql = `
     where a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
   ),
   keys as (
-    select i.indexrelid, i.indisprimary, array_agg(l.place::int order by k.place) as places
+    select i.indexrelid, i.indisprimary, count(*) as columns,
+           json_agg(json_build_object('index', l.place, 'operator', case when opn.nspname <> 'pg_catalog'
+             then format('OPERATOR(%I.%s)', opn.nspname, o.oprname) else '=' end) order by k.place) as parts
     from named join pg_index i on i.indrelid = named.oid
-    cross join unnest(i.indkey::int2[]) with ordinality k(attnum, place)
+    cross join unnest(i.indkey::int2[], i.indclass::oid[]) with ordinality k(attnum, opclass, place)
+    left join pg_opclass oc on oc.oid = k.opclass
+    left join pg_amop ao on ao.amopfamily = oc.opcfamily and ao.amoplefttype = oc.opcintype
+                        and ao.amoprighttype = oc.opcintype and ao.amopstrategy = 3
+                        and ao.amopmethod = (select oid from pg_am where amname = 'btree')
+    left join pg_operator o on o.oid = ao.amopopr
+    left join pg_namespace opn on opn.oid = o.oprnamespace
     left join listed l on l.attnum = k.attnum
     left join pg_attribute a on a.attrelid = named.oid and a.attnum = k.attnum
     where i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null and k.place <= i.indnkeyatts
@@ -66,5 +80,5 @@ const shapeSql = `
   select relkind::text as kind, nspname::text as schema, relname::text as table, format('%I.%I', nspname, relname) as name,
          coalesce((select array_agg(attname::text order by attnum) from listed), '{}') as columns,
          coalesce((select array_agg(quote_ident(attname) order by attnum) from listed), '{}') as quoted,
-         (select places from keys order by indisprimary desc, cardinality(places), indexrelid limit 1) as key
+         (select parts from keys order by indisprimary desc, columns, indexrelid limit 1) as key
   from named`;

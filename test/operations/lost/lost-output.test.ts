@@ -8,7 +8,7 @@ import { temporaryDirectory } from '../../support/temp.ts';
 
 const shape: TableShape = {
   ...{ database: 'shop', schema: 'public', table: 'Odd "name"', name: 'public."Odd ""name"""' },
-  ...{ columns: ['id', 'Text'], quoted: ['id', '"Text"'], key: [0] },
+  ...{ columns: ['id', 'Text'], quoted: ['id', '"Text"'], key: [{ index: 0, operator: '=' }] },
 };
 const first = { xid: 812, timeUs: 1_761_573_623_145_678n, lsn: 1n };
 const second = { xid: 815, timeUs: 1_761_573_624_000_000n, lsn: 2n };
