@@ -254,6 +254,15 @@ test("the server's own protection - refuses without a confirmation, and lets thr
   expect(reportsOf(few)[0]).toMatchObject({ outcome: 'committed' });
   const more = failureOf(await sql(instance, ['-c', 'delete from orders where id <= 10'], { json: true }));
   expect(more.message).toMatch(/own protection refuses it/);
+  // What one statement is allowed, the next in the same transaction is not.
+  const both =
+    'begin; delete from orders where id <= 10; delete from orders where id between 11 and 20; commit';
+  const tried = await sql(instance, ['--dry-run', '-c', both], { json: true });
+  const refused = expect.stringMatching(/own protection refuses it/);
+  expect(reportsOf(tried).filter(({ command }) => command === 'DELETE')).toMatchObject([
+    { reasons: [refused] },
+    { reasons: [refused] },
+  ]);
   const yes = await sql(instance, ['--yes', '-c', 'delete from orders where id <= 10'], { json: true });
   expect(reportsOf(yes)[0]).toMatchObject({ outcome: 'committed', tag: 'DELETE 7' });
 });

@@ -7,7 +7,13 @@ import { createScope, type Scope } from './scope.ts';
 import { StatementError } from './sql-session.ts';
 import { isSameEffect, type StatementReport } from './statement-report.ts';
 import type { StatementRun } from './statement-run.ts';
-import { allowMassWrites, type Trial, tryStatement } from './try-statement.ts';
+import {
+  type AllowedBefore,
+  allowMassWrites,
+  allowNoMore,
+  type Trial,
+  tryStatement,
+} from './try-statement.ts';
 
 /**
  * Runs a statement that changes something, or may. It is tried first, in a transaction: what changes little stays, and is
@@ -50,6 +56,8 @@ export async function runChange(run: StatementRun): Promise<StatementReport> {
 /** A trial, with the position of the log before it. */
 interface PlacedTrial extends Trial {
   readonly lsn: string | null;
+  /** Null: nothing was allowed for it. */
+  readonly allowedBefore: AllowedBefore | null;
 }
 
 async function firstTrial(
@@ -62,10 +70,10 @@ async function firstTrial(
     run.handlers.onOutlook(prospect.outlook);
     const lsn = await recoveryPoint(run);
     // Everything was confirmed beforehand.
-    if (run.settings.confirmed) await allowMassWrites(run.session);
+    const allowedBefore = run.settings.confirmed ? await allowMassWrites(run.session) : null;
     const trial = await tryStatement(run, { scope, sample: sampleFor(run, prospect) });
     run.signal.throwIfAborted();
-    return { trial: { ...trial, lsn }, refusedByServer: false };
+    return { trial: { ...trial, lsn, allowedBefore }, refusedByServer: false };
   } catch (error) {
     await scope.undo().catch(() => undefined);
     if (!isRefusedByServer(error)) throw error;
@@ -103,10 +111,10 @@ async function runConfirmed(
   try {
     const lsn = await recoveryPoint(run);
     if (lsn !== null) onRecoveryPoint?.(lsn);
-    await allowMassWrites(run.session);
+    const allowedBefore = await allowMassWrites(run.session);
     const trial = await tryStatement(run, { scope, sample: null });
     run.signal.throwIfAborted();
-    return { ...trial, lsn };
+    return { ...trial, lsn, allowedBefore };
   } catch (error) {
     await scope.undo().catch(() => undefined);
     throw error;
@@ -127,10 +135,10 @@ async function withLostRows({ session }: StatementRun, report: StatementReport):
   return { ...report, tables: await countLostRows(session, report.tables) };
 }
 
-async function endDryRun(run: StatementRun, scope: Scope, trial: Trial): Promise<StatementReport> {
+async function endDryRun(run: StatementRun, scope: Scope, trial: PlacedTrial): Promise<StatementReport> {
   await showRows(run, trial);
   // In the user's own transaction later statements see it; the transaction itself is rolled back at its end.
-  if (scope.nested) await scope.keep();
+  if (scope.nested) await keepNested(run, scope, trial);
   else await scope.undo();
   const report: StatementReport = { ...trial.report, outcome: 'dry run' };
   return scope.nested ? report : await withLostRows(run, report);
@@ -139,14 +147,21 @@ async function endDryRun(run: StatementRun, scope: Scope, trial: Trial): Promise
 async function keep(
   run: StatementRun,
   scope: Scope,
-  { trial, lsn }: { readonly trial: Trial; readonly lsn: string | null },
+  { trial, lsn }: { readonly trial: PlacedTrial; readonly lsn: string | null },
 ): Promise<StatementReport> {
   const { report } = trial;
-  await commitScope(scope, report.xid);
+  if (scope.nested) await keepNested(run, scope, trial);
+  else await commitScope(scope, report.xid);
   await showRows(run, trial);
   const recovery = lsn === null || report.xid === null ? null : { xid: report.xid, lsn };
   const seconds = (performance.now() - run.startedMs) / 1000;
   return { ...report, outcome: scope.nested ? 'open' : 'committed', recovery, seconds };
+}
+
+/** The user's transaction goes on, without what was allowed for this statement. */
+async function keepNested({ session }: StatementRun, scope: Scope, trial: PlacedTrial): Promise<void> {
+  await scope.keep();
+  if (trial.allowedBefore !== null) await allowNoMore(session, trial.allowedBefore);
 }
 
 /** A commit whose answer is lost may have happened: that must not read like a failure. */
@@ -154,7 +169,7 @@ async function commitScope(scope: Scope, xid: string | null): Promise<void> {
   try {
     await scope.keep();
   } catch (error) {
-    if (scope.nested || !(error instanceof AppError) || error.code !== 'DATABASE_UNREACHABLE') throw error;
+    if (!(error instanceof AppError) || error.code !== 'DATABASE_UNREACHABLE') throw error;
     throw unknownCommit(error, xid);
   }
 }

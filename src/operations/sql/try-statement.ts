@@ -23,11 +23,31 @@ export interface Trial {
   readonly rows: RowCollector;
 }
 
-/** Settings that a person's confirmation switches on, for one transaction: see docs/security.md. */
-export async function allowMassWrites(session: Session): Promise<void> {
+/** What these settings were before a confirmation has switched them on; null: not set. */
+export interface AllowedBefore {
+  readonly massWrite: string | null;
+  readonly destructiveDdl: string | null;
+}
+
+/** Settings that a person's confirmation switches on, until the transaction ends or they are taken back: see docs/security.md. */
+export async function allowMassWrites(session: Session): Promise<AllowedBefore> {
+  const before = await queryRow<AllowedBefore>(session, 'see what is allowed', {
+    text: `select pg_catalog.current_setting('aishell.allow_mass_write', true) as "massWrite",
+                  pg_catalog.current_setting('aishell.allow_destructive_ddl', true) as "destructiveDdl"`,
+  });
   await queryRows(session, 'allow what was confirmed', {
     text: `select pg_catalog.set_config('aishell.allow_mass_write', 'on', true),
                   pg_catalog.set_config('aishell.allow_destructive_ddl', 'on', true)`,
+  });
+  return before;
+}
+
+/** One statement was confirmed, and not those that follow it in the same transaction. */
+export async function allowNoMore(session: Session, before: AllowedBefore): Promise<void> {
+  await queryRows(session, 'take back what was allowed', {
+    text: `select pg_catalog.set_config('aishell.allow_mass_write', $1, true),
+                  pg_catalog.set_config('aishell.allow_destructive_ddl', $2, true)`,
+    values: [before.massWrite ?? '', before.destructiveDdl ?? ''],
   });
 }
 
