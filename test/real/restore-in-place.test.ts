@@ -109,6 +109,29 @@ describe.each([15, 18] as const)('PostgreSQL %i', version => {
   });
 });
 
+test.each(['--full', '--rewind'])(
+  '%s to shortly before the end of a segment, which its checks or its opening go beyond - all of the new timeline is archived',
+  async way => {
+    await using cluster = await startTestCluster({ version: 16 });
+    const instance = await protect(cluster);
+    // Whoever reads a row first leaves a hint in its page, which is logged.
+    await cluster.query(
+      'create table notes as select n as id, md5(n::text) from generate_series(1, 400000) n',
+    );
+    await cluster.query('create table kept (id int)');
+    await instance.backup();
+    await cluster.query(`select pg_logical_emit_message(false, 'fill', repeat('x',
+    16 * 1024 * 1024 - 60000 - (pg_walfile_name_offset(pg_current_wal_insert_lsn())).file_offset))`);
+    await cluster.query('insert into kept values (1)');
+    const [row] = await cluster.query<{ xid: string }>(
+      'with gone as (delete from notes where id <= 10 returning 1) select pg_current_xact_id()::text as xid, count(*) from gone',
+    );
+    const report = await instance.restore(['--xid', row!.xid, way]);
+    await archiveAll(instance);
+    expectGapless(await instance.archivedLog(), 2, report.target.lsn!);
+  },
+);
+
 /** Archiving goes on with the settings that were made through the server, not those of the backup's time. */
 async function expectSettingsKept(cluster: TestCluster): Promise<void> {
   const [row] = await cluster.query<{ mode: string; command: string }>(

@@ -7,21 +7,22 @@ import { delay } from '../../base/abort.ts';
 import { AppError, fileError, messageOf } from '../../base/errors.ts';
 import { isAlive, runningServer } from './data-directory.ts';
 import { diesWithUs, guardAgainstExit } from './isolated-server-guard.ts';
-import type { Settings } from './recovery-settings.ts';
+import { type Settings, settingLine } from './recovery-settings.ts';
 import { actAs, type Owner, plainEnvironment } from './service-process.ts';
 
 const PREFIX = 'aishell-isolated-';
 const OWNER_FILE = 'aishell.pid';
+const CONFIGURATION_FILE = 'postgresql.conf';
 
-/** A directory for the server's socket and its configuration, which no other user can enter. */
-export async function makePrivateDirectory(owner: Owner): Promise<string> {
+/** A directory for the server's socket and its configuration, which no other user can enter. `settings`: of its main file. */
+export async function makePrivateDirectory(owner: Owner, settings: Settings): Promise<string> {
   // A socket's path may have 107 bytes.
   const parent = tmpdir().length <= 60 ? tmpdir() : '/tmp';
   await removeAbandoned(parent);
   const directory = await mkdtemp(join(parent, PREFIX));
   try {
     await writeFile(join(directory, OWNER_FILE), String(process.pid));
-    await writeFile(join(directory, 'postgresql.conf'), '');
+    await writeConfiguration(directory, settings);
     await writeFile(join(directory, 'pg_hba.conf'), 'local all all trust\n');
     await writeFile(join(directory, 'pg_ident.conf'), '');
     if (process.getuid?.() === 0) await chown(directory, owner.uid, owner.gid);
@@ -30,6 +31,12 @@ export async function makePrivateDirectory(owner: Owner): Promise<string> {
     await rm(directory, { recursive: true, force: true });
     throw fileError('prepare', directory, error);
   }
+}
+
+/** What a server takes anew when it is told to; what its command line says wins. */
+export async function writeConfiguration(privateDirectory: string, settings: Settings): Promise<void> {
+  const lines = Object.entries(settings).map(([name, value]) => `${settingLine(name, value)}\n`);
+  await writeFile(join(privateDirectory, CONFIGURATION_FILE), lines.join(''));
 }
 
 /** A program that was killed could not remove its directory: the next one does. Those of other users are left alone. */

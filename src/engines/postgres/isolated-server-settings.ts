@@ -106,6 +106,16 @@ const disposableSettings: Settings = {
   bgwriter_lru_multiplier: '4',
 };
 
+/**
+ * How much of its log an isolated server keeps behind the end of it. While it replays, no more than what it writes itself as it
+ * opens: that may go on in the next segment, and the checkpoint there must not remove the first one of the new timeline, which
+ * its archiver will not have seen. Once it is open, all of it: who reads rows leaves hints, which are logged.
+ * @source xlog.c, KeepLogSeg
+ */
+export function keptLog(state: 'replaying' | 'open', walSegmentSize: number): Settings {
+  return { wal_keep_size: state === 'open' ? '1TB' : `${(4 * walSegmentSize) / MIB}MB` };
+}
+
 /** How much replayed log may lie in pg_wal before a restartpoint is wanted; it can only be at a checkpoint of the original. */
 const MAX_LOG_MIB = 512;
 

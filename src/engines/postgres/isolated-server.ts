@@ -14,8 +14,14 @@ import {
   makePrivateDirectory,
   replayedSegment,
   stopLeftOver,
+  writeConfiguration,
 } from './isolated-server-process.ts';
-import { ISOLATED_PORT, insufficientSettings, isolatedSettings } from './isolated-server-settings.ts';
+import {
+  ISOLATED_PORT,
+  insufficientSettings,
+  isolatedSettings,
+  keptLog,
+} from './isolated-server-settings.ts';
 import type { Settings } from './recovery-settings.ts';
 import { isoTime } from './server-facts.ts';
 import type { Binaries } from './service-binaries.ts';
@@ -136,7 +142,8 @@ class Isolated implements IsolatedServer {
   async start(): Promise<void> {
     const { dataDirectory, binaries } = this.#options;
     const [owner, control] = [await ownerOf(dataDirectory), await readControlFile(dataDirectory)];
-    if (this.#privateDirectory === '') this.#privateDirectory = await makePrivateDirectory(owner);
+    const kept = keptLog('replaying', control.walSegmentSize);
+    if (this.#privateDirectory === '') this.#privateDirectory = await makePrivateDirectory(owner, kept);
     const isolating = isolatedSettings({
       control: raise(control, this.#options.atLeast ?? {}),
       privateDirectory: this.#privateDirectory,
@@ -175,8 +182,10 @@ class Isolated implements IsolatedServer {
       // One that takes no connections while it recovers is only asked once it seems to be through.
       const isBusy = this.#options.hotStandby === false && segment !== null;
       const state = isBusy ? null : await this.#ask(signal);
-      if (state !== null && !state.recovering)
+      if (state !== null && !state.recovering) {
+        await this.#keepAllLog(server);
         return { state: 'open', lsn: state.lsn, replayTime: state.time };
+      }
       if (state?.paused === true && !(await this.#raiseSettings())) {
         return { state: 'paused', lsn: state.lsn, replayTime: state.time };
       }
@@ -187,6 +196,13 @@ class Isolated implements IsolatedServer {
       });
       await Promise.race([delay(POLL_MS, signal), server.ended]);
     }
+  }
+
+  /** Of what it writes from now on nothing is removed. */
+  async #keepAllLog(server: LaunchedServer): Promise<void> {
+    const { walSegmentSize } = await readControlFile(this.#options.dataDirectory);
+    await writeConfiguration(this.#privateDirectory, keptLog('open', walSegmentSize));
+    server.signal('SIGHUP');
   }
 
   /** The server's end: at its target; or null when it was started again with what it lacked. @throws RECOVERY_FAILED */
