@@ -20,16 +20,13 @@ export async function explainFor(
   return await explain(explained, settings, { env: terminal.env, signal });
 }
 
-const WIDTH = 90;
-
 /** The account, and who has written it. */
 export function drawExplanation(page: Page, explanation: Explanation | null): void {
   if (explanation === null) return;
   const { by, model, text, problem } = explanation;
   page.line();
   page.line(page.style.title('In plain words:'));
-  for (const paragraph of text.split('\n'))
-    for (const line of wrapped(paragraph)) page.line(line === '' ? '' : `  ${line}`);
+  for (const paragraph of text.split('\n')) page.paragraph(paragraph, '  ');
   if (by === 'model' || problem !== null) page.line();
   if (by === 'model')
     page.line(
@@ -38,16 +35,4 @@ export function drawExplanation(page: Page, explanation: Explanation | null): vo
       ),
     );
   if (problem !== null) page.line(page.style.dim(`  Put together without a language model: ${problem}`));
-}
-
-function wrapped(paragraph: string): string[] {
-  const lines: string[] = [];
-  let line = '';
-  for (const word of paragraph.split(' ')) {
-    if (line !== '' && line.length + 1 + word.length > WIDTH) {
-      lines.push(line);
-      line = word;
-    } else line = line === '' ? word : `${line} ${word}`;
-  }
-  return [...lines, line];
 }

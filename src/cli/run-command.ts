@@ -81,6 +81,7 @@ export async function createRenderer(
     style: styleFor(usesColor(stdout, flags, env)),
     write: writeTo(stdout),
     writeError: writeTo(stderr),
+    columns: () => (stdout.isTTY === true && stdout.columns ? stdout.columns : null),
     live: live ? (await import('./render/live-area.ts')).createLiveArea(stdout) : null,
     quiet: flags.quiet === true,
     verbose: flags.verbose === true,

@@ -4,6 +4,7 @@ import type { MeasureStatus } from '../../operations/harden/measures.ts';
 import type { Hardening } from '../../operations/harden/read-hardening.ts';
 import { type Page, printable, RULE } from './page.ts';
 import { formatTime } from './time.ts';
+import { wrapWords } from './wrap.ts';
 
 const WIDTH = 100;
 /** Of a list of tables or roles; the rest is counted. */
@@ -12,9 +13,9 @@ const SHOWN = 10;
 /** Everything as SQL: what is for people stands in comments, so that all of it can be given to psql. */
 export function drawHardenScript(page: Page, report: HardenReport): void {
   const { style } = page;
-  const comment = (text = ''): void => page.line(style.dim(text === '' ? '--' : `-- ${text}`));
+  const comment = (text = ''): void => page.verbatim(style.dim(text === '' ? '--' : `-- ${text}`));
   const paragraph = (text: string, indent: string): void => {
-    for (const line of wrap(printable(text), WIDTH - indent.length - 3)) comment(`${indent}${line}`);
+    for (const line of wrapWords(printable(text), WIDTH - indent.length - 3)) comment(`${indent}${line}`);
   };
   const does = report.action === 'apply' ? 'Measures against accidents' : 'Taking measures back';
   page.line(
@@ -46,7 +47,7 @@ export function drawHardenScript(page: Page, report: HardenReport): void {
     const heading = unit.table === null ? unit.title : 'Tables, each in a transaction of its own';
     if (heading !== title) comment(`${heading}:`);
     title = heading;
-    for (const line of unit.sql.split('\n')) page.line(printable(line));
+    for (const line of unit.sql.split('\n')) page.verbatim(printable(line));
     page.line();
   }
   const steered = report.units.some(({ sql }) => sql.split('\n').some(line => printable(line) !== line));
@@ -110,9 +111,7 @@ export function drawHardened(page: Page, report: HardenReport): void {
   if (apply) {
     page.section(
       'Recommendations, for people to follow',
-      report.recommendations.flatMap(({ text }) =>
-        wrap(printable(text), WIDTH - 4).map((line, index) => (index === 0 ? `- ${line}` : `  ${line}`)),
-      ),
+      report.recommendations.map(({ text }) => `- ${printable(text)}`),
     );
   }
   drawProblems(page, report.problems);
@@ -167,7 +166,7 @@ function drawMeasures(page: Page, measures: readonly MeasureStatus[]): void {
       return [
         `${mark} ${measure.name.padEnd(width)}  ${stateText(measure)}`,
         ...more
-          .flatMap(text => wrap(printable(text), WIDTH - indent.length - 2))
+          .flatMap(text => wrapWords(printable(text), WIDTH - indent.length - 2))
           .map(text => style.dim(`${indent}${text}`)),
       ];
     }),
@@ -204,17 +203,4 @@ function shortened(texts: readonly string[]): string[] {
 
 function counted(count: number, what: string): string {
   return `${formatCount(count)} ${what}${count === 1 ? '' : 's'}`;
-}
-
-/** Lines of at most `width` characters, broken between words. */
-function wrap(text: string, width: number): string[] {
-  const lines: string[] = [];
-  let line = '';
-  for (const word of text.split(' ')) {
-    if (line !== '' && line.length + 1 + word.length > width) {
-      lines.push(line);
-      line = word;
-    } else line = line === '' ? word : `${line} ${word}`;
-  }
-  return [...lines, line];
 }

@@ -1,7 +1,10 @@
-import Table from 'cli-table3';
 import type { Style } from './style.ts';
+import { drawTable } from './table.ts';
+import { wrapLine, wrapWords } from './wrap.ts';
 
 export const RULE = '━'.repeat(50);
+/** Longer lines of prose are hard to read. */
+const PROSE_WIDTH = 92;
 
 /** A line of a section: a fact with its name, or a line as it is. */
 export type Line = readonly [label: string, value: string | null] | string;
@@ -10,21 +13,37 @@ export type Line = readonly [label: string, value: string | null] | string;
 export interface Page {
   readonly style: Style;
   line(text?: string): void;
+  /** Prose, broken between words also where there is no terminal. */
+  paragraph(text: string, indent?: string): void;
+  /** A line that must not be broken where it is longer than the terminal is wide, such as one of a script. */
+  verbatim(text: string): void;
   /** A heading with the rule below it. */
   title(text: string): void;
   /** `Name:` and its lines, indented, after an empty line. Facts of which nothing is known (null) are left out. */
   section(name: string, lines: readonly Line[]): void;
   /** A line `✓ text`. */
   check(text: string): void;
+  /** Rows with a border; where that is wider than the terminal, each row on lines of its own. */
   table(head: readonly string[], rows: readonly (readonly string[])[]): void;
 }
 
-/** What a page of text is written to, a line at a time and without its line end. */
-export function createPage(style: Style, write: (line: string) => void): Page {
-  const line = (text = ''): void => write(text);
+/**
+ * What a page of text is written to, a line at a time and without its line end.
+ *
+ * @param columns of the terminal that it is for; null where it is for none
+ */
+export function createPage(style: Style, write: (line: string) => void, columns: number | null = null): Page {
+  const line = (text = ''): void => {
+    for (const part of wrapLine(text, columns)) write(part);
+  };
   return {
     style,
     line,
+    paragraph(text, indent = '') {
+      const width = Math.min(columns ?? PROSE_WIDTH, PROSE_WIDTH) - indent.length;
+      for (const part of wrapWords(text, width)) write(part === '' ? '' : `${indent}${part}`);
+    },
+    verbatim: write,
     title(text) {
       line(style.title(text));
       line(style.dim(RULE));
@@ -39,9 +58,7 @@ export function createPage(style: Style, write: (line: string) => void): Page {
     },
     check: text => line(`  ${style.good('✓')} ${text}`),
     table(head, rows) {
-      const table = new Table({ head: [...head], style: { head: [], border: [] } });
-      table.push(...rows.map(row => [...row]));
-      for (const text of table.toString().split('\n')) line(text);
+      for (const text of drawTable(head, rows, { style, columns })) write(text);
     },
   };
 }

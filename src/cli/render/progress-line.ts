@@ -1,7 +1,8 @@
 import type { ProgressEvent } from '../../base/events.ts';
 import { formatBytes, formatCount, formatSeconds } from '../../base/sizes.ts';
 
-const barCells = 30;
+const BAR_CELLS = 30;
+const SHORTEST_BAR = 5;
 
 /** What the speed of work is measured in: its bytes, or where there are none the things it counts. */
 export function progressDone({ doneBytes, totalBytes, done }: ProgressEvent): number {
@@ -42,8 +43,9 @@ function countedText(event: ProgressEvent, ratePerSecond: number | null): string
   return parts.join('  ');
 }
 
-/** `[■■■■■■░░░░]` */
-export function progressBar(event: ProgressEvent): string {
+/** `[■■■■■■░░░░]`, at most `room` cells long where there is less than usual. */
+export function progressBar(event: ProgressEvent, room = BAR_CELLS): string {
+  const barCells = Math.max(SHORTEST_BAR, Math.min(BAR_CELLS, room));
   const filled = Math.floor((percentOf(event) * barCells) / 100);
   return `[${'■'.repeat(filled)}${'░'.repeat(barCells - filled)}]`;
 }

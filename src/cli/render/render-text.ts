@@ -9,12 +9,15 @@ import { progressBar, progressDone, progressText } from './progress-line.ts';
 import { createRate, type Rate } from './rate.ts';
 import type { Renderer } from './renderer.ts';
 import type { Style } from './style.ts';
+import { wrapLine } from './wrap.ts';
 
 export interface TextOptions {
   readonly style: Style;
   /** Writes a finished line to the output. */
   readonly write: (line: string) => void;
   readonly writeError: (line: string) => void;
+  /** Of the terminal, asked anew for each line: its window may change. Null where there is none. */
+  readonly columns?: () => number | null;
   /** Where lines can be drawn over; null where they cannot: then progress is a line now and then. */
   readonly live: LiveArea | null;
   /** Only results, warnings and errors. */
@@ -46,12 +49,17 @@ const plainEveryMs = 10_000;
 export function createTextRenderer(options: TextOptions): Renderer {
   const { style, live, quiet } = options;
   const active = new Map<string, ActiveStep>();
-  const print = (line: string): void => {
+  const columns = options.columns ?? (() => null);
+  const put = (line: string): void => {
     if (live) live.print(line);
     else options.write(line);
   };
-  const page = createPage(style, print);
-  const redraw = (): void => live?.draw([...active.values()].flatMap(step => liveLines(step, style)));
+  const print = (line: string): void => {
+    for (const part of wrapLine(line, columns())) put(part);
+  };
+  const openPage = (): Page => createPage(style, put, columns());
+  const redraw = (): void =>
+    live?.draw([...active.values()].flatMap(step => liveLines(step, style, columns())));
 
   function onStep(event: StepEvent): void {
     if (event.state === 'started') {
@@ -85,9 +93,10 @@ export function createTextRenderer(options: TextOptions): Renderer {
   function drawFacts({ topic, facts }: Extract<OperationEvent, { type: 'facts' }>): void {
     const draw = options.drawFacts?.[topic];
     if (draw) {
-      draw(page, facts);
+      draw(openPage(), facts);
       return;
     }
+    const page = openPage();
     page.section(
       topic,
       Object.entries(facts).map(([name, value]) => formatFact(name, value)),
@@ -107,15 +116,16 @@ export function createTextRenderer(options: TextOptions): Renderer {
 
   return {
     onEvent,
-    show: draw => draw(page),
+    show: draw => draw(openPage()),
     pause: () => live?.draw([]),
     result(_result, draw) {
       live?.end();
-      draw(createPage(style, options.write));
+      draw(createPage(style, options.write, columns()));
     },
     error(record: ErrorRecord) {
       live?.end();
-      for (const line of errorLines(record, style)) options.writeError(line);
+      for (const line of errorLines(record, style))
+        for (const part of wrapLine(line, columns())) options.writeError(part);
     },
   };
 }
@@ -128,11 +138,11 @@ function stepLine(event: StepEvent, style: Style): string {
   return `${style.good('✓')} ${event.title}${detail}${seconds}`;
 }
 
-function liveLines(step: ActiveStep, style: Style): readonly string[] {
+function liveLines(step: ActiveStep, style: Style, columns: number | null): readonly string[] {
   const { progress } = step;
   if (progress === null) return [`  ⏳ ${step.title}`];
-  return [
-    `  ⏳ ${step.title}`,
-    `  ${style.good(progressBar(progress))} ${progressText(progress, step.rate.perSecond())}`,
-  ];
+  const text = progressText(progress, step.rate.perSecond());
+  // Of a narrow terminal, the bar gives way to the numbers.
+  const room = columns === null ? undefined : columns - text.length - 6;
+  return [`  ⏳ ${step.title}`, `  ${style.good(progressBar(progress, room))} ${text}`];
 }

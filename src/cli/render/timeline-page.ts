@@ -3,6 +3,7 @@ import { describeTable, type TableRows } from '../../operations/timeline/table-c
 import type { TimelineReport, TimelineTransaction } from '../../operations/timeline/timeline-report.ts';
 import { type Page, printable, truncate } from './page.ts';
 import { sparkline } from './sparkline.ts';
+import { wrapWords } from './wrap.ts';
 
 const rows = [
   ['commits', 'commits'],
@@ -215,7 +216,7 @@ function put(
   look: { readonly width: number; readonly indent?: string; readonly paint?: (plain: string) => string },
 ): void {
   const { width, indent = '', paint = (plain: string) => plain } = look;
-  for (const line of wrap(printable(text), width - indent.length)) page.line(`${indent}${paint(line)}`);
+  for (const line of wrapWords(printable(text), width - indent.length)) page.line(`${indent}${paint(line)}`);
 }
 
 /** A command is to be copied: it is never cut into lines. */
@@ -229,19 +230,4 @@ function putCommand(
   const fits = indent.length + label.length + 1 + command.length <= width;
   const [first, second] = [`${indent}${dim(label)}`, title(command)];
   for (const line of fits ? [`${first} ${second}`] : [first, `${indent}${second}`]) page.line(line);
-}
-
-/** Cut at spaces into lines; a word that is longer stays whole. */
-function wrap(text: string, width: number): string[] {
-  const lines: string[] = [];
-  let line = '';
-  for (const word of text.split(' ')) {
-    if (line !== '' && line.length + 1 + word.length > width) {
-      lines.push(line);
-      line = word;
-    } else {
-      line = line === '' ? word : `${line} ${word}`;
-    }
-  }
-  return [...lines, line];
 }
