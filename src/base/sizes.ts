@@ -34,6 +34,11 @@ export function formatCount(count: number): string {
   return Math.round(count).toLocaleString('en-US');
 }
 
+/** A count with what is counted, whose plural ends in s: `1 segment`, `1,267 files`. */
+export function counted(count: number, noun: string): string {
+  return `${formatCount(count)} ${noun}${count === 1 ? '' : 's'}`;
+}
+
 /** A share from 0 to 1 for people: `58 %`; 0 and 100 only where it is exactly that. */
 export function formatShare(share: number): string {
   const percent = share * 100;

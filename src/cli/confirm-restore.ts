@@ -8,11 +8,21 @@ export async function confirmRestore(
 ): Promise<void> {
   const phrase = `restore ${instance}`;
   const question = `Do you want to proceed? Type '${phrase}' to confirm:\n> `;
-  await confirmPhrase(run, { phrase, question, given: confirm ?? null });
+  await confirmPhrase(run, {
+    phrase,
+    question,
+    given: confirm ?? null,
+    flags: `--confirm "${phrase}" --yes`,
+  });
 }
 
 /** The second, when everything is checked. @throws CONFIRMATION_REQUIRED */
 export async function confirmReady(run: CommandRun): Promise<void> {
   const question = "Ready to restore. Type 'YES' to proceed: ";
-  await confirmPhrase(run, { phrase: 'YES', question, given: run.flags.yes === true ? 'YES' : null });
+  await confirmPhrase(run, {
+    phrase: 'YES',
+    question,
+    given: run.flags.yes === true ? 'YES' : null,
+    flags: '--yes',
+  });
 }

@@ -12,22 +12,28 @@ export async function confirmPhrase(
     phrase,
     question,
     given,
-  }: { readonly phrase: string; readonly question: string; readonly given: string | null },
+    flags,
+  }: {
+    readonly phrase: string;
+    readonly question: string;
+    readonly given: string | null;
+    /** What says it without a question. */
+    readonly flags: string;
+  },
 ): Promise<void> {
   if (given === phrase) return;
+  const refusal = (message: string, how: string): AppError =>
+    new AppError('CONFIRMATION_REQUIRED', message, { hint: `Nothing was changed. ${how}.` });
+  const again = `Type ${phrase} when asked, or give ${flags}`;
   if (given !== null)
-    throw refusal(phrase, `unable to go on: --confirm says '${given}', and it must say '${phrase}'`);
+    throw refusal(`unable to go on: --confirm says '${given}', and it must say '${phrase}'`, again);
   const answer = await askLine(run, question);
   if (answer === null)
-    throw refusal(phrase, 'unable to go on without a confirmation: there is no terminal to ask on');
-  if (answer.trim() !== phrase) throw refusal(phrase, `unable to go on: the answer was not '${phrase}'`);
-}
-
-function refusal(phrase: string, message: string): AppError {
-  const flags = phrase === 'YES' ? '--yes' : `--confirm "${phrase}" --yes`;
-  return new AppError('CONFIRMATION_REQUIRED', message, {
-    hint: `Nothing was changed. Type ${phrase} when asked, or give ${flags}.`,
-  });
+    throw refusal(
+      'unable to go on without a confirmation: there is no terminal to ask on',
+      `Run it in a terminal, or give ${flags}`,
+    );
+  if (answer.trim() !== phrase) throw refusal(`unable to go on: the answer was not '${phrase}'`, again);
 }
 
 /** The line typed in answer to a question; null when there is no terminal, or its input ended. */

@@ -134,7 +134,7 @@ export async function runProgram(args: readonly string[]): Promise<number> {
 /** Commander's complaint in our words; null when it is only that a group was called without a command: help was shown. */
 function usageError(program: Command, error: CommanderError, args: readonly string[]): AppError | null {
   if (error.code === 'commander.help') {
-    program.outputHelp();
+    commandOf(program, args).outputHelp();
     return null;
   }
   const [first = '', ...more] = error.message.replace(/^error: /, '').split('\n');
@@ -145,17 +145,19 @@ function usageError(program: Command, error: CommanderError, args: readonly stri
   });
 }
 
-/** The words of the arguments that name a command. */
+/** The command or group that the arguments name. */
+function commandOf(program: Command, args: readonly string[]): Command {
+  return args.reduce<Command>(
+    (at, arg) => at.commands.find(command => command.name() === arg) ?? at,
+    program,
+  );
+}
+
+/** Its words, without the program's own. */
 function commandWords(program: Command, args: readonly string[]): readonly string[] {
   const words: string[] = [];
-  let at: Command = program;
-  for (const arg of args) {
-    const next = at.commands.find(command => command.name() === arg);
-    if (next) {
-      words.push(arg);
-      at = next;
-    }
-  }
+  for (let at: Command | null = commandOf(program, args); at !== null && at !== program; at = at.parent)
+    words.unshift(at.name());
   return words;
 }
 

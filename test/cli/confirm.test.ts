@@ -34,7 +34,11 @@ function terminal(
   return { run, input: stdin, shown: () => shown };
 }
 
-const asked = { phrase: 'restore production', question: "Type 'restore production': " };
+const asked = {
+  phrase: 'restore production',
+  question: "Type 'restore production': ",
+  flags: '--confirm "restore production" --yes',
+};
 
 describe('confirmPhrase', () => {
   it('typed as asked - goes on', async () => {
@@ -73,6 +77,15 @@ describe('confirmPhrase', () => {
       code: 'CONFIRMATION_REQUIRED',
       exitCode: 4,
       hint: expect.stringContaining('--confirm "restore production" --yes'),
+    });
+  });
+
+  it('a command that takes no phrase as a flag - the hint names the flag that it does take', async () => {
+    const { run, input } = terminal(true);
+    const done = confirmPhrase(run, { ...asked, flags: '--yes', given: null });
+    input.write('no\n');
+    await expect(done).rejects.toMatchObject({
+      hint: 'Nothing was changed. Type restore production when asked, or give --yes.',
     });
   });
 

@@ -106,6 +106,10 @@ test('resumed, or nothing to resume - says so', () => {
     ...{ seconds: 0.31, problems: [] },
   };
   expect(drawn(page => drawResumed(page, resumed))).toContain("✅ Writes of 'shop' are possible again");
+  const problems = ['a channel was not reached'];
+  expect(drawn(page => drawResumed(page, { ...resumed, problems }))).toMatch(
+    /⚠️ {2}Writes of 'shop' are possible again .*, with problems/,
+  );
   expect(drawn(page => drawResumed(page, { ...resumed, resumed: false }))).toContain('nothing to put back');
 });
 
@@ -138,11 +142,18 @@ const incident: Incident = {
 test("stopped for a disaster - the tutorial's alert, in its order", () => {
   const text = drawn(page => drawStopped(page, { ...report, incident }));
   const parts = [
-    ...['🚨 EMERGENCY: DATA LOSS DETECTED', 'Detected: 2025-10-27 14:00:23 UTC (mass delete)'],
+    ...[
+      '🚨 EMERGENCY: DATA LOSS DETECTED',
+      "Detected: 2025-10-27 14:00:23 UTC (by the agent, rule 'mass delete')",
+    ],
     ...['Severity: CRITICAL', 'Incident:', 'DELETE removed 3,214,567 rows of shop: public.users'],
     ...['Data loss: about 100 % of the table', 'Impact: ALL ROWS OF shop: public.users AFFECTED'],
     ...['Immediate Actions Taken:', '(14:00:24)', 'Recommended:', 'aishell backup restore --xid 747'],
-    ...['aishell backup analyze-incident abc123', 'aishell emergency resume-writes'],
+    ...[
+      'aishell backup undo abc123',
+      'aishell backup analyze-incident abc123',
+      'aishell emergency resume-writes',
+    ],
   ];
   let at = 0;
   for (const part of parts) {
@@ -150,6 +161,9 @@ test("stopped for a disaster - the tutorial's alert, in its order", () => {
     at = text.indexOf(part, at);
   }
   expect(text).not.toMatch(/Confidence|By:|Time to recovery/);
+  // Where nobody can write, an undo could not either.
+  const hard = drawn(page => drawStopped(page, { ...report, incident, level: 'hard' }));
+  expect(hard).not.toContain('backup undo');
 });
 
 test('what nobody knows of a disaster - is not in the alert', () => {

@@ -1,10 +1,10 @@
 import { spawnSync } from 'node:child_process';
 import { PassThrough } from 'node:stream';
 import type { Command } from 'commander';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { commandTree } from '../../src/cli/completion/command-tree.ts';
 import { completionScript } from '../../src/cli/completion/completion-script.ts';
-import { createProgram } from '../../src/cli/program.ts';
+import { createProgram, runProgram } from '../../src/cli/program.ts';
 
 function program(): Command {
   return createProgram(
@@ -40,6 +40,26 @@ describe('the command line', () => {
       for (const option of command.options) expect(option.description).not.toBe('');
     },
   );
+});
+
+describe('a group without a command', () => {
+  it.each([
+    [['backup', 'alert'], 'backup alert'],
+    [['emergency'], 'emergency'],
+    [[], '[options]'],
+  ])('%j - shows its own help, and ends with 2', async (args, name) => {
+    let shown = '';
+    const write = vi.spyOn(process.stdout, 'write').mockImplementation(text => {
+      shown += String(text);
+      return true;
+    });
+    try {
+      expect(await runProgram(args)).toBe(2);
+    } finally {
+      write.mockRestore();
+    }
+    expect(shown).toContain(`Usage: aishell ${name}`);
+  });
 });
 
 describe('completion', () => {

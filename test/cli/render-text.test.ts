@@ -40,6 +40,16 @@ const progress = (step: string, doneBytes: number, totalBytes: number): Operatio
 });
 
 describe('text, not on a terminal', () => {
+  it('a heading, then a result that begins with an empty line - there is one between them', () => {
+    const { lines, renderer } = recorder();
+    renderer.show(page => page.title('Title'));
+    renderer.result(null, page => {
+      page.line();
+      page.line('Result');
+    });
+    expect(lines).toEqual(['Title', '━'.repeat(50), '', 'Result']);
+  });
+
   it('steps - one line each, when they end, with seconds and what was found', () => {
     const { lines, renderer } = recorder();
     renderer.onEvent(started('copy', 'Data backed up'));
@@ -61,7 +71,7 @@ describe('text, not on a terminal', () => {
     });
     expect(lines).toEqual([
       '  ✓ Data backed up: 967 files (9m 38s)',
-      '  ✗ Log archived (0.40s)',
+      '  ✗ Log archived: not done (0.40s)',
       '  - Sandbox test: not asked for',
     ]);
   });
@@ -136,7 +146,6 @@ describe('text, not on a terminal', () => {
     expect(lines.join('\n')).toMatchInlineSnapshot(`
       "🗄️  Backup
       ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━
-
 
       Details:
         Name: x

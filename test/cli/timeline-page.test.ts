@@ -51,6 +51,7 @@ function report(bars: number, more: Partial<TimelineReport> = {}): TimelineRepor
         gid: null,
         atMostSeconds: 8.3,
         restore: 'aishell backup restore --xid 730',
+        undo: 'aishell backup undo --xid 730',
       },
     ],
     otherTransactions: 0,
@@ -92,6 +93,7 @@ test('the page - bars with totals, tables, transactions with the command, nothin
   expect(text).toMatch(/updated\s+·+ {2}0\n/);
   expect(text).toContain('2025-10-27 14:00:23.145678 UTC  transaction 730');
   expect(text).toContain('\n    to just before it: aishell backup restore --xid 730\n');
+  expect(text).toContain('\n    its rows alone: aishell backup undo --xid 730\n');
   expect(text).toContain('took at most 8.3s, log 1F/B374D848 to 1F/C374D848');
   expect(text).toContain('24 large ones are usual for their tables');
   expect(text).toContain('000000020000001F00000035 is missing');

@@ -49,6 +49,7 @@ for (const version of [15, 18] as const) {
     const undone = await undo(instance, ['latest']);
     expect(undone.source.kind).toBe('snapshot');
     expect(undone.problems).toEqual([]);
+    expect(undone).toHaveProperty('writesStopped', true);
     await refused();
     // The incident is resolved by it: what the agent had changed is put back, while writes are stopped.
     await untilIncident(

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import type { AgentResult } from '../../agent/run-agent.ts';
-import { formatBytes } from '../../base/sizes.ts';
+import { counted, formatBytes } from '../../base/sizes.ts';
 import { addExamples, type Cli } from '../cli.ts';
 import type { Page } from '../render/page.ts';
 import type { CommandRun } from '../run-command.ts';
@@ -95,7 +95,7 @@ async function runWatchdogCommand({ terminal, flags }: CommandRun): Promise<null
 function drawResult(page: Page, { instances }: AgentResult): void {
   page.line();
   for (const each of instances) {
-    const archived = `${each.segmentsArchived} segments and ${each.partsArchived} pieces archived`;
+    const archived = `${counted(each.segmentsArchived, 'segment')} and ${counted(each.partsArchived, 'piece')} archived`;
     const durable = each.durable === null ? 'nothing received' : `received up to ${each.durable}`;
     const waiting =
       each.waitingBytes === 0 ? '' : `; ${formatBytes(each.waitingBytes)} wait in the spool for the next run`;

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import type { AgentStatus } from '../../agent/agent-status.ts';
 import { AppError, fromErrorRecord } from '../../base/errors.ts';
-import { formatAge, formatBytes } from '../../base/sizes.ts';
+import { counted, formatAge, formatBytes } from '../../base/sizes.ts';
 import { addExamples, type Cli } from '../cli.ts';
 import { type Page, printable } from '../render/page.ts';
 import { formatTime } from '../render/time.ts';
@@ -56,7 +56,7 @@ function drawStatus(page: Page, status: AgentStatus): void {
     ['Directory', spool.directory],
     [
       'Not archived',
-      `${formatBytes(spool.waitingBytes)} of ${formatBytes(spool.limitBytes)}, ${spool.waitingSegments} full segments`,
+      `${formatBytes(spool.waitingBytes)} of ${formatBytes(spool.limitBytes)}, ${counted(spool.waitingSegments, 'full segment')}`,
     ],
   ]);
   if (slot !== null) {

@@ -56,7 +56,11 @@ function drawList(page: Page, { channels, problems, alerts }: ListResult): void 
     ...problems,
     ...channels.flatMap(({ name, problem, dropped }) => [
       ...(problem === null ? [] : [`${name}: ${problem}`]),
-      ...(dropped === 0 ? [] : [`${name}: ${dropped} notifications were never delivered`]),
+      ...(dropped === 0
+        ? []
+        : [
+            `${name}: ${dropped} ${dropped === 1 ? 'notification was' : 'notifications were'} never delivered`,
+          ]),
     ]),
   ];
   page.section(

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { exitCodes } from '../../base/codes.ts';
 import { didYouMean } from '../../base/did-you-mean.ts';
 import { AppError } from '../../base/errors.ts';
-import { formatSeconds } from '../../base/sizes.ts';
+import { counted, formatSeconds } from '../../base/sizes.ts';
 import type { Alerting } from '../../notify/alerting.ts';
 import type { Channel } from '../../notify/channel.ts';
 import type { ChannelTest } from '../../notify/test-channels.ts';
@@ -77,6 +77,6 @@ function drawTest(page: Page, { channels, failed }: TestResult): void {
   page.line(
     failed === 0
       ? page.style.good(`✅ Delivered to ${sent === 1 ? 'the channel' : `all ${sent} channels`}`)
-      : page.style.bad(`✗ ${failed} of ${channels.length} channels did not take it`),
+      : page.style.bad(`✗ ${failed} of ${counted(channels.length, 'channel')} did not take it`),
   );
 }

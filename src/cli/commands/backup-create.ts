@@ -6,6 +6,7 @@ import type { AnalysisSummary } from '../../operations/backup/analyze-instance.t
 import type { CreateBackupRequest, CreateBackupResult } from '../../operations/backup/create-backup.ts';
 import { addExamples, type Cli, nameOption, wholeNumber } from '../cli.ts';
 import { openCommandInstance } from '../open-instance.ts';
+import { describeRows } from '../render/format-fact.ts';
 import { type Page, printable, RULE } from '../render/page.ts';
 import { formatSecondsRange, formatTime } from '../render/time.ts';
 
@@ -70,7 +71,7 @@ function drawAnalysis(
   page.line(`    Database size: ${formatBytes(facts.databaseBytes)}`);
   page.line(`    Tables: ${formatCount(facts.tables)}`);
   page.line(`    Indexes: ${formatCount(facts.indexes)}`);
-  page.line(`    Rows: about ${formatCount(facts.estimatedRows)}`);
+  page.line(`    Rows: ${describeRows(facts.estimatedRows)}`);
   page.line();
   page.line(
     `Estimated ${what} time: ${formatSecondsRange(facts.estimate.secondsLow, facts.estimate.secondsHigh)}`,
@@ -84,7 +85,7 @@ function drawAnalysis(
 function drawIncrement(page: Page, increment: NonNullable<CreateBackupResult['increment']>): void {
   const { parent, reason, readBytes, newBytes, newPages, storedBytes } = increment;
   page.section('Incremental', [
-    ['Type', parent === null ? 'full' : `${increment.type}, on backup ${parent}`],
+    ['Type', parent === null ? 'full' : `${increment.type}, on ${parent}`],
     ['Because', reason],
     ['Changes', increment.changesBy === null ? null : `found by the ${increment.changesBy}`],
     ['To read', `about ${formatBytes(readBytes)}`],
@@ -158,5 +159,5 @@ function drawCreated(page: Page, result: CreateBackupResult): void {
 /** A full backup is what everybody expects; of the others it is said what they go on from. */
 function typeLine(backup: NonNullable<CreateBackupResult['backup']>): string | null {
   if (backup.parent === undefined) return null;
-  return `${backup.type}, on backup ${backup.parent}: ${formatBytes(backup.newBytes ?? 0)} of ${formatBytes(backup.sizeBytes)} copied anew, changes found by the ${backup.changesBy}`;
+  return `${backup.type}, on ${backup.parent}: ${formatBytes(backup.newBytes ?? 0)} of ${formatBytes(backup.sizeBytes)} copied anew, changes found by the ${backup.changesBy}`;
 }

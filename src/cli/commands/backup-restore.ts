@@ -16,6 +16,7 @@ import { drawGoBackWarning, drawWentBack } from '../render/go-back-page.ts';
 import { drawLost } from '../render/lost-page.ts';
 import { drawOpened, drawRestored, drawRestorePlan, drawRestoreWarning } from '../render/restore-page.ts';
 import type { CommandRun } from '../run-command.ts';
+import { drawWritesStopped, writesAreStopped } from '../writes-stopped.ts';
 
 interface RestoreCommandOptions extends TargetOptions {
   readonly timeline?: number;
@@ -98,10 +99,15 @@ export function addBackupRestore(cli: Cli, group: Command): void {
       ? cli.run(command, {
           title: options.pointInTime === undefined ? '🔄 Restoring Database' : '⏰ Point-in-Time Recovery',
           drawFacts: { open: drawOpened },
-          run: run => runRestore(run, options),
+          async run(run) {
+            const result = await runRestore(run, options);
+            const isLive = !result.dryRun && result.mode === 'in-place';
+            return { ...result, writesStopped: isLive && (await writesAreStopped(run)) };
+          },
           draw: (page, result) => {
             drawRestored(page, result);
             if (result.exportedLost !== null) drawLost(page, result.exportedLost);
+            drawWritesStopped(page, result.writesStopped);
           },
           exitCode: ({ problems, exportedLost }) =>
             problems.length + (exportedLost?.problems.length ?? 0) === 0

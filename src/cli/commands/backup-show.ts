@@ -3,6 +3,7 @@ import { formatBytes, formatCount, formatSeconds } from '../../base/sizes.ts';
 import type { ListedBackup } from '../../operations/backup/list-backups.ts';
 import { addExamples, type Cli } from '../cli.ts';
 import { openCommandInstance } from '../open-instance.ts';
+import { describeRows } from '../render/format-fact.ts';
 import { type Page, printable } from '../render/page.ts';
 import { formatTime } from '../render/time.ts';
 
@@ -49,7 +50,7 @@ function drawBackup(page: Page, shown: ShownBackup): void {
   page.title(`🗄️  Backup: ${printable(backup.name)}`);
   page.line(`  ID: ${backup.id}`);
   page.line(`  Instance: ${backup.instance}`);
-  page.line(`  Type: ${backup.type}${backup.parent === undefined ? '' : `, on backup ${backup.parent}`}`);
+  page.line(`  Type: ${backup.type}${backup.parent === undefined ? '' : `, on ${backup.parent}`}`);
   if (backup.parent !== undefined && backup.newBytes !== undefined)
     page.line(
       `  Copied anew: ${formatBytes(backup.newBytes)} of ${formatBytes(backup.sizeBytes)}, changes found by the ${backup.changesBy}`,
@@ -63,7 +64,7 @@ function drawBackup(page: Page, shown: ShownBackup): void {
     ['Databases', backup.databases.map(printable).join(', ')],
     ['Tables', formatCount(backup.tables)],
     ['Indexes', formatCount(backup.indexes)],
-    ['Rows', `about ${formatCount(backup.estimatedRows)}`],
+    ['Rows', describeRows(backup.estimatedRows)],
     ['Files', `${formatCount(backup.fileCount)} in ${formatCount(packs)} packs`],
     ...(shown.sharedPacks === 0
       ? []

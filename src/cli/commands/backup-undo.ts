@@ -10,6 +10,7 @@ import { confirmPhrase } from '../confirm.ts';
 import { openCommandInstance } from '../open-instance.ts';
 import { drawUndone, drawUndoPlan } from '../render/undo-page.ts';
 import type { CommandRun } from '../run-command.ts';
+import { drawWritesStopped, writesAreStopped } from '../writes-stopped.ts';
 
 interface UndoCommandOptions {
   readonly xid?: number;
@@ -53,8 +54,14 @@ export function addBackupUndo(cli: Cli, group: Command): void {
   ]).action((incident: string | undefined, options: UndoCommandOptions) =>
     cli.run(command, {
       title: '↩️  Undoing a Transaction',
-      run: run => runUndo(run, incident, options),
-      draw: drawUndone,
+      async run(run) {
+        const report = await runUndo(run, incident, options);
+        return { ...report, writesStopped: !report.dryRun && (await writesAreStopped(run)) };
+      },
+      draw: (page, result) => {
+        drawUndone(page, result);
+        drawWritesStopped(page, result.writesStopped);
+      },
       exitCode: ({ dryRun, problems }) =>
         dryRun || problems.length === 0 ? 0 : exitCodes.FINISHED_WITH_PROBLEMS,
     }),
@@ -85,7 +92,12 @@ async function runUndo(
       run.show(page => drawUndoPlan(page, found));
       const phrase = `undo ${found.instance}`;
       const question = `Type '${phrase}' to put these rows back:\n> `;
-      await confirmPhrase(run, { phrase, question, given: run.flags.yes === true ? phrase : null });
+      await confirmPhrase(run, {
+        phrase,
+        question,
+        given: run.flags.yes === true ? phrase : null,
+        flags: '--yes',
+      });
     },
   });
 }

@@ -1,4 +1,5 @@
 import { exitCodes } from '../../base/codes.ts';
+import { counted } from '../../base/sizes.ts';
 import type { DoctorReport, Finding } from '../../operations/doctor/doctor.ts';
 import { addExamples, type Cli } from '../cli.ts';
 import { openCommandInstance } from '../open-instance.ts';
@@ -45,7 +46,7 @@ function drawReport(page: Page, report: DoctorReport): void {
     page.line(page.style.good(`✅ Instance '${report.instance}' is protected.`));
   else
     page.line(
-      `${report.failed} failed, ${report.warnings} warnings of ${report.findings.length} checks of instance '${report.instance}'.`,
+      `${report.failed} failed, ${counted(report.warnings, 'warning')} of ${counted(report.findings.length, 'check')} of instance '${report.instance}'.`,
     );
 }
 

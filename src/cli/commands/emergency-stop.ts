@@ -69,7 +69,12 @@ async function runStop(run: CommandRun, options: StopCommandOptions): Promise<St
       if (plan.level === 'soft') return;
       run.show(page => drawStopPlan(page, plan));
       const question = `Type 'YES' to stop the writes of '${plan.instance}': `;
-      await confirmPhrase(run, { phrase: 'YES', question, given: run.flags.yes === true ? 'YES' : null });
+      await confirmPhrase(run, {
+        phrase: 'YES',
+        question,
+        given: run.flags.yes === true ? 'YES' : null,
+        flags: '--yes',
+      });
     },
   });
 }

@@ -100,7 +100,12 @@ async function runHarden(run: CommandRun, options: HardenCommandOptions): Promis
       run.show(page => drawHardenPlan(page, plan));
       const does = plan.action === 'apply' ? 'protect' : 'take back the protection of';
       const question = `Type 'YES' to ${does} the database '${plan.database}': `;
-      await confirmPhrase(run, { phrase: 'YES', question, given: run.flags.yes === true ? 'YES' : null });
+      await confirmPhrase(run, {
+        phrase: 'YES',
+        question,
+        given: run.flags.yes === true ? 'YES' : null,
+        flags: '--yes',
+      });
     },
   });
 }

@@ -1,4 +1,4 @@
-import { formatCount, formatSeconds, formatShare } from '../../base/sizes.ts';
+import { counted, formatCount, formatSeconds, formatShare } from '../../base/sizes.ts';
 import type { AnalyzedTable, IncidentAnalysis } from '../../operations/incident/analysis.ts';
 import { describeDamage } from '../../operations/incident/describe-damage.ts';
 import { RATE_RULE } from '../../operations/incident/rate-incident.ts';
@@ -47,11 +47,14 @@ export function headFacts(analysis: IncidentAnalysis): [string, string | null][]
   ];
 }
 
+/** Events whose text begins with a statement, or with the name of a role. */
+const beginsWithName: ReadonlySet<string> = new Set(['started', 'identified']);
+
 function timelineLines({ timeline }: IncidentAnalysis): Line[] {
   const shown = timeline.slice(0, EVENTS_SHOWN);
-  const lines = shown.map(({ at, text, sinceSeconds }, index) => {
+  const lines = shown.map(({ at, event, text, sinceSeconds }, index) => {
     const since = index === 0 ? '' : ` (+${sinceSeconds.toFixed(2)}s)`;
-    return `${formatClock(at)}  ${printable(upperFirst(text))}${since}`;
+    return `${formatClock(at)}  ${printable(beginsWithName.has(event) ? text : upperFirst(text))}${since}`;
   });
   const more = timeline.length - shown.length;
   return more > 0 ? [...lines, `and ${formatCount(more)} more`] : lines;
@@ -95,7 +98,7 @@ export function impactFacts({ impact, atMostSeconds }: IncidentAnalysis): [strin
     [
       'Lost beside it',
       lost &&
-        `${formatCount(lost.transactions)} transactions${lostSeconds === null ? '' : ` of ${formatSeconds(lostSeconds)}`}, committed by others behind the recovery point`,
+        `${counted(lost.transactions, 'transaction')}${lostSeconds === null ? '' : ` of ${formatSeconds(lostSeconds)}`}, committed by others behind the recovery point`,
     ],
   ];
 }
@@ -110,7 +113,7 @@ function impactLines(analysis: IncidentAnalysis): Line[] {
   });
   return [
     ...tables.slice(0, TABLES_SHOWN).map(tableLine),
-    ...(more > 0 ? [`and ${formatCount(more)} more tables`] : []),
+    ...(more > 0 ? [`and ${counted(more, 'more table')}`] : []),
     ...impactFacts(analysis),
     ...lostTables,
   ];

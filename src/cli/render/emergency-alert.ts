@@ -2,6 +2,7 @@ import { formatShare } from '../../base/sizes.ts';
 import type { StopReport } from '../../operations/emergency/stop-report.ts';
 import { describeDamage, nameOfTable, shareOf } from '../../operations/incident/describe-damage.ts';
 import type { Incident, IncidentTable } from '../../operations/incident/incident.ts';
+import { FOUND_IN_LOG } from '../../operations/incident/incident-from-log.ts';
 import { isRateIncident } from '../../operations/incident/rate-incident.ts';
 import { describeOutlook } from '../../operations/recovery-time/describe-outlook.ts';
 import { type Page, printable } from './page.ts';
@@ -12,7 +13,7 @@ export function drawAlert(page: Page, report: StopReport): void {
   const { incident, outlook } = report;
   page.title(titleOf(report));
   if (incident !== null) {
-    page.line(`Detected: ${formatTime(incident.detectedAt)} (${incident.rule.name})`);
+    page.line(`Detected: ${formatTime(incident.detectedAt)} (${detectedBy(incident)})`);
     page.line(`Severity: ${page.style.bad(incident.severity.toUpperCase())}`);
     page.section('Incident', incidentLines(incident));
   }
@@ -33,6 +34,11 @@ function titleOf({ incident, problems }: StopReport): string {
   return problems.length === 0
     ? '🚨 EMERGENCY: WRITES STOPPED'
     : '🚨 EMERGENCY: WRITES STOPPED, WITH PROBLEMS';
+}
+
+/** A rule of the watch is a word of the configuration, which says nothing by itself. */
+function detectedBy({ rule }: Incident): string {
+  return rule.name === FOUND_IN_LOG ? rule.name : `by the agent, rule '${rule.name}'`;
 }
 
 const outcomeTexts: Readonly<Record<Incident['transaction']['outcome'], string | null>> = {
@@ -71,7 +77,7 @@ function impactLines(table: IncidentTable): string[] {
   return share > 0.995 ? [...lines, `Impact: ALL ROWS OF ${printable(nameOfTable(table))} AFFECTED`] : lines;
 }
 
-function drawRecommended(page: Page, { recommended }: StopReport): void {
+function drawRecommended(page: Page, { recommended, incident, level }: StopReport): void {
   if (recommended === null) return;
   const { xid, did, committedAt, command } = recommended;
   const when = committedAt === null ? '' : `, committed ${formatTimeFine(committedAt)}`;
@@ -79,6 +85,13 @@ function drawRecommended(page: Page, { recommended }: StopReport): void {
     `Restore to just before transaction ${xid}${when}`,
     `It ${printable(did)}`,
     command === null ? 'No backup reaches back so far' : page.style.title(command),
+    // At the other levels nobody can write, an undo neither.
+    ...(incident === null || level !== 'soft'
+      ? []
+      : [
+          'Or put back its rows alone, with the server open and all later writes kept',
+          page.style.title(`aishell backup undo ${shortId(incident.id)}`),
+        ]),
   ]);
 }
 

@@ -1,4 +1,4 @@
-import { formatCount, formatSeconds } from '../../base/sizes.ts';
+import { counted, formatCount, formatSeconds } from '../../base/sizes.ts';
 import type { PreparedTransaction, SessionFacts } from '../../engines/postgres/write-sessions.ts';
 import type { EmergencyStatus } from '../../operations/emergency/emergency-status.ts';
 import type { StopPlan } from '../../operations/emergency/plan-stop.ts';
@@ -72,17 +72,20 @@ export function drawResumed(page: Page, report: ResumeReport): void {
     return;
   }
   const since = report.stops.map(({ level, stoppedAt }) => `${level}, since ${formatTime(stoppedAt)}`);
-  const text = `Writes of '${report.instance}' are possible again (${since.join('; ')}) after ${formatSeconds(report.seconds)}`;
+  const after = `after ${formatSeconds(report.seconds)}`;
+  const text = `Writes of '${report.instance}' are possible again (${since.join('; ')}) ${after}`;
   page.line(
     report.problems.length === 0
       ? page.style.good(`✅ ${text}`)
-      : page.style.warn(`⚠️  Put back, with problems, after ${formatSeconds(report.seconds)}`),
+      : page.style.warn(
+          report.writable ? `⚠️  ${text}, with problems` : `⚠️  Put back, with problems, ${after}`,
+        ),
   );
   const count = (outcome: string): number =>
     report.changes.filter(change => change.outcome === outcome).length;
   page.section('Put back', [
-    `${formatCount(count('restored'))} changes are as they were before`,
-    `${formatCount(count('unchanged'))} were so already`,
+    `${counted(count('restored'), 'change')}, as it was before`,
+    ...(count('unchanged') === 0 ? [] : [`${counted(count('unchanged'), 'change')} were so already`]),
   ]);
   drawProblems(page, report.problems);
 }

@@ -12,6 +12,13 @@ export function formatFact(name: string, value: unknown): readonly [label: strin
   return [label, formatValue(value, unit)];
 }
 
+/** How many rows there are, by the planner's estimate: tables that were never analyzed count as empty. */
+export function describeRows(estimated: number): string {
+  return estimated > 0
+    ? `about ${formatCount(estimated)}`
+    : 'not known: no table was analyzed, or all are empty';
+}
+
 function formatValue(value: unknown, unit: string): string | null {
   if (value === null || value === undefined) return null;
   if (typeof value === 'bigint') return value.toString();

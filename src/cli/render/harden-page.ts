@@ -1,9 +1,10 @@
-import { formatCount } from '../../base/sizes.ts';
+import { counted, formatCount } from '../../base/sizes.ts';
 import type { HardenReport } from '../../operations/harden/harden.ts';
 import type { MeasureStatus } from '../../operations/harden/measures.ts';
 import type { Hardening } from '../../operations/harden/read-hardening.ts';
 import { type Page, printable, RULE } from './page.ts';
 import { formatTime } from './time.ts';
+import { shellCommand } from '../../engines/postgres/service-process.ts';
 import { wrapWords } from './wrap.ts';
 
 const WIDTH = 100;
@@ -34,7 +35,7 @@ export function drawHardenScript(page: Page, report: HardenReport): void {
     paragraph(`Prevents: ${measure.prevents}`, '    ');
     paragraph(`Costs: ${measure.costs}`, '    ');
     for (const limit of measure.limits) paragraph(`Mind: ${limit}`, '    ');
-    comment(`    Taken back by: aishell security harden --revert --measure ${measure.name}`);
+    comment(`    Taken back by: ${hardenCommand(report, '--revert', '--measure', measure.name)}`);
     for (const note of measure.notes) paragraph(`Note: ${note}`, '    ');
     // Of what is off, everything is missing.
     const missing = measure.state === 'partly' ? shortened(measure.missing) : [];
@@ -117,7 +118,7 @@ export function drawHardened(page: Page, report: HardenReport): void {
   drawProblems(page, report.problems);
   if (apply && report.units.length > 0) {
     page.line();
-    page.line(`To take it back: ${page.style.title('aishell security harden --revert')}`);
+    page.line(`To take it back: ${page.style.title(hardenCommand(report, '--revert'))}`);
   }
 }
 
@@ -146,9 +147,9 @@ export function drawHardening(page: Page, hardening: Hardening): void {
   page.line();
   if (hardening.problems.length > 0)
     page.line(
-      `To complete what is not whole: ${page.style.title('aishell security harden --apply-recommendations')}`,
+      `To complete what is not whole: ${page.style.title(hardenCommand(hardening, '--apply-recommendations'))}`,
     );
-  else page.line(`What is there to do: ${page.style.title('aishell security harden')}`);
+  else page.line(`What is there to do: ${page.style.title(hardenCommand(hardening))}`);
 }
 
 function drawMeasures(page: Page, measures: readonly MeasureStatus[]): void {
@@ -171,6 +172,11 @@ function drawMeasures(page: Page, measures: readonly MeasureStatus[]): void {
       ];
     }),
   );
+}
+
+/** For the same database: without its name it would be about that of the connection. */
+function hardenCommand({ database }: { readonly database: string }, ...more: readonly string[]): string {
+  return printable(shellCommand(['aishell', 'security', 'harden', '--database', database, ...more]));
 }
 
 function stateText({ state, since, by, blocked }: MeasureStatus): string {
@@ -199,8 +205,4 @@ function drawProblems(page: Page, problems: readonly string[]): void {
 function shortened(texts: readonly string[]): string[] {
   const more = texts.length - SHOWN;
   return more > 1 ? [...texts.slice(0, SHOWN), `and ${formatCount(more)} more`] : [...texts];
-}
-
-function counted(count: number, what: string): string {
-  return `${formatCount(count)} ${what}${count === 1 ? '' : 's'}`;
 }

@@ -5,7 +5,7 @@ import { isRateIncident } from '../../operations/incident/rate-incident.ts';
 import type { ResolveReport } from '../../operations/incident/resolve-incident.ts';
 import { commandsFor } from '../../watch/incident-notification.ts';
 import { type Page, printable, truncate } from './page.ts';
-import { formatTime } from './time.ts';
+import { formatTime, formatTimeFine } from './time.ts';
 
 const TABLES_SHOWN = 20;
 const QUERY_WIDTH = 300;
@@ -59,7 +59,7 @@ function drawTransaction(page: Page, { transaction, culprit }: Incident): void {
   page.section('Transaction', [
     ['Number', String(transaction.xid)],
     ['Outcome', transaction.outcome],
-    ['Ended', transaction.endedAt],
+    ['Ended', transaction.endedAt === null ? null : formatTimeFine(transaction.endedAt)],
     ['Begins at', transaction.beginLsn],
     ['Ends at', transaction.endLsn],
   ]);
@@ -70,8 +70,11 @@ function drawTransaction(page: Page, { transaction, culprit }: Incident): void {
       ['Application', culprit.application === null ? null : printable(culprit.application)],
       ['Client', culprit.client ?? 'local socket'],
       ['Process', String(culprit.pid)],
-      ['Statement', culprit.query === null ? null : truncate(printable(culprit.query), QUERY_WIDTH)],
-      ['Statement began', culprit.queryStartedAt],
+      [
+        'Statement',
+        culprit.query === null ? null : truncate(printable(culprit.query.replace(/\s+/g, ' ')), QUERY_WIDTH),
+      ],
+      ['Statement began', culprit.queryStartedAt === null ? null : formatTimeFine(culprit.queryStartedAt)],
     ]);
 }
 

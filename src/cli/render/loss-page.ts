@@ -1,4 +1,4 @@
-import { formatCount } from '../../base/sizes.ts';
+import { counted, formatCount } from '../../base/sizes.ts';
 import type { RestoreReport } from '../../operations/restore/restore-report.ts';
 import { describeTable } from '../../operations/timeline/table-changes.ts';
 import { type Page, printable } from './page.ts';
@@ -41,7 +41,7 @@ export function drawLoss(page: Page, report: RestoreReport): void {
       `${count}, the last one ${loss.lastTime === null ? 'at an unknown time' : readable(loss.lastTime)}`,
     ),
     ...lines.slice(0, MOST_TABLES),
-    ...(more > 0 ? [`and ${formatCount(more)} more tables`] : []),
+    ...(more > 0 ? [`and ${counted(more, 'more table')}`] : []),
     ...(loss.countedTo === null
       ? []
       : [style.warn(`Not counted is what lies behind a gap in the log: ${loss.countedTo} is missing`)]),

@@ -1,4 +1,4 @@
-import { formatCount } from '../../base/sizes.ts';
+import { counted, formatCount } from '../../base/sizes.ts';
 import type { LostReport, LostTable } from '../../operations/lost/lost-report.ts';
 import { describePart } from '../../operations/side/plan-files.ts';
 import { describeTable } from '../../operations/timeline/table-changes.ts';
@@ -58,5 +58,5 @@ function tableLines(tables: readonly LostTable[]): string[] {
     return `${printable(name)}: ${parts.join(', ')}`;
   });
   const more = tables.length - lines.length;
-  return more > 0 ? [...lines, `and ${formatCount(more)} more tables`] : lines;
+  return more > 0 ? [...lines, `and ${counted(more, 'more table')}`] : lines;
 }

@@ -50,10 +50,15 @@ export function createTextRenderer(options: TextOptions): Renderer {
   const { style, live, quiet } = options;
   const active = new Map<string, ActiveStep>();
   const columns = options.columns ?? (() => null);
-  const put = (line: string): void => {
-    if (live) live.print(line);
-    else options.write(line);
-  };
+  // What is drawn begins with an empty line, and what stands above it may have ended with one.
+  let endsEmpty = false;
+  const putBy =
+    (write: (line: string) => void) =>
+    (line: string): void => {
+      if (line !== '' || !endsEmpty) write(line);
+      endsEmpty = line === '';
+    };
+  const put = putBy(line => (live ? live.print(line) : options.write(line)));
   const print = (line: string): void => {
     for (const part of wrapLine(line, columns())) put(part);
   };
@@ -120,7 +125,7 @@ export function createTextRenderer(options: TextOptions): Renderer {
     pause: () => live?.draw([]),
     result(_result, draw) {
       live?.end();
-      draw(createPage(style, options.write, columns()));
+      draw(createPage(style, putBy(options.write), columns()));
     },
     error(record: ErrorRecord) {
       live?.end();
@@ -133,7 +138,8 @@ export function createTextRenderer(options: TextOptions): Renderer {
 function stepLine(event: StepEvent, style: Style): string {
   const detail = event.detail === undefined ? '' : `: ${event.detail}`;
   const seconds = event.seconds === undefined ? '' : ` ${style.dim(`(${formatSeconds(event.seconds)})`)}`;
-  if (event.state === 'failed') return `${style.bad('✗')} ${event.title}${detail}${seconds}`;
+  if (event.state === 'failed')
+    return `${style.bad('✗')} ${event.title}${detail === '' ? ': not done' : detail}${seconds}`;
   if (event.state === 'skipped') return style.dim(`- ${event.title}${detail === '' ? ': skipped' : detail}`);
   return `${style.good('✓')} ${event.title}${detail}${seconds}`;
 }

@@ -1,6 +1,7 @@
 import { formatAge, formatBytes, formatCount, formatSeconds } from '../../base/sizes.ts';
 import type { RestoreReport } from '../../operations/restore/restore-report.ts';
 import { drawLoss } from './loss-page.ts';
+import { describeRows } from './format-fact.ts';
 import { type Page, printable, RULE } from './page.ts';
 import { formatTime } from './time.ts';
 
@@ -88,7 +89,7 @@ export function drawRestoreWarning(page: Page, report: RestoreReport, now: Date)
       ],
       ['Current size', live.totals === null ? null : formatBytes(live.totals.sizeBytes)],
       ['Tables', live.totals === null ? null : formatCount(live.totals.tables)],
-      ['Rows', live.totals === null ? null : `about ${formatCount(live.totals.estimatedRows)}`],
+      ['Rows', live.totals === null ? null : describeRows(live.totals.estimatedRows)],
       ['Connections', live.totals === null ? null : formatCount(live.totals.clientConnections)],
     ]);
   }
@@ -187,18 +188,19 @@ function drawVerification(page: Page, { recovered }: RestoreReport): void {
   if (pages === null) page.line('  - Page checksums are off on this server: pages were not checked');
   else page.check(`Page checksums: ${formatCount(pages.pages)} pages in ${formatCount(pages.files)} files`);
   const kinds = [
-    ['Indexes', checks.indexes],
-    ['Tables', checks.tables],
-    ['Foreign keys', checks.foreignKeys],
-    ['Row counts', checks.rows],
+    ['Indexes', checks.indexes, true],
+    ['Tables', checks.tables, true],
+    ['Foreign keys', checks.foreignKeys, false],
+    ['Row counts', checks.rows, false],
   ] as const;
-  for (const [name, { total, checked, leftForTime, skipped, problems }] of kinds) {
+  for (const [name, { total, checked, leftForTime, skipped, problems }, needsAmcheck] of kinds) {
     const left = leftForTime === 0 ? '' : `, ${formatCount(leftForTime)} left for time`;
     const passed = skipped.length === 0 ? '' : `, ${formatCount(skipped.length)} passed over`;
     const text = `${name}: ${formatCount(checked)} of ${formatCount(total)} checked${left}${passed}`;
     if (problems.length > 0)
       page.line(`  ${page.style.bad('✗')} ${text}, ${formatCount(problems.length)} problems`);
-    else if (checked > 0 || total === 0) page.check(text);
+    else if (checked > 0 || (total === 0 && !(needsAmcheck && checks.withoutAmcheck.length > 0)))
+      page.check(text);
     else page.line(`  - ${text}`);
   }
   for (const { database, table, rows } of checks.rows.counted.slice(0, 20)) {

@@ -172,6 +172,7 @@ function drawTransaction(page: Page, transaction: TimelineTransaction, width: nu
       ? ''
       : `took at most ${formatSeconds(atMostSeconds)}, `;
   put(page, `${took}log ${transaction.firstLsn} to ${end}`, { ...inner, paint: dim });
+  if (transaction.undo !== null) putCommand(page, 'its rows alone:', transaction.undo, inner);
   if (transaction.restore !== null) putCommand(page, 'to just before it:', transaction.restore, inner);
   else put(page, 'no backup is old enough to go back to just before it', { ...inner, paint: dim });
 }

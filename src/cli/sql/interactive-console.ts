@@ -66,7 +66,8 @@ class InteractiveConsole {
     for (;;) {
       const line = await lines.next(this.#prompt());
       if (line === null || run.signal.aborted) break;
-      if (this.#typed === '' && isMetaCommand(line)) {
+      // As in psql, a statement that was begun does not keep anybody in.
+      if ((this.#typed === '' && isMetaCommand(line)) || line.trim() === '\\q') {
         if (!(await this.#meta(line))) break;
       } else await this.#take(line);
     }

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileError } from '../../base/errors.ts';
 import { runStep } from '../../base/events.ts';
+import { counted, formatCount } from '../../base/sizes.ts';
 import { type BaseBackup, startBaseBackup } from '../../engines/postgres/base-backup.ts';
 import { parseControlFile } from '../../engines/postgres/control-file.ts';
 import type { DataFileEntry } from '../../engines/postgres/data-files.ts';
@@ -196,7 +197,7 @@ async function copyInstance(request: CopyRequest): Promise<Copied> {
   });
   const copying = runStep(
     onEvent,
-    { id: 'copy', title: 'Data backed up', detail: copied => `${copied.assembler.fileCount} files` },
+    { id: 'copy', title: 'Data backed up', detail: copied => counted(copied.assembler.fileCount, 'file') },
     () => copyEverything({ ...request, base, copier, increment, signal }),
   );
   const [copied] = await Promise.all([copying, tryRecordCatalog(context, { signal, onEvent })]);
@@ -300,5 +301,5 @@ async function readStableControlFile(dataDirectory: string): Promise<Uint8Array>
 }
 
 function describeSample(sample: SampleVerification): string {
-  return `${sample.packs} packs, ${sample.sampledFrames} of ${sample.frames} frames restored and compared`;
+  return `${counted(sample.packs, 'pack')}, ${formatCount(sample.sampledFrames)} of ${counted(sample.frames, 'frame')} restored and compared`;
 }

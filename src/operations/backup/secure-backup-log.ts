@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileError, systemCode } from '../../base/errors.ts';
 import { type OnEvent, runStep } from '../../base/events.ts';
+import { counted } from '../../base/sizes.ts';
 import type { BaseBackup, BaseBackupEnd } from '../../engines/postgres/base-backup.ts';
 import { parseLsn } from '../../engines/postgres/lsn.ts';
 import { logPath } from '../../repository/layout.ts';
@@ -54,7 +55,7 @@ export async function secureBackupLog(
         title: 'Log of the backup archived',
         detail: left =>
           left.length === 0
-            ? `${names.length} segments`
+            ? counted(names.length, 'segment')
             : `${left.length} of ${names.length} segments missing: taken along`,
       },
       () => waitForLog(context.repository, { owner, names, timeoutMs: request.logTimeoutMs }, signal),

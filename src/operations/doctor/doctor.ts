@@ -1,7 +1,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { AppError, toErrorRecord } from '../../base/errors.ts';
-import { formatAge, formatBytes } from '../../base/sizes.ts';
+import { counted, formatAge, formatBytes } from '../../base/sizes.ts';
 import { queryRow, withConnection } from '../../engines/postgres/connection.ts';
 import type { ConnectionSettings } from '../../engines/postgres/connection-target.ts';
 import { readServerFacts, type ServerFacts } from '../../engines/postgres/server-facts.ts';
@@ -134,7 +134,7 @@ async function askServer(
     });
     facts = answer;
     const offMs = Math.abs(ms - Date.now());
-    const found = `PostgreSQL ${answer.version}, ${answer.databases.length} databases, ${answer.dataDirectory}`;
+    const found = `PostgreSQL ${answer.version}, ${counted(answer.databases.length, 'database')}, ${answer.dataDirectory}`;
     return offMs <= CLOCK_TOLERANCE_MS
       ? ok(found)
       : warning(

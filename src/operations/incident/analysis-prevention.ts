@@ -15,9 +15,10 @@ export interface ServerSigns {
   readonly measures: readonly Measure[];
   /** Of the role that did it; null where that is not known. */
   readonly isSuperuser: boolean | null;
+  /** The command that applies what is not in force to the database it happened in. */
+  readonly harden: string;
 }
 
-const HARDEN = 'aishell security harden --apply-recommendations';
 const REFUSES_ROWS = 'A DELETE or UPDATE of too many rows is refused';
 const REFUSES_LOSS = 'TRUNCATE and DROP are refused';
 /** As they are called in a report. How statements are logged is read from the server, as others may have set it. */
@@ -34,8 +35,9 @@ export async function readSigns(
   of: { readonly role: string | null; readonly database: string | null },
   signal: AbortSignal,
 ): Promise<ServerSigns> {
+  const harden = hardenCommand(context, of.database);
   try {
-    const measures = await readMeasures(context, of.database, signal);
+    const measures = await readMeasures(context, { database: of.database, harden }, signal);
     return await withConnection(context.connection, { signal }, async client => {
       const facts = await readServerFacts(client, signal);
       const { logs, superuser } = await queryRow<{ logs: boolean; superuser: boolean | null }>(
@@ -51,10 +53,11 @@ export async function readSigns(
       );
       return {
         isSuperuser: superuser,
+        harden,
         measures: [
           measure('The log is archived', archivingOf(facts) === 'on', 'aishell doctor'),
           measure('The agent watches the log as it is written', isStreamed(facts), 'aishell agent run'),
-          measure('Statements that change data are written to the log of the server', logs, HARDEN),
+          measure('Statements that change data are written to the log of the server', logs, harden),
           ...measures,
         ],
       };
@@ -62,27 +65,33 @@ export async function readSigns(
   } catch (error) {
     signal.throwIfAborted();
     if (!(error instanceof AppError)) throw error;
-    return { measures: [], isSuperuser: null };
+    return { measures: [], isSuperuser: null, harden };
   }
 }
 
 /** What is in force in a database; one that is gone, as it was dropped, has nothing. */
 async function readMeasures(
   context: Pick<InstanceContext, 'connection' | 'instance'>,
-  database: string | null,
+  { database, harden }: { readonly database: string | null; readonly harden: string },
   signal: AbortSignal,
 ): Promise<Measure[]> {
   try {
     const { measures } = await readHardening(context, { database }, { signal });
     return measures.flatMap(({ name, state }) => {
       const title = hardened[name];
-      return title === undefined ? [] : [measure(title, state === 'in force', HARDEN)];
+      return title === undefined ? [] : [measure(title, state === 'in force', harden)];
     });
   } catch (error) {
     signal.throwIfAborted();
     if (!(error instanceof AppError)) throw error;
     return [];
   }
+}
+
+/** It is about one database at a time, and without its name about that of the connection. */
+function hardenCommand({ connection }: Pick<InstanceContext, 'connection'>, database: string | null): string {
+  const named = database === null || database === connection.database ? [] : ['--database', database];
+  return shellCommand(['aishell', 'security', 'harden', '--apply-recommendations', ...named]);
 }
 
 function measure(name: string, isInForce: boolean, command: string): Measure {
@@ -95,6 +104,7 @@ export function recommendationsFor(
   known: {
     readonly measures: readonly Measure[];
     readonly isSuperuser: boolean | null;
+    readonly harden: string;
     readonly isRecorded: boolean;
     /** The command that goes back to before it; null where no backup reaches back so far. */
     readonly restore: string | null;
@@ -105,22 +115,32 @@ export function recommendationsFor(
   const before = known.isRecorded
     ? shellCommand(['aishell', 'backup', 'restore', '--before-incident', incident.id])
     : known.restore;
+  const undo = shellCommand([
+    ...['aishell', 'backup', 'undo'],
+    ...(known.isRecorded ? [incident.id] : ['--xid', String(incident.transaction.xid)]),
+  ]);
   const found: Recommendation[] = [];
   if (isOpen && isRateIncident(incident))
     found.push({ text: 'See which transactions did it', command: rateTimelineCommand(incident) });
   else if (isOpen && (incident.recoveries ?? []).every(({ mode }) => mode !== 'in-place'))
-    found.push({ text: 'Bring the data back: it is not back yet', command: before });
+    found.push(
+      { text: 'Bring the data back: it is not back yet', command: before },
+      { text: 'Or put back its rows alone: the server stays open, later writes stay', command: undo },
+    );
   const isOff = (name: string): boolean =>
     known.measures.every(each => each.name !== name || each.isInForce !== true);
   if (isOff(REFUSES_ROWS) && (acts.has('delete') || acts.has('update') || acts.has('rate')))
     found.push({
       text: 'Refuse a DELETE or UPDATE of many rows that was not allowed first',
-      command: HARDEN,
+      command: known.harden,
     });
   if (isOff(REFUSES_LOSS) && (acts.has('truncate') || acts.has('drop')))
-    found.push({ text: 'Refuse TRUNCATE and DROP of tables that matter', command: HARDEN });
+    found.push({ text: 'Refuse TRUNCATE and DROP of tables that matter', command: known.harden });
   if (known.isSuperuser === true)
-    found.push({ text: `Let ${incident.culprit?.role} work as a role with fewer rights`, command: HARDEN });
+    found.push({
+      text: `Let ${incident.culprit?.role} work as a role with fewer rights`,
+      command: known.harden,
+    });
   for (const { name, isInForce, command } of known.measures)
     if (isInForce === false && name !== REFUSES_ROWS && name !== REFUSES_LOSS)
       found.push({ text: `Not in force: ${lowerFirst(name)}`, command });

@@ -1,4 +1,4 @@
-import { formatCount } from '../../base/sizes.ts';
+import { counted, formatCount } from '../../base/sizes.ts';
 import type { Incident, IncidentAct, IncidentTable } from './incident.ts';
 
 const past: Readonly<Record<IncidentAct, string>> = {
@@ -37,7 +37,7 @@ export function worstFirst(tables: readonly IncidentTable[]): IncidentTable[] {
 export function describeIncident({ tables, transaction }: Pick<Incident, 'tables' | 'transaction'>): string {
   const [worst, ...others] = worstFirst(tables);
   const what = worst === undefined ? 'data was changed' : describeLoss(worst);
-  const more = others.length === 0 ? '' : ` and ${formatCount(others.length)} more tables`;
+  const more = others.length === 0 ? '' : ` and ${counted(others.length, 'more table')}`;
   const outcome = {
     running: ', not committed yet',
     committed: '',

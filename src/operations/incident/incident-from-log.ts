@@ -5,11 +5,12 @@ import { type Incident, type IncidentAct, type IncidentTable, newIncidentId } fr
 /** Half of a table at once is rarely meant. */
 const LIKELY_SHARE = 0.5;
 
-const RULE = 'found in the log';
+/** The rule of an incident that no agent has noticed. */
+export const FOUND_IN_LOG = 'found in the log';
 
 /** Whether nobody noticed it as it happened. */
 export function isFromLog({ rule }: Incident): boolean {
-  return rule.name === RULE;
+  return rule.name === FOUND_IN_LOG;
 }
 
 /** A disaster that nobody noticed when it happened, as the log has it: who did it stays unknown. */
@@ -34,7 +35,7 @@ export function incidentFromLog(
     detectedAt: at,
     updatedAt: at,
     rule: {
-      name: RULE,
+      name: FOUND_IN_LOG,
       explanation: `${transaction.summary}, seen ${noticed.when}`,
       confidence: tables.some(isLikely) ? 'likely' : 'possible',
     },

@@ -61,7 +61,10 @@ export async function readIncident(
   if (found === undefined || fitting.length > 1) {
     const why = found === undefined ? 'there is none' : `${fitting.length} have that ending`;
     throw new AppError('INCIDENT_NOT_FOUND', `unable to find incident '${id}' of '${instance}': ${why}`, {
-      hint: '`aishell incident list` shows them all.',
+      hint:
+        all.length === 0
+          ? 'None is on record: no agent has noticed one. `aishell backup timeline` shows what happened, by the log.'
+          : '`aishell incident list` shows them all.',
     });
   }
   return parseIncident(

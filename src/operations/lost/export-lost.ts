@@ -1,5 +1,6 @@
 import { AppError } from '../../base/errors.ts';
 import { runStep } from '../../base/events.ts';
+import { counted } from '../../base/sizes.ts';
 import { formatLsn, parseLsn } from '../../engines/postgres/lsn.ts';
 import { BLOCKS_PER_GROUP } from '../../engines/postgres/row-positions.ts';
 import { blockOf } from '../../engines/postgres/wal-row-changes.ts';
@@ -51,7 +52,7 @@ export async function exportLost(
       id: 'read-lost',
       title: 'Lost rows looked for in the log',
       detail: ({ transactions, rows }: LostRows) =>
-        `${transactions.length} transactions, ${rows.length} rows`,
+        `${counted(transactions.length, 'transaction')}, ${counted(rows.length, 'row')}`,
     },
     () => readLostRows(context, plan.view, window, options.signal),
   );

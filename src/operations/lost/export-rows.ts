@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { type OnEvent, runStep } from '../../base/events.ts';
+import { counted } from '../../base/sizes.ts';
 import type { RelationFile } from '../../engines/postgres/wal-transactions.ts';
 import { fileKey } from '../catalog/relation-names.ts';
 import type { RunOptions } from '../instance-context.ts';
@@ -149,7 +150,7 @@ async function writeRows(
   const unread = new Map<string, number>();
   const shapes = new Map(visited.flatMap(each => [...each.shapes]));
   let unchanged = 0;
-  const detail = (files: ExportedRows['files']): string => `${files.length} files`;
+  const detail = (files: ExportedRows['files']): string => counted(files.length, 'file');
   const files = await runStep(onEvent, { id: 'write', title: 'Lost rows written', detail }, async () => {
     for (const [index, row] of rows.entries()) {
       const operation = operationOf(row);

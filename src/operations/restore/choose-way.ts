@@ -1,5 +1,5 @@
 import { runStep } from '../../base/events.ts';
-import { formatSeconds } from '../../base/sizes.ts';
+import { counted, formatCount, formatSeconds } from '../../base/sizes.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import { assessRewind, type RewindAssessment } from '../rewind/assess-rewind.ts';
 import type { RewindAmount } from '../rewind/decide-work.ts';
@@ -60,5 +60,5 @@ function full(reason: string): ChosenWay {
 
 function describe(found: RewindAssessment): string {
   if (!found.possible) return `not possible: ${found.reason}`;
-  return `${found.amount.pagesFromBackup} pages from the backup, ${found.amount.pagesLeft} left to the log`;
+  return `${counted(found.amount.pagesFromBackup, 'page')} from the backup, ${formatCount(found.amount.pagesLeft)} left to the log`;
 }

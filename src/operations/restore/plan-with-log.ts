@@ -1,5 +1,6 @@
 import { AppError, messageOf } from '../../base/errors.ts';
 import { runStep } from '../../base/events.ts';
+import { counted } from '../../base/sizes.ts';
 import { parseLsn } from '../../engines/postgres/lsn.ts';
 import { manifestLines } from '../../repository/manifest-reader.ts';
 import { tryRecordCatalog } from '../catalog/record-catalog.ts';
@@ -51,7 +52,7 @@ export async function planWithLog(
     {
       id: 'plan',
       title: 'Recovery planned',
-      detail: plan => `from ${plan.backup.id}, ${plan.logFiles.length} files of the log`,
+      detail: plan => `from ${plan.backup.id}, ${counted(plan.logFiles.length, 'file')} of the log`,
     },
     () =>
       planRecovery(context, request.target, {
@@ -90,7 +91,7 @@ async function countLoss(
       {
         id: 'count',
         title: 'Changes behind the target counted',
-        detail: ({ transactions }) => `${transactions} transactions`,
+        detail: ({ transactions }) => counted(transactions, 'transaction'),
       },
       () =>
         accountOfLoss(
@@ -121,7 +122,7 @@ export async function checkPacks(
     {
       id: 'check',
       title: 'Backup complete',
-      detail: files => `${plan.manifest.packs.length} packs, ${files} files`,
+      detail: files => `${counted(plan.manifest.packs.length, 'pack')}, ${counted(files, 'file')}`,
     },
     async () => {
       await checkPacksPresent(context, plan.manifest, options.signal);

@@ -1,6 +1,7 @@
 import { AppError } from '../../base/errors.ts';
 import { runStep } from '../../base/events.ts';
 import { runCommand } from '../../base/run-command.ts';
+import { counted } from '../../base/sizes.ts';
 import { readControlFile } from '../../engines/postgres/control-file.ts';
 import { checkDatabases, type DatabaseChecks } from '../../engines/postgres/database-checks.ts';
 import type { IsolatedServer, ReachedTarget } from '../../engines/postgres/isolated-server.ts';
@@ -100,7 +101,7 @@ async function checkPages(
     {
       id: 'pages',
       title: 'Page checksums',
-      detail: found => `${found.pages} pages, ${found.damaged.length} wrong`,
+      detail: found => `${counted(found.pages, 'page')}, ${found.damaged.length} wrong`,
     },
     () =>
       verifyPages(
@@ -156,5 +157,5 @@ function isOfKnownPage(message: string, known: readonly DamagedPage[]): boolean 
 
 function describeReached(plan: RecoveryPlan, reached: ReachedTarget): string {
   const at = reached.replayTime === null ? '' : `, last transaction ${reached.replayTime}`;
-  return `${plan.logFiles.length} files of the log${at}`;
+  return `${counted(plan.logFiles.length, 'file')} of the log${at}`;
 }

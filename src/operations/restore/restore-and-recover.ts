@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { runStep } from '../../base/events.ts';
+import { counted } from '../../base/sizes.ts';
 import type { findBinaries } from '../../engines/postgres/service-binaries.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import { CONFIG_FOLDER, type Layout, makeOwned, placeOf, prepareRecovery } from './assemble-directory.ts';
@@ -41,7 +42,7 @@ export async function restoreBackup(
   const { plan, layout, owner } = restoring;
   await runStep(
     options.onEvent,
-    { id: 'restore-files', title: 'Files restored', detail: done => `${done.files} files` },
+    { id: 'restore-files', title: 'Files restored', detail: done => counted(done.files, 'file') },
     async () => {
       await makeOwned(layout.dataDirectory, owner);
       for (const place of layout.tablespaces.values()) await makeOwned(place, owner);

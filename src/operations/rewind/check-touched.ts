@@ -1,5 +1,6 @@
 import { AppError } from '../../base/errors.ts';
 import { runStep } from '../../base/events.ts';
+import { counted } from '../../base/sizes.ts';
 import { relationOf } from '../../engines/postgres/data-files-names.ts';
 import type { DamagedPage } from '../../repository/manifest.ts';
 import type { Manifest } from '../../repository/manifest-reader.ts';
@@ -41,7 +42,7 @@ export async function checkTouched(
     {
       id: 'pages',
       title: 'Checksums of the pages changed',
-      detail: found => `${found.pages} pages in ${found.files} files`,
+      detail: found => `${counted(found.pages, 'page')} in ${counted(found.files, 'file')}`,
     },
     async () => {
       const onProgress = progressTeller('pages', 0, options.onEvent);

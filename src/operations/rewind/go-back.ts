@@ -2,6 +2,7 @@ import { rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { AppError } from '../../base/errors.ts';
 import { runStep } from '../../base/events.ts';
+import { counted } from '../../base/sizes.ts';
 import type { ChangeMap } from '../../engines/postgres/change-map.ts';
 import { readControlFile } from '../../engines/postgres/control-file.ts';
 import { runningServer } from '../../engines/postgres/data-directory.ts';
@@ -163,7 +164,7 @@ async function goBackFully(
       id: 'bring-back',
       title: 'State before the rewind brought back',
       detail: done =>
-        `${done.movedFiles} files, ${Math.round((done.pagesBytes + done.fromBackupBytes) / 1e6)} MB of pages`,
+        `${counted(done.movedFiles, 'file')}, ${Math.round((done.pagesBytes + done.fromBackupBytes) / 1e6)} MB of pages`,
     },
     () => bringBack({ journal, state, used, tablespaceVersionDirectory, owner }, options),
   );
@@ -203,7 +204,7 @@ async function changesSince(
     {
       id: 'changes-since',
       title: 'Changes since the rewind found in the log',
-      detail: found => `${found.forks.size} files`,
+      detail: found => counted(found.forks.size, 'file'),
     },
     async (): Promise<ChangeMap> => {
       const owner = { instance, systemIdentifier };

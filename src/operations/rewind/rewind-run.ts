@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { runStep } from '../../base/events.ts';
+import { counted } from '../../base/sizes.ts';
 import { type ControlFile, parseControlFile } from '../../engines/postgres/control-file.ts';
 import { formatLsn, parseLsn } from '../../engines/postgres/lsn.ts';
 import type { Binaries } from '../../engines/postgres/service-binaries.ts';
@@ -92,7 +93,7 @@ async function rewriteAndRecover(
     {
       id: 'rewrite',
       title: 'Pages rewritten from the backup',
-      detail: made => `${made.files} files`,
+      detail: made => counted(made.files, 'file'),
     },
     () => rewriteFiles(context, { places, manifest, work, owner, beforeControl }, options),
   );

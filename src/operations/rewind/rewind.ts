@@ -1,5 +1,6 @@
 import { AppError } from '../../base/errors.ts';
 import { runStep } from '../../base/events.ts';
+import { counted } from '../../base/sizes.ts';
 import { readControlFile } from '../../engines/postgres/control-file.ts';
 import { formatLsn } from '../../engines/postgres/lsn.ts';
 import type { Binaries } from '../../engines/postgres/service-binaries.ts';
@@ -169,7 +170,7 @@ export async function saveLive(
     {
       id: 'keep',
       title: 'Present state kept',
-      detail: made => `${made.movedFiles} files, ${Math.round(made.keptBytes / 1e6)} MB of pages`,
+      detail: made => `${counted(made.movedFiles, 'file')}, ${Math.round(made.keptBytes / 1e6)} MB of pages`,
     },
     async () => {
       const { manifest, state, work } = run;

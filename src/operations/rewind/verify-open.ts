@@ -1,6 +1,7 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { delay } from '../../base/abort.ts';
 import { runStep } from '../../base/events.ts';
+import { counted } from '../../base/sizes.ts';
 import { connect } from '../../engines/postgres/connection.ts';
 import { listDataFiles } from '../../engines/postgres/data-files.ts';
 import { checkDatabases, type DatabaseChecks } from '../../engines/postgres/database-checks.ts';
@@ -63,7 +64,7 @@ export async function verifyAllPages(
     {
       id: 'all-pages',
       title: 'Page checksums',
-      detail: found => `${found.pages} pages, ${found.damaged.length} wrong`,
+      detail: found => `${counted(found.pages, 'page')}, ${found.damaged.length} wrong`,
     },
     async () => {
       const onProgress = progressTeller('all-pages', backup.sizeBytes, options.onEvent);

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { AppError } from '../../base/errors.ts';
 import { runStep } from '../../base/events.ts';
-import { formatBytes } from '../../base/sizes.ts';
+import { counted, formatBytes } from '../../base/sizes.ts';
 import type { Settings } from '../../engines/postgres/recovery-settings.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import { COPY_MARKER } from '../log/archive-segment.ts';
@@ -35,7 +35,8 @@ export async function restoreSide(
     {
       id: 'restore-files',
       title: 'Files restored beside the instance',
-      detail: done => `${formatBytes(done.bytes)} of ${formatBytes(files.ofBytes)}, ${done.files} files`,
+      detail: done =>
+        `${formatBytes(done.bytes)} of ${formatBytes(files.ofBytes)}, ${counted(done.files, 'file')}`,
     },
     async () => {
       await makeOwned(layout.dataDirectory, owner);

@@ -1,4 +1,5 @@
 import { runStep } from '../../base/events.ts';
+import { counted } from '../../base/sizes.ts';
 import { formatLsn, segmentStart } from '../../engines/postgres/lsn.ts';
 import { tryRecordCatalog } from '../catalog/record-catalog.ts';
 import { nameRelations } from '../catalog/relation-names.ts';
@@ -32,7 +33,7 @@ export async function readTimeline(
   const seconds = { from: Number(fromUs / US), to: Number(toUs / US) };
   const read = await runStep(
     onEvent,
-    { id: 'read-log', title: 'Log read', detail: done => `${done.segments} segments` },
+    { id: 'read-log', title: 'Log read', detail: done => counted(done.segments, 'segment') },
     async () => {
       const runs = await clipRuns(context, log, seconds, signal);
       return readRuns(context, { view, runs, minimumRows: request.minimumRows }, options);

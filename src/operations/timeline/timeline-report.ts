@@ -62,6 +62,8 @@ export interface TimelineTransaction {
   readonly atMostSeconds: number | null;
   /** The command that goes back to just before it; null where no backup reaches back so far. */
   readonly restore: string | null;
+  /** The command that puts back its rows alone; null where it took none, or no backup reaches back so far. */
+  readonly undo: string | null;
 }
 
 export interface TimelineReport {
@@ -299,7 +301,16 @@ function listed(
     gid,
     atMostSeconds,
     restore: isReachable ? restoreCommand('--xid', String(xid)) : null,
+    undo:
+      isReachable && tookRows(notable)
+        ? shellCommand(['aishell', 'backup', 'undo', '--xid', String(xid)])
+        : null,
   };
+}
+
+/** A database that was dropped is not made anew by an undo. */
+function tookRows({ kind, acts }: NotableTransaction): boolean {
+  return kind !== 'insert' && acts.every(({ act }) => act !== 'drop database');
 }
 
 function restoreCommand(option: string, value: string): string {

@@ -1,6 +1,7 @@
 import { dirname, join } from 'node:path';
 import { AppError } from '../../base/errors.ts';
 import { runStep } from '../../base/events.ts';
+import { counted } from '../../base/sizes.ts';
 import { queryRows, type Session } from '../../engines/postgres/connection.ts';
 import { formatLsn } from '../../engines/postgres/lsn.ts';
 import { quotedName, readTableShapes } from '../../engines/postgres/table-shape.ts';
@@ -52,7 +53,7 @@ export async function openSideInstance(
       id: 'plan',
       title: 'Recovery beside planned',
       detail: ({ plan, files }) =>
-        `from ${plan.backup.id} (${describePart(files)}), ${plan.logFiles.length} files of the log`,
+        `from ${plan.backup.id} (${describePart(files)}), ${counted(plan.logFiles.length, 'file')} of the log`,
     },
     () => planBefore(context, { ...request, live }, signal),
   );

@@ -1,4 +1,5 @@
 import { runStep } from '../../base/events.ts';
+import { counted } from '../../base/sizes.ts';
 import { manifestPath } from '../../repository/layout.ts';
 import type { PackFacts } from '../../repository/manifest.ts';
 import {
@@ -62,7 +63,7 @@ export async function verifyBackups(
         title: `Backup ${id}`,
         detail: each =>
           each.problems.length === 0
-            ? `${each.packs} packs, every byte as written`
+            ? `${counted(each.packs, 'pack')}, every byte as written`
             : `${each.problems.length} problems`,
       },
       () => verifyOne(context, { id, verified }, options),
@@ -79,7 +80,7 @@ export async function verifyBackups(
   );
   const log = await runStep(
     onEvent,
-    { id: 'verify-log', title: 'Log', detail: each => `${each.files} files` },
+    { id: 'verify-log', title: 'Log', detail: each => counted(each.files, 'file') },
     () => verifyLog(context, manifests, options),
   );
   return {
