@@ -11,6 +11,7 @@ import { parseConfig } from '../config/parse-config.ts';
 import { newConfigText, replaceFile, withInstance, writeNewFile } from '../config/write-config.ts';
 import { newKeyFile, parseKeyFile, type SlotSecret } from '../crypto/key-slots.ts';
 import { withConnection } from '../engines/postgres/connection.ts';
+import { localUrl } from '../engines/postgres/connection-target.ts';
 import { readServerFacts, type ServerFacts } from '../engines/postgres/server-facts.ts';
 import { archivingOf } from '../operations/server-picture.ts';
 import { putIdentity } from '../repository/identity.ts';
@@ -78,7 +79,7 @@ export async function initInstance(
   const config = text === null ? null : parseConfig(text, configFile);
   const newInstance = {
     name,
-    connection: request.url ?? 'postgresql:///postgres',
+    connection: request.url ?? localUrl(request.env),
     password: request.password,
   };
   const changedText = text === null ? null : withInstance(text, newInstance);

@@ -83,10 +83,8 @@ function drawInit(page: Page, result: InitResult): void {
 
 function drawRecoveryKit(page: Page, result: InitResult, passphrase: string): void {
   page.section('Recovery kit', [
-    page.style.warn(
-      'Keep this away from this machine. It is shown once and stored nowhere; without it and without',
-    ),
-    page.style.warn('the key file nobody can read the backups, not even you.'),
+    page.style.warn('Keep this away from this machine: it is shown once, and stored nowhere.'),
+    page.style.warn('Without it and without the key file nobody reads the backups, not even you.'),
     ['Repository', result.repositoryId],
     ['Location', result.storage],
     ['Passphrase', page.style.title(passphrase)],

@@ -1,10 +1,10 @@
 import { counted, formatCount } from '../../base/sizes.ts';
+import { shellCommand } from '../../engines/postgres/service-process.ts';
 import type { HardenReport } from '../../operations/harden/harden.ts';
 import type { MeasureStatus } from '../../operations/harden/measures.ts';
 import type { Hardening } from '../../operations/harden/read-hardening.ts';
 import { type Page, printable, RULE } from './page.ts';
 import { formatTime } from './time.ts';
-import { shellCommand } from '../../engines/postgres/service-process.ts';
 import { wrapWords } from './wrap.ts';
 
 const WIDTH = 100;

@@ -14,7 +14,7 @@ export function drawLost(page: Page, report: LostReport): void {
   if (transactions === 0) page.line('Nothing is lost: no other transaction was committed behind the target.');
   else
     page.line(
-      `${formatCount(transactions)} transaction${transactions === 1 ? '' : 's'} lost, from ${formatTimeFine(firstAt ?? '')} to ${formatTimeFine(lastAt ?? '')}`,
+      `${counted(transactions, 'transaction')} lost, from ${formatTimeFine(firstAt ?? '')} to ${formatTimeFine(lastAt ?? '')}`,
     );
   for (const { xid, committedAt } of excluded)
     page.line(
@@ -29,9 +29,13 @@ export function drawLost(page: Page, report: LostReport): void {
     'Not exported',
     (report.acts ?? []).map(act => `${act.act} of ${printable(describeTable(act))} (transaction ${act.xid})`),
   );
+  if (report.files.length === 0 && !report.dryRun && transactions > 0) {
+    page.line();
+    page.line('Nothing was written: they changed no rows that can be exported.');
+  }
   page.section(
     'Written',
-    report.files.map(({ path, rows }) => `${printable(path)}: ${formatCount(rows)} rows`),
+    report.files.map(({ path, rows }) => `${printable(path)}: ${counted(rows, 'row')}`),
   );
   if ((report.unchanged ?? 0) > 0)
     page.line(

@@ -1,7 +1,7 @@
 import { formatAge, formatBytes, formatCount, formatSeconds } from '../../base/sizes.ts';
 import type { RestoreReport } from '../../operations/restore/restore-report.ts';
-import { drawLoss } from './loss-page.ts';
 import { describeRows } from './format-fact.ts';
+import { drawLoss } from './loss-page.ts';
 import { type Page, printable, RULE } from './page.ts';
 import { formatTime } from './time.ts';
 
@@ -199,8 +199,9 @@ function drawVerification(page: Page, { recovered }: RestoreReport): void {
     const text = `${name}: ${formatCount(checked)} of ${formatCount(total)} checked${left}${passed}`;
     if (problems.length > 0)
       page.line(`  ${page.style.bad('✗')} ${text}, ${formatCount(problems.length)} problems`);
-    else if (checked > 0 || (total === 0 && !(needsAmcheck && checks.withoutAmcheck.length > 0)))
-      page.check(text);
+    else if (total === 0 && needsAmcheck && checks.withoutAmcheck.length > 0)
+      page.line(`  - ${name}: not checked`);
+    else if (checked > 0 || total === 0) page.check(text);
     else page.line(`  - ${text}`);
   }
   for (const { database, table, rows } of checks.rows.counted.slice(0, 20)) {

@@ -66,6 +66,20 @@ export function parseConnectionUrl(text: string): ConnectionSettings {
   });
 }
 
+/**
+ * The URL of the local server, with what the environment says of it, for a file that is read in other environments: a
+ * service has no PGHOST and no PGPORT.
+ */
+export function localUrl(env: NodeJS.ProcessEnv): string {
+  const user = env.PGUSER ? `${encodeURIComponent(env.PGUSER)}@` : '';
+  const parameters = new URLSearchParams({
+    ...(env.PGHOST ? { host: env.PGHOST } : {}),
+    ...(env.PGPORT ? { port: env.PGPORT } : {}),
+  });
+  const query = parameters.size === 0 ? '' : `?${parameters.toString().replaceAll('%2F', '/')}`;
+  return `postgresql://${user}/postgres${query}`;
+}
+
 function passwordInUrl(): AppError {
   return new AppError('SECRET_EXPOSED', 'unable to take a password in a connection URL: others can read it', {
     hint: 'Put it into ~/.pgpass (mode 0600), or into the environment variable PGPASSWORD, and leave it out of the URL.',

@@ -1,6 +1,6 @@
 import { AppError } from '../../base/errors.ts';
 import { runStep } from '../../base/events.ts';
-import { counted } from '../../base/sizes.ts';
+import { counted, formatCount } from '../../base/sizes.ts';
 import { readControlFile } from '../../engines/postgres/control-file.ts';
 import { formatLsn } from '../../engines/postgres/lsn.ts';
 import type { Binaries } from '../../engines/postgres/service-binaries.ts';
@@ -61,7 +61,7 @@ export async function beginRewind(
       id: 'rewind-plan',
       title: 'Every page accounted for',
       detail: ({ work: { amount } }) =>
-        `${amount.pagesFromBackup} from the backup, ${amount.pagesLeft} left to the log`,
+        `${formatCount(amount.pagesFromBackup)} from the backup, ${formatCount(amount.pagesLeft)} left to the log`,
     },
     () => decide(context, rewinding, options),
   );

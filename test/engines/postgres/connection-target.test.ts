@@ -6,7 +6,11 @@ import { expect, test } from 'vitest';
 import { connect } from '../../../src/engines/postgres/connection.ts';
 import { connectionError, statementError } from '../../../src/engines/postgres/connection-errors.ts';
 import { findPassword, lookUpPassword } from '../../../src/engines/postgres/connection-password.ts';
-import { parseConnectionUrl, resolveTarget } from '../../../src/engines/postgres/connection-target.ts';
+import {
+  localUrl,
+  parseConnectionUrl,
+  resolveTarget,
+} from '../../../src/engines/postgres/connection-target.ts';
 
 test.for([
   ['postgres://', {}],
@@ -164,4 +168,13 @@ test('a statement is refused - names the right to grant, with the user quoted', 
   expect(statementError(raised('57P01'), 'x', 'u').code).toBe('DATABASE_UNREACHABLE');
   expect(statementError(raised('57014'), 'x', 'u').code).toBe('TIMEOUT');
   expect(statementError(raised('22012'), 'x', 'u').code).toBe('DATABASE_FAILED');
+});
+
+test('the local server as the environment names it - is the same one where that environment is gone', () => {
+  const env = { PGHOST: '/srv/a b', PGPORT: '5515', PGUSER: 'm@e' };
+  expect(localUrl(env)).toBe('postgresql://m%40e@/postgres?host=/srv/a+b&port=5515');
+  expect(resolveTarget(parseConnectionUrl(localUrl(env)), {})).toMatchObject({
+    ...{ host: '/srv/a b', port: 5515, user: 'm@e', database: 'postgres' },
+  });
+  expect(localUrl({})).toBe('postgresql:///postgres');
 });
