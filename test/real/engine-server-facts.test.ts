@@ -85,7 +85,7 @@ test('a user without rights - is told which to grant; with them - backs up', asy
   try {
     await expect(readServerFacts(client)).rejects.toMatchObject({
       code: 'DATABASE_DENIED',
-      hint: 'GRANT pg_monitor TO "low ly";',
+      hint: 'As a superuser: GRANT pg_monitor TO "low ly";',
     });
     await expect(startBaseBackup(lowly, { label: 'x', fastCheckpoint: true })).rejects.toMatchObject({
       code: 'DATABASE_DENIED',

@@ -63,6 +63,9 @@ test('a delete of everything - asks for the number, refuses another, runs with t
   expect(done).toMatch(/✓ DELETE 3000 · committed · transaction (\d+)/);
   expect(done).toMatch(/aishell backup undo --xid \d+ --config/);
   expect(await shopCounts(cluster)).toEqual({ users: 0, orders: 0, notes: 0, audit: 3000 });
+  // As in psql, a statement that was begun keeps nobody in.
+  terminal.type('select 1');
+  await terminal.until(/\npostgres-# $/);
   terminal.type('\\q');
   expect(await terminal.done).toBe(0);
 });

@@ -64,14 +64,16 @@ function drawStatus(page: Page, status: AgentStatus): void {
       ['Name', slot.name],
       ['State', slot.walStatus],
       ['Log kept by the server', slot.retainedBytes === null ? null : formatBytes(slot.retainedBytes)],
-      ['At most', slot.limitBytes === null ? 'without a limit' : formatBytes(slot.limitBytes)],
+      ['At most', slot.limitBytes === null ? 'no limit' : formatBytes(slot.limitBytes)],
       ['Warning', slot.warning],
     ]);
   }
   if (status.watch !== null) drawWatch(page, status.watch);
   page.section(
     'Missing log',
-    status.gaps.map(gap => `${gap.from} to ${gap.to} of timeline ${gap.timeline}, noticed ${gap.noticed}`),
+    status.gaps.map(
+      gap => `${gap.from} to ${gap.to} of timeline ${gap.timeline}, noticed ${formatTime(gap.noticed)}`,
+    ),
   );
 }
 

@@ -88,7 +88,7 @@ export function parseSettings(
       'DATABASE_DENIED',
       `unable to read the server's setting ${name}: '${user}' may not see it`,
       {
-        hint: `GRANT pg_monitor TO ${quoteIdentifier(user)};`,
+        hint: `As a superuser: GRANT pg_monitor TO ${quoteIdentifier(user)};`,
       },
     );
   };

@@ -142,7 +142,7 @@ export async function findEndOf(log: LogTransactions, xid: number): Promise<WalT
       'TARGET_UNREACHABLE',
       `transaction ${xid} was rolled back at ${formatMoment(found.timeUs)}: it changed nothing`,
       {
-        hint: 'Check the number; `--point-in-time` recovers to a time.',
+        hint: 'Nothing of it is there to be undone. `aishell backup timeline` shows what was committed.',
       },
     );
   }
