@@ -6,10 +6,10 @@ import type { HardenReport } from '../../src/operations/harden/harden.ts';
 
 const evil = 'x\ndrop table users;\u001b[2J';
 
-function linesOf(report: HardenReport): string[] {
+function linesOf(report: HardenReport, columns: number | null = null): string[] {
   const lines: string[] = [];
   drawHardenScript(
-    createPage(styleFor(false), line => lines.push(line)),
+    createPage(styleFor(false), line => lines.push(line), columns),
     report,
   );
   return lines;
@@ -25,7 +25,7 @@ it('names that carry SQL and steer terminals - stay in their comments, and the S
     blocked: evil,
     notes: [evil],
   };
-  const lines = linesOf({
+  const report: HardenReport = {
     ...{ action: 'apply', dryRun: true, instance: 'shop', database: evil, serverVersion: evil },
     measures: [
       { name: 'mass-write', title: 'a title', state: 'partly', since: null, by: null, ...texts },
@@ -48,7 +48,10 @@ it('names that carry SQL and steer terminals - stay in their comments, and the S
     recommendations: [{ text: evil, sql: evil }],
     notes: [evil],
     problems: [evil],
-  });
+  };
+  const lines = linesOf(report);
+  // Nor does a narrow terminal break a comment: what is behind the break would be run.
+  expect(linesOf(report, 50)).toEqual(lines);
   expect(lines.filter(line => !line.startsWith('--'))).toEqual(['begin;', 'select 1;', 'commit;', '']);
   expect(lines.join('\n')).not.toContain('\u001b');
   expect(lines.join('\n')).not.toContain('shown as �');

@@ -7,7 +7,8 @@ import { type Page, printable, RULE } from './page.ts';
 import { formatTime } from './time.ts';
 import { wrapWords } from './wrap.ts';
 
-const WIDTH = 100;
+/** Of what is for people in the script, so that it fits into any terminal: its lines are not broken there. */
+const WIDTH = 80;
 /** Of a list of tables or roles; the rest is counted. */
 const SHOWN = 10;
 
@@ -19,7 +20,7 @@ export function drawHardenScript(page: Page, report: HardenReport): void {
     for (const line of wrapWords(printable(text), WIDTH - indent.length - 3)) comment(`${indent}${line}`);
   };
   const does = report.action === 'apply' ? 'Measures against accidents' : 'Taking measures back';
-  page.line(
+  page.verbatim(
     style.title(
       `-- 🛡️  ${does}: database ${printable(report.database)} of '${report.instance}' (PostgreSQL ${printable(report.serverVersion)})`,
     ),
@@ -28,7 +29,7 @@ export function drawHardenScript(page: Page, report: HardenReport): void {
   for (const note of report.notes) comment(`⚠️  ${printable(note)}`);
   for (const [index, measure] of report.measures.entries()) {
     comment();
-    page.line(style.title(`-- [${index + 1}] ${measure.name}: ${measure.title}`));
+    page.verbatim(style.title(`-- [${index + 1}] ${measure.name}: ${measure.title}`));
     comment(`    Now: ${stateText(measure)}`);
     if (report.action === 'revert') continue;
     if (measure.choices !== null) paragraph(`With: ${measure.choices}`, '    ');
