@@ -46,6 +46,15 @@ describe('lines longer than the terminal', () => {
     ]);
   });
 
+  it('a text of several lines - each for itself', () => {
+    const first = 'CORRUPT: a pack is missing';
+    expect(wrapLine(`${first}\n      affects: ${'x '.repeat(20)}`, 45)).toEqual([
+      first,
+      `      affects: ${'x '.repeat(14)}x`,
+      '        x x x x x',
+    ]);
+  });
+
   it('colours - take no room', () => {
     const line = `  \u001b[32m✓\u001b[39m Database set to read-only mode \u001b[2m(0.02s)\u001b[22m`;
     expect(wrapLine(line, 43)).toEqual([line]);

@@ -148,7 +148,9 @@ test('an open transaction, confirmed - is committed with the way back', async ()
   );
   terminal.type('delete from orders;');
   await terminal.until(/Type '6000' to run it for real: $/);
-  expect(await answered(terminal, '6000')).toMatch(/DELETE 6000 · not committed yet\n.*\npostgres=\*# $/);
+  expect(await answered(terminal, '6000')).toMatch(
+    /DELETE 6000 · not committed yet\n[\s\S]*\npostgres=\*# $/,
+  );
   expect((await shopCounts(cluster))['orders']).toBe(6000);
   expect(await answered(terminal, 'commit;')).toMatch(
     /✓ COMMIT · committed · transaction \d+\n[\s\S]*backup restore --xid/,

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { formatAge, formatBytes, formatCount } from '../../base/sizes.ts';
+import { counted, formatAge, formatBytes } from '../../base/sizes.ts';
 import type { BackupList, ListedBackup } from '../../operations/backup/list-backups.ts';
 import { describeOutlook } from '../../operations/recovery-time/describe-outlook.ts';
 import type { RecoveryOutlook } from '../../operations/recovery-time/recovery-outlook.ts';
@@ -46,7 +46,7 @@ export function drawList(page: Page, list: BackupList, now: Date): void {
     list.backups.map(each => tableRow(page, each)),
   );
   page.line();
-  page.line(`Total: ${formatCount(list.backups.length)} backup${list.backups.length === 1 ? '' : 's'}`);
+  page.line(`Total: ${counted(list.backups.length, 'backup')}`);
   page.line(`Total size: ${formatBytes(list.storedBytes)} (compressed)`);
   const times = list.backups.flatMap(each => (each.backup === null ? [] : [each.backup.startTime]));
   const [newest, oldest] = [times[0], times.at(-1)];
@@ -87,7 +87,7 @@ function drawLog(page: Page, { log }: BackupList, now: Date): void {
     page.line('No log is archived: each backup can be restored to its own end only. See: aishell doctor');
     return;
   }
-  page.line(`💡 Log archived: ${formatCount(log.segments)} segments, ${formatBytes(log.storedBytes)}`);
+  page.line(`💡 Log archived: ${counted(log.segments, 'segment')}, ${formatBytes(log.storedBytes)}`);
   page.line(
     `   Newest: ${log.newest}, stored ${formatTime(log.newestStored)} (${formatAge(now.getTime() - Date.parse(log.newestStored))})`,
   );

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { formatBytes, formatCount, formatSeconds } from '../../base/sizes.ts';
+import { counted, formatBytes, formatCount, formatSeconds } from '../../base/sizes.ts';
 import type { ListedBackup } from '../../operations/backup/list-backups.ts';
 import { addExamples, type Cli } from '../cli.ts';
 import { openCommandInstance } from '../open-instance.ts';
@@ -65,7 +65,7 @@ function drawBackup(page: Page, shown: ShownBackup): void {
     ['Tables', formatCount(backup.tables)],
     ['Indexes', formatCount(backup.indexes)],
     ['Rows', describeRows(backup.estimatedRows)],
-    ['Files', `${formatCount(backup.fileCount)} in ${formatCount(packs)} packs`],
+    ['Files', `${formatCount(backup.fileCount)} in ${counted(packs, 'pack')}`],
     ...(shown.sharedPacks === 0
       ? []
       : [
@@ -102,10 +102,7 @@ function drawBackup(page: Page, shown: ShownBackup): void {
     const pages = backup.damagedPages
       .slice(0, 20)
       .map(({ path, block }) => `${printable(path)}, block ${block}`);
-    page.section(
-      `Damaged on the server's own disk (${formatCount(backup.damagedPages.length)} pages)`,
-      pages,
-    );
+    page.section(`Damaged on the server's own disk (${counted(backup.damagedPages.length, 'page')})`, pages);
   }
 }
 

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { exitCodes } from '../../base/codes.ts';
 import { AppError } from '../../base/errors.ts';
-import { formatBytes, formatCount } from '../../base/sizes.ts';
+import { counted, formatBytes } from '../../base/sizes.ts';
 import type { VerifyReport } from '../../operations/verify/verify-backups.ts';
 import { addExamples, type Cli } from '../cli.ts';
 import { openCommandInstance } from '../open-instance.ts';
@@ -47,16 +47,16 @@ export function addBackupVerify(cli: Cli, group: Command): void {
 
 function drawVerification(page: Page, report: VerifyReport): void {
   const bytes = report.backups.reduce((sum, backup) => sum + backup.bytes, 0);
-  const counted = `${formatCount(report.backups.length)} backup${report.backups.length === 1 ? '' : 's'} (${formatBytes(bytes)})`;
+  const what = `${counted(report.backups.length, 'backup')} (${formatBytes(bytes)})`;
   const beside =
     report.keySlots === 0
       ? ''
-      : `, ${formatCount(report.logFiles)} log files, ${formatCount(report.keySlots)} key slots`;
+      : `, ${counted(report.logFiles, 'log file')}, ${counted(report.keySlots, 'key slot')}`;
   page.line();
   if (report.problems.length === 0) {
-    page.line(page.style.good(`✅ Everything is as it was written: ${counted}${beside}`));
+    page.line(page.style.good(`✅ Everything is as it was written: ${what}${beside}`));
   } else {
-    page.line(page.style.bad(`✗ ${formatCount(report.problems.length)} problems in ${counted}${beside}`));
+    page.line(page.style.bad(`✗ ${counted(report.problems.length, 'problem')} in ${what}${beside}`));
     page.section(
       'Damaged',
       report.problems.map(problem => `${problem.message}\n      affects: ${problem.affects}`),
@@ -69,7 +69,7 @@ function drawVerification(page: Page, report: VerifyReport): void {
     page.line();
     page.line(
       page.style.warn(
-        `⚠️  The log has gaps: ${formatCount(report.logGaps.length)} segments are missing, ${gap} first. Points in time behind a gap need a backup that was taken after it.`,
+        `⚠️  The log has gaps: ${counted(report.logGaps.length, 'segment')} missing, ${gap} first. Points in time behind a gap need a backup that was taken after it.`,
       ),
     );
   }

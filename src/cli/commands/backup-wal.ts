@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { formatBytes, formatCount } from '../../base/sizes.ts';
+import { counted, formatBytes } from '../../base/sizes.ts';
 import { addExamples, type Cli } from '../cli.ts';
 import { NOT_ARCHIVED } from '../hot/exit-codes.ts';
 import { openCommandInstance } from '../open-instance.ts';
@@ -40,7 +40,7 @@ export function addBackupWal(cli: Cli, group: Command): void {
           run.signal,
         );
       },
-      draw: (page, { made }) => page.line(`${formatCount(made)} segments summarised`),
+      draw: (page, { made }) => page.line(`${counted(made, 'segment')} summarised`),
     }),
   );
   const fetch = group

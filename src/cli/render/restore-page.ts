@@ -1,4 +1,4 @@
-import { formatAge, formatBytes, formatCount, formatSeconds } from '../../base/sizes.ts';
+import { counted, formatAge, formatBytes, formatCount, formatSeconds } from '../../base/sizes.ts';
 import type { RestoreReport } from '../../operations/restore/restore-report.ts';
 import { describeRows } from './format-fact.ts';
 import { drawLoss } from './loss-page.ts';
@@ -46,8 +46,8 @@ function strategy(report: RestoreReport): readonly string[] {
     const { amount } = rewind;
     return [
       `Rewind in place: ${way?.reason ?? ''}`,
-      `Keep what is going to be changed: ${formatCount(amount.pagesKept)} pages (${formatBytes(amount.keptBytes)}) copied, ${formatCount(amount.filesReplaced + amount.filesRemoved)} files put aside`,
-      `Take ${formatCount(amount.pagesFromBackup)} pages (${formatBytes(amount.writtenBytes)} with other files) from the backup${amount.copiedBytes === 0 ? '' : `, ${formatBytes(amount.copiedBytes)} that nothing has changed from files put aside`}; leave ${formatCount(amount.pagesLeft)} to the log, which overwrites them; ${formatCount(amount.filesUntouched)} files are not touched`,
+      `Keep what is going to be changed: ${counted(amount.pagesKept, 'page')} (${formatBytes(amount.keptBytes)}) copied, ${formatCount(amount.filesReplaced + amount.filesRemoved)} files put aside`,
+      `Take ${counted(amount.pagesFromBackup, 'page')} (${formatBytes(amount.writtenBytes)} with other files) from the backup${amount.copiedBytes === 0 ? '' : `, ${formatBytes(amount.copiedBytes)} that nothing has changed from files put aside`}; leave ${formatCount(amount.pagesLeft)} to the log, which overwrites them; ${formatCount(amount.filesUntouched)} files are not touched`,
       target.lsn === null
         ? `Replay the log to ${target.requested}`
         : `Replay the log up to position ${target.lsn}`,
@@ -198,14 +198,14 @@ function drawVerification(page: Page, { recovered }: RestoreReport): void {
     const passed = skipped.length === 0 ? '' : `, ${formatCount(skipped.length)} passed over`;
     const text = `${name}: ${formatCount(checked)} of ${formatCount(total)} checked${left}${passed}`;
     if (problems.length > 0)
-      page.line(`  ${page.style.bad('✗')} ${text}, ${formatCount(problems.length)} problems`);
+      page.line(`  ${page.style.bad('✗')} ${text}, ${counted(problems.length, 'problem')}`);
     else if (total === 0 && needsAmcheck && checks.withoutAmcheck.length > 0)
       page.line(`  - ${name}: not checked`);
     else if (checked > 0 || total === 0) page.check(text);
     else page.line(`  - ${text}`);
   }
   for (const { database, table, rows } of checks.rows.counted.slice(0, 20)) {
-    page.check(`${printable(database)}: ${printable(table)}: ${formatCount(rows)} rows`);
+    page.check(`${printable(database)}: ${printable(table)}: ${counted(rows, 'row')}`);
   }
   if (checks.withoutAmcheck.length > 0) {
     page.line(
@@ -222,8 +222,8 @@ function restoredFacts({ rewind, backupBytes }: RestoreReport): [string, string 
   return [
     ['Rewritten from the backup', formatBytes(done.writtenBytes)],
     ['Copied, unchanged', done.copiedBytes === 0 ? null : formatBytes(done.copiedBytes)],
-    ['Left to the log', `${formatCount(amount.pagesLeft)} pages`],
-    ['Not touched', `${formatCount(amount.filesUntouched)} files`],
+    ['Left to the log', counted(amount.pagesLeft, 'page')],
+    ['Not touched', counted(amount.filesUntouched, 'file')],
     ['Kept of the old state', `${formatBytes(done.keptBytes)} of pages, and the files put aside`],
   ];
 }

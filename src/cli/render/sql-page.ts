@@ -1,5 +1,5 @@
 import { formatMoment } from '../../base/moment.ts';
-import { formatCount, formatSeconds } from '../../base/sizes.ts';
+import { counted, formatCount, formatSeconds } from '../../base/sizes.ts';
 import { markPosition, type StatementFailure } from '../../engines/postgres/sql/statement-failure.ts';
 import type { CascadeAction, RowEstimate } from '../../engines/postgres/sql/statement-outlook.ts';
 import type { Column, TextRow } from '../../engines/postgres/sql/stream-statement.ts';
@@ -108,7 +108,7 @@ function effectText(effect: TableEffect): string {
     .map(name => `${formatCount(effect[name])} ${name}`);
   if (effect.whole !== null) {
     const lost = effect.lostRows;
-    const rows = lost === null ? '' : ` (${effect.isEstimate ? 'about ' : ''}${formatCount(lost)} rows)`;
+    const rows = lost === null ? '' : ` (${effect.isEstimate ? 'about ' : ''}${counted(lost, 'row')})`;
     parts.unshift(`${effect.whole}${rows}`);
   }
   return parts.join(', ');
@@ -181,7 +181,7 @@ export function drawHistory(page: Page, entries: readonly HistoryEntry[], width:
   if (entries.length === 0) page.line('No statement is recorded yet.');
   for (const entry of entries) {
     const time = formatMoment(BigInt(Date.parse(entry.at)) * 1000n);
-    const rows = entry.rows === null || entry.rows === 0 ? '' : `, ${formatCount(entry.rows)} rows`;
+    const rows = entry.rows === null || entry.rows === 0 ? '' : `, ${counted(entry.rows, 'row')}`;
     const xid = entry.xid === null ? '' : `, transaction ${entry.xid}`;
     const who = `${entry.user} as ${entry.role} in ${entry.database}`;
     page.line(page.style.dim(printable(`${time}  ${who}  ${entry.outcome}${rows}${xid}`)));

@@ -1,4 +1,4 @@
-import { formatCount, formatSeconds } from '../../base/sizes.ts';
+import { counted, formatCount, formatSeconds } from '../../base/sizes.ts';
 import { describePart } from '../../operations/side/plan-files.ts';
 import {
   describeLeft,
@@ -67,7 +67,7 @@ export function drawUndone(page: Page, report: UndoReport): void {
   );
   drawLeft(page, report);
   page.section('Verification', [
-    `${formatCount(back)} rows compared with the source by a hash of all their values`,
+    `${counted(back, 'row')} compared with the source by a hash of all their values`,
     ...(report.references === null
       ? []
       : [

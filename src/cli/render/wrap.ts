@@ -26,6 +26,7 @@ export function wrapWords(text: string, width: number): string[] {
  */
 export function wrapLine(line: string, columns: number | null): readonly string[] {
   if (columns === null || columns < NARROWEST) return [line];
+  if (line.includes('\n')) return line.split('\n').flatMap(each => wrapLine(each, columns));
   const text = stripVTControlCharacters(line);
   if (widthOf(text) <= columns || isVerbatim(text)) return [line];
   const hang = hangOf(text, columns);

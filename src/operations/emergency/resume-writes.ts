@@ -1,5 +1,5 @@
 import { AppError, messageOf } from '../../base/errors.ts';
-import { formatCount } from '../../base/sizes.ts';
+import { counted } from '../../base/sizes.ts';
 import { canWrite } from '../../engines/postgres/write-watch.ts';
 import { putResumed } from '../../repository/emergency-archive.ts';
 import type { RunOptions } from '../instance-context.ts';
@@ -112,7 +112,7 @@ async function resumeOne(run: ResumeRun): Promise<void> {
       [...run.outcomes.values()].filter(({ outcome }) => outcome === of).length;
     const failed = count('failed');
     const left = failed === 0 ? '' : `, ${formatCount(failed)} could not be`;
-    return `${formatCount(count('restored'))} changes put back${left}`;
+    return `${counted(count('restored'), 'change')} put back${left}`;
   };
   await runEmergencyStep(run, { id: 'put-back', title: 'Everything is as it was', detail }, () =>
     putBackServer(run, control),

@@ -1,5 +1,5 @@
 import { runStep } from '../../base/events.ts';
-import { formatCount } from '../../base/sizes.ts';
+import { counted, formatCount } from '../../base/sizes.ts';
 import { queryRows, type Session } from '../../engines/postgres/connection.ts';
 import { attachPartitions, recreateParents } from './dropped-partitions.ts';
 import { droppedFacts, recreateReferences, recreateTable } from './dropped-tables.ts';
@@ -48,7 +48,7 @@ export async function putBack(
   const problems: string[] = [];
   await runStep(
     onEvent,
-    { id: 'merge', title: 'Rows put back', detail: () => `${formatCount(done)} rows` },
+    { id: 'merge', title: 'Rows put back', detail: () => counted(done, 'row') },
     async () => {
       await recreateParents(session, partitions, signal);
       for (const table of dropped)

@@ -1,5 +1,5 @@
 import { runStep } from '../../base/events.ts';
-import { formatCount } from '../../base/sizes.ts';
+import { counted } from '../../base/sizes.ts';
 import type { Session } from '../../engines/postgres/connection.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { checkReferences } from './check-references.ts';
@@ -119,7 +119,7 @@ async function gather(
     {
       id: 'gather',
       title: 'Rows gathered',
-      detail: () => `${formatCount(done)} rows`,
+      detail: () => counted(done, 'row'),
     },
     async () => {
       const staged: StagedTable[] = [];
@@ -136,5 +136,5 @@ function describeDestruction({ rows, acts, segments }: DestroyedByTransaction): 
   );
   const lost = acts.filter(each => each.act === 'truncate' || each.act.startsWith('drop')).length;
   const whole = lost === 0 ? '' : `, ${lost} ${lost === 1 ? 'table' : 'tables'} as a whole`;
-  return `${formatCount(count)} rows${whole}, in ${segments} ${segments === 1 ? 'segment' : 'segments'}`;
+  return `${counted(count, 'row')}${whole}, in ${counted(segments, 'segment')}`;
 }
