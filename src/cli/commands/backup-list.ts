@@ -1,12 +1,16 @@
 import type { Command } from 'commander';
 import { counted, formatAge, formatBytes } from '../../base/sizes.ts';
 import type { BackupList, ListedBackup } from '../../operations/backup/list-backups.ts';
+import type { RecoveryWindow } from '../../operations/backup/recovery-window.ts';
 import { describeOutlook } from '../../operations/recovery-time/describe-outlook.ts';
 import type { RecoveryOutlook } from '../../operations/recovery-time/recovery-outlook.ts';
 import { addExamples, type Cli } from '../cli.ts';
 import { openCommandInstance } from '../open-instance.ts';
 import { type Page, printable, truncate } from '../render/page.ts';
 import { formatTime, formatTimeShort } from '../render/time.ts';
+
+/** What is listed, and the moments between that can be recovered to; null: none. */
+type ListWithWindow = BackupList & { readonly window: RecoveryWindow | null };
 
 /** `aishell backup list` */
 export function addBackupList(cli: Cli, group: Command): void {
@@ -17,9 +21,14 @@ export function addBackupList(cli: Cli, group: Command): void {
   ]).action(() =>
     cli.run(command, {
       async run(run) {
-        const { listBackups } = await import('../../operations/backup/list-backups.ts');
-        const context = await openCommandInstance(run);
-        const list = await listBackups(context, run.signal);
+        const [{ listBackups }, { recoveryWindow }, context] = await Promise.all([
+          import('../../operations/backup/list-backups.ts'),
+          import('../../operations/backup/recovery-window.ts'),
+          openCommandInstance(run),
+        ]);
+        const listed = await listBackups(context, run.signal);
+        const backups = listed.backups.flatMap(({ backup }) => (backup === null ? [] : [backup]));
+        const list = { ...listed, window: await recoveryWindow(context, backups, run.signal) };
         // Without an objective nobody waits for a server to answer what nobody asked.
         if (context.recoveryTimeObjectiveSeconds === null) return { ...list, recovery: null };
         const { recoveryOutlook } = await import('../../operations/recovery-time/recovery-outlook.ts');
@@ -34,7 +43,7 @@ export function addBackupList(cli: Cli, group: Command): void {
 }
 
 /** The table of the tutorial and what is below it. */
-export function drawList(page: Page, list: BackupList, now: Date): void {
+function drawList(page: Page, list: ListWithWindow, now: Date): void {
   page.title('📋 Available Backups');
   if (list.backups.length === 0) {
     page.line(`There are no backups yet at ${list.location}.`);
@@ -82,16 +91,27 @@ function tableRow(page: Page, { id, status, backup }: ListedBackup): readonly st
   ];
 }
 
-function drawLog(page: Page, { log }: BackupList, now: Date): void {
+function drawLog(page: Page, { log, window, backups }: ListWithWindow, now: Date): void {
   if (log.newest === null || log.newestStored === null) {
     page.line('No log is archived: each backup can be restored to its own end only. See: aishell doctor');
     return;
   }
-  page.line(`💡 Log archived: ${counted(log.segments, 'segment')}, ${formatBytes(log.storedBytes)}`);
+  const stored = `${formatTime(log.newestStored)} (${formatAge(now.getTime() - Date.parse(log.newestStored))})`;
+  if (window === null) {
+    page.line(
+      page.style.warn(
+        '⚠️  Point-in-Time Recovery not available: the log behind the newest backup has a gap, or cannot be read',
+      ),
+    );
+    page.line(`   To make it available: ${page.style.title('aishell backup create')}`);
+  } else {
+    const name = backups.find(({ id }) => id === window.backup)?.backup?.name ?? window.backup;
+    page.line('💡 Point-in-Time Recovery available');
+    page.line(
+      `   Can restore to any moment from ${formatTime(window.from)} (end of ${printable(name)}) up to the newest log that is archived`,
+    );
+  }
   page.line(
-    `   Newest: ${log.newest}, stored ${formatTime(log.newestStored)} (${formatAge(now.getTime() - Date.parse(log.newestStored))})`,
-  );
-  page.line(
-    "   'aishell backup restore --point-in-time TIME --dry-run' shows whether a moment can be reached.",
+    `   Log archived: ${counted(log.segments, 'segment')}, ${formatBytes(log.storedBytes)}, the newest stored ${stored}`,
   );
 }
