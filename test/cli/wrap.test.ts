@@ -31,6 +31,7 @@ describe('lines longer than the terminal', () => {
     const command =
       'aishell backup restore --go-back /var/lib/postgresql/main.aishell-safety-20261130_165420';
     expect(wrapLine(`  To go back: ${command}`, 80)).toEqual(['  To go back:', `    ${command}`]);
+    expect(wrapLine(`  $ ${command}`, 80)).toEqual([`  $ ${command}`]);
     expect(wrapLine(`    \u001b[1m${command}\u001b[22m`, 80)).toEqual([`    \u001b[1m${command}\u001b[22m`]);
   });
 

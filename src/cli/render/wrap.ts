@@ -44,9 +44,9 @@ export function wrapLine(line: string, columns: number | null): readonly string[
   return lines.length === 0 ? [line] : [...lines, `${' '.repeat(hang)}${current}`];
 }
 
-/** Tables, and the place of a mistake that PostgreSQL points at: their columns are their meaning. */
+/** A command behind its prompt; tables, and the place of a mistake that PostgreSQL points at: their columns are their meaning. */
 function isVerbatim(text: string): boolean {
-  return /^\s*[│┌├└|]/.test(text) || /^LINE \d+:/.test(text);
+  return /^\s*(?:[│┌├└|]|\$ )/.test(text) || /^LINE \d+:/.test(text);
 }
 
 /** Where a line goes on: behind its mark or its columns, else a little further in than it began. */
