@@ -1,5 +1,5 @@
 import { AppError, messageOf } from '../../base/errors.ts';
-import { counted } from '../../base/sizes.ts';
+import { counted, formatCount } from '../../base/sizes.ts';
 import { canWrite } from '../../engines/postgres/write-watch.ts';
 import { putResumed } from '../../repository/emergency-archive.ts';
 import type { RunOptions } from '../instance-context.ts';

@@ -20,8 +20,8 @@ import { recordRecovery, watchMilestones } from './record-recovery.ts';
 import { replaceInPlace } from './replace-in-place.ts';
 import { layOutInPlace } from './restore-in-place.ts';
 import { restoreIntoDirectory } from './restore-into-directory.ts';
-import { type RestoreReport, restoreStamp } from './restore-report.ts';
 import { lockDataDirectory } from './restore-lock.ts';
+import { type RestoreReport, restoreStamp } from './restore-report.ts';
 import type { RestoreOptions, RestoreRequest } from './restore-request.ts';
 import { checkSpace } from './target-directory.ts';
 
