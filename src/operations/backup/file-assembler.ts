@@ -29,6 +29,8 @@ export interface SourceFile {
   readonly hashed?: boolean;
   /** Of an incremental backup: what the parent has of it, and what is to be read. */
   readonly changes?: FileChanges;
+  /** Of a file without which the backup is worthless: what is thrown when it is gone, or shorter than it was. */
+  readonly whenNotWhole?: () => Error;
 }
 
 export interface FileChanges {
@@ -61,6 +63,12 @@ function wholeFile(file: SourceFile, ranges?: 'one-range'): { offset: number; le
     const offset = range * rangeBytes;
     return { offset, length: Math.min(rangeBytes, file.sizeBytes - offset) };
   });
+}
+
+function readBytesOf({ ranges }: OpenFile): number {
+  let bytes = 0;
+  for (const frames of ranges) for (const { raw } of frames ?? []) bytes += raw;
+  return bytes;
 }
 
 /** A line for the manifest, of a file that is complete. */
@@ -156,6 +164,8 @@ export class FileAssembler {
     file.endsAt = Math.min(file.endsAt, result.endsAt ?? file.endsAt);
     file.missing -= 1;
     if (file.missing > 0) return null;
+    if (file.file.whenNotWhole !== undefined && readBytesOf(file) < file.file.sizeBytes)
+      throw file.file.whenNotWhole();
     if (file.file.changes !== undefined) {
       // Gone in between: its relation was dropped, and the log says so.
       if (file.ranges.includes(null)) return null;

@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileError, systemCode } from '../../base/errors.ts';
+import { AppError, fileError, systemCode } from '../../base/errors.ts';
 import { type OnEvent, runStep } from '../../base/events.ts';
 import { counted } from '../../base/sizes.ts';
 import type { BaseBackup, BaseBackupEnd } from '../../engines/postgres/base-backup.ts';
@@ -81,6 +81,7 @@ export async function secureBackupLog(
       sizeBytes: facts.walSegmentSize,
       mode: 0o600,
       firstBlock: null,
+      whenNotWhole: () => removedTooSoon(name, base.logNotHeld),
     });
   }
   return { included: true, archived: false, problem };
@@ -108,4 +109,14 @@ async function findForeign(
       : `segment ${name} of the server's log is not the one that is archived, as after its disk was put back to an older state: this backup can be restored to its own end (--backup-id), to no later point in time, and the log is not archived any more.`;
   }
   return null;
+}
+
+function removedTooSoon(name: string, notHeld: string | null): AppError {
+  return new AppError(
+    'LOG_NOT_FOUND',
+    `unable to finish the backup: the server has removed log segment '${name}', without which it cannot be restored${notHeld === null ? '' : `, as nothing held it (${notHeld})`}`,
+    {
+      hint: 'Let archive_command run `aishell backup wal-archive` (`aishell doctor` says how), or have the server keep its log: a free replication slot (max_replication_slots), or wal_keep_size.',
+    },
+  );
 }

@@ -14,6 +14,7 @@ import { findBackup } from '../backup/list-backups.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import { batchTasks, progressTeller, startRestorePool } from '../restore/restore-files.ts';
 import type { ObjectProblem } from '../restore/restore-protocol.ts';
+import { neededFiles } from './needed-files.ts';
 import { verifyLog } from './verify-log.ts';
 import { isDamage, type VerifyProblem } from './verify-problem.ts';
 
@@ -180,7 +181,10 @@ async function verifyPacks(
   });
 }
 
-/** Reads the manifest to its end, which checks it, and tells for each damaged pack which files are in it. */
+/**
+ * Reads the manifest to its end, which checks it; tells for each damaged pack which files are in it, and which files are not
+ * there at all, though nothing can be restored without them.
+ */
 async function withAffected(
   context: InstanceContext,
   damage: { readonly manifest: Manifest; readonly found: readonly ObjectProblem[] },
@@ -189,7 +193,9 @@ async function withAffected(
   const { manifest, found } = damage;
   const paths = manifest.packs.map(pack => packPathOf(manifest, pack));
   const files = new Map<string, { count: number; first: string }>();
+  const needed = new Map(neededFiles(manifest.backup));
   for await (const line of manifestLines(context.repository, manifest, { signal })) {
+    if (line.t === 'file' && (needed.get(line.p) ?? line.s) === line.s) needed.delete(line.p);
     if (line.t === 'dir' || found.length === 0) continue;
     for (const pack of new Set(line.c.map(chunk => chunk[1]))) {
       const path = paths[pack] ?? '';
@@ -198,7 +204,12 @@ async function withAffected(
       else known.count += 1;
     }
   }
-  return found.map(({ object, message }) => {
+  const absent = [...needed.keys()].map(path => ({
+    object: manifest.path,
+    message: `object '${manifest.path}' names no whole file '${path}'`,
+    affects: `backup ${manifest.backup.id} cannot be restored`,
+  }));
+  const damaged = found.map(({ object, message }) => {
     const affected = files.get(object);
     return {
       object,
@@ -209,6 +220,7 @@ async function withAffected(
           : `backup ${manifest.backup.id}: ${affected.count} files, ${affected.first} among them`,
     };
   });
+  return [...absent, ...damaged];
 }
 
 async function verifyKeys(

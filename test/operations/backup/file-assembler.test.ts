@@ -96,6 +96,22 @@ test('a file that vanished, between two ranges too - no line, or what there was'
   expect(assembler.add({ id: four.id, frames: null, damaged: [] })).toMatchObject({ line: { s: 8 * MIB } });
 });
 
+test('a file without which the backup is worthless, gone or shorter - its own error; whole - its line', () => {
+  const whenNotWhole = (): Error => new Error('worthless');
+  const answer = (bytes: number | null): unknown => {
+    const assembler = new FileAssembler(BLOCK);
+    const [one, two] = assembler.tasksOf(relation(16 * MIB, { whenNotWhole })) as [ReadTask, ReadTask];
+    assembler.add({ id: one.id, frames: framesOf(one, one.length), damaged: [] });
+    return assembler.add({
+      id: two.id,
+      frames: bytes === null ? null : framesOf(two, bytes),
+      damaged: [],
+    });
+  };
+  for (const bytes of [null, 0, 8 * MIB - 1]) expect(() => answer(bytes)).toThrow('worthless');
+  expect(answer(8 * MIB)).toMatchObject({ line: { s: 16 * MIB } });
+});
+
 test('a file that was cut off and grew while it was read - is asked for again in one range, which joins', () => {
   for (const first of [null, 0, 7 * MIB]) {
     const assembler = new FileAssembler(BLOCK);
