@@ -6,7 +6,7 @@ import { AppError, fileError } from '../base/errors.ts';
 import type { CallOptions } from '../storage/storage.ts';
 import { encodeChunks } from './chunk-text.ts';
 import { compressInBackground, FRAME_BODY_BYTES } from './compression.ts';
-import { manifestPath } from './layout.ts';
+import { checkRestorePath, manifestPath } from './layout.ts';
 import type { BackupFacts, PackFacts } from './manifest.ts';
 import type { PackedLine } from './manifest-line.ts';
 import type { Repository } from './repository.ts';
@@ -48,7 +48,9 @@ export class ManifestWriter {
     return this.#lines;
   }
 
+  /** @throws CORRUPT no reader would take this path */
   async add(line: PackedLine): Promise<void> {
+    checkRestorePath(line.p);
     this.#lines += 1;
     if (line.t === 'dir') return await this.#append(Buffer.from(`${JSON.stringify(line)}\n`));
     const { chunks, ...rest } = line;

@@ -194,6 +194,21 @@ test.each([
   ).rejects.toMatchObject(corrupt);
 });
 
+test('paths that no reader takes - not written either', async () => {
+  const repository = await memoryRepository();
+  const manifest = await ManifestWriter.create(repository, {
+    instance: 'production',
+    id: newBackupId(new Date(), randomBytes(3)),
+  });
+  for (const p of ['core\\x2d1', 'a/../b', '/a', ''])
+    for (const line of [
+      { t: 'dir', p, m: 0o700 },
+      { t: 'file', p, s: 0, m: 0o600, c: [] },
+    ] as const)
+      await expect(manifest.add(packedLine(line)), p).rejects.toMatchObject(corrupt);
+  await manifest.close();
+});
+
 test('a part of a frame - taken', async () => {
   const line = { t: 'file', p: 'a', s: 40, m: 0o600, c: [[40, 0, 0, 40, 117, 100, 60, 'x']] };
   expect(await readBack(memoryRepository(), [line])).toEqual([line]);

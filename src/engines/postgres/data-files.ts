@@ -1,5 +1,5 @@
 import { lstatSync, type Stats } from 'node:fs';
-import { lstat, readdir, readlink, realpath } from 'node:fs/promises';
+import { lstat, readdir, readlink, realpath, stat } from 'node:fs/promises';
 import { isAbsolute, join, relative } from 'node:path';
 import { assert, fileError, systemCode } from '../../base/errors.ts';
 import { parseRelationFile, type RelationFile, relationOf, temporaryRelation } from './data-files-names.ts';
@@ -22,14 +22,17 @@ export interface DataFileEntry {
   readonly relation: RelationFile | null;
 }
 
-/** A symbolic link that is not PostgreSQL's own: what it points to is not listed. */
-export interface ForeignLinkEntry {
-  readonly kind: 'link';
+/** What is in a data directory, and is not listed with what it holds. */
+export interface PassedOverEntry {
+  readonly kind: 'passed over';
   readonly path: string;
-  readonly target: string;
+  /** As the end of a sentence that begins with its path. */
+  readonly why: string;
+  /** True: it is, or leads to, files of the database itself, of which nothing may be missing. */
+  readonly isDatabase: boolean;
 }
 
-export type DataEntry = DataDirectoryEntry | DataFileEntry | ForeignLinkEntry;
+export type DataEntry = DataDirectoryEntry | DataFileEntry | PassedOverEntry;
 
 export interface ListOptions {
   /** From the server's facts: the directory of this version within each tablespace, as `PG_18_202506291`. */
@@ -74,6 +77,9 @@ const leftOut = new Set([
   'lost+found',
 ]);
 
+/** Directories of the database itself: no name of a setting's file, `pg_hba.conf`, is like these. */
+const ownDirectory = /^(base|global|pg_(?!log(\/|$))[a-z_]+)(\/|$)/;
+
 /** How many files are asked about at once. */
 const STAT_BATCH = 64;
 
@@ -81,7 +87,8 @@ const STAT_BATCH = 64;
  * Lists what a physical backup of a data directory consists of, each directory before what is in it, tablespaces under
  * `pg_tblspc/<oid>/<version>/…`. Left out are the log itself, what the server makes anew, temporary files and tables,
  * every fork of an unlogged relation but its empty one, and global/pg_control, which must be copied last. A file may
- * vanish or change its size while the server works. No more than one directory's names are held in memory.
+ * vanish or change its size while the server works. No more than one directory's names are held in memory. A symbolic link
+ * to a file that is none of the database's own, as of a setting or a key, is listed as the file.
  *
  * @throws FILE_FAILED; the signal's reason when cancelled
  */
@@ -96,6 +103,8 @@ interface Walk {
   readonly logDirectory: string | null;
   /** Where the tablespaces lie: one that lies within the data directory is not listed twice. */
   readonly tablespaces: ReadonlySet<string>;
+  /** Of the data directory. */
+  readonly owner: { readonly uid: number; readonly gid: number };
 }
 
 async function startWalk(dataDirectory: string, options: ListOptions): Promise<Walk> {
@@ -110,7 +119,10 @@ async function startWalk(dataDirectory: string, options: ListOptions): Promise<W
     const place = await realpath(join(dataDirectory, 'pg_tblspc', oid)).catch(() => null);
     if (place !== null) tablespaces.add(place);
   }
-  return { options, logDirectory: inside ? within : null, tablespaces };
+  const owner = await stat(dataDirectory).catch((error: unknown) => {
+    throw fileError('list', dataDirectory, error);
+  });
+  return { options, logDirectory: inside ? within : null, tablespaces, owner };
 }
 
 function absolute(base: string, path: string): string {
@@ -122,7 +134,14 @@ async function* listDirectory(walk: Walk, path: string, source: string): AsyncGe
   for await (const [name, stats] of entriesOf(walk, path, source)) {
     const entryPath = path === '' ? name : `${path}/${name}`;
     const entrySource = join(source, name);
-    if (stats.isFile()) {
+    if (stats === 'strange') {
+      yield {
+        kind: 'passed over',
+        path: entryPath,
+        why: 'has a name that cannot be kept',
+        isDatabase: false,
+      };
+    } else if (stats.isFile()) {
       yield fileEntry(walk, entryPath, entrySource, stats);
     } else if (stats.isSymbolicLink()) {
       yield* listLink(walk, entryPath, entrySource);
@@ -169,7 +188,17 @@ async function* listLink(walk: Walk, path: string, source: string): AsyncGenerat
     return;
   }
   const target = await readlink(source).catch(() => null);
-  if (target !== null) yield { kind: 'link', path, target };
+  if (target === null) return;
+  const isDatabase = ownDirectory.test(path);
+  const found = isDatabase ? null : await stat(source).catch(() => null);
+  if (found?.isFile() === true && mayFollow(found, walk.owner)) yield fileEntry(walk, path, source, found);
+  else yield { kind: 'passed over', path, why: `is a symbolic link to '${target}'`, isDatabase };
+}
+
+/** As root, only to what the owner of the data directory may read: whose repository it is, reads what is in a backup. */
+function mayFollow({ mode, uid, gid }: Stats, owner: Walk['owner']): boolean {
+  if (process.geteuid?.() !== 0 || uid === owner.uid) return true;
+  return (mode & (gid === owner.gid ? 0o044 : 0o004)) !== 0;
 }
 
 function fileEntry(walk: Walk, path: string, source: string, stats: Stats): DataFileEntry {
@@ -178,15 +207,21 @@ function fileEntry(walk: Walk, path: string, source: string, stats: Stats): Data
   return { kind: 'file', path, source, sizeBytes: stats.size, mode: stats.mode & 0o7777, relation };
 }
 
+/** Not the server's: none of its names has a backslash, which no manifest may hold, or is anything but ASCII. */
+const strangeName = /[\\\uFFFD]/;
+
 /** The entries of a directory that belong to a backup, with their facts; those that vanish meanwhile are passed over. */
 async function* entriesOf(
   walk: Walk,
   path: string,
   source: string,
-): AsyncGenerator<readonly [string, Stats]> {
+): AsyncGenerator<readonly [string, Stats | 'strange']> {
   const all = await namesIn(source);
   if (all === null) return;
-  const names = all.filter(nameFilter(path, all));
+  const wanted = all.filter(nameFilter(path, all));
+  const names = wanted.filter(name => !strangeName.test(name));
+  if (names.length < wanted.length)
+    for (const name of wanted) if (strangeName.test(name)) yield [name, 'strange'];
   for (let start = 0; start < names.length; start += STAT_BATCH) {
     walk.options.signal?.throwIfAborted();
     const batch = names.slice(start, start + STAT_BATCH);

@@ -60,6 +60,8 @@ export function isolatedSettings(request: IsolationRequest): Settings {
     max_locks_per_transaction: String(control.maxLocksPerTransaction),
     // Off at the end of a recovery, it would throw away the commit times that the copy holds.
     track_commit_timestamp: control.trackCommitTimestamp ? 'on' : 'off',
+    // Off, a recovery ends with a panic where it finds one. Servers of 14 do not all know it.
+    ...(control.majorVersion < 15 ? {} : { allow_in_place_tablespaces: 'on' }),
     shared_preload_libraries: request.sharedPreloadLibraries,
     session_preload_libraries: '',
     local_preload_libraries: '',

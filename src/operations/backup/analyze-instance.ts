@@ -1,6 +1,6 @@
 import { access, constants } from 'node:fs/promises';
 import { AppError, fileError, systemCode } from '../../base/errors.ts';
-import { type ListOptions, listDataFiles } from '../../engines/postgres/data-files.ts';
+import { type DataEntry, type ListOptions, listDataFiles } from '../../engines/postgres/data-files.ts';
 import type { ServerFacts } from '../../engines/postgres/server-facts.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { archivingOf, pictureServer } from '../server-picture.ts';
@@ -43,6 +43,7 @@ export async function analyzeInstance(
   const samples = new SampleCollector();
   for await (const entry of listDataFiles(dataDirectory, { ...listing, signal })) {
     if (entry.kind === 'file') samples.add(entry.source, entry.sizeBytes);
+    else refuseIncomplete(entry, dataDirectory);
   }
   return {
     facts,
@@ -59,6 +60,15 @@ export async function analyzeInstance(
       estimate: await samples.estimate(context.level, context.workers),
     },
   };
+}
+
+/** Refuses what a backup would leave out of the database itself. @throws UNSUPPORTED */
+export function refuseIncomplete(entry: DataEntry, dataDirectory: string): void {
+  if (entry.kind !== 'passed over' || !entry.isDatabase) return;
+  const { path, why } = entry;
+  throw new AppError('UNSUPPORTED', `unable to back up '${dataDirectory}': '${path}' in it ${why}`, {
+    hint: 'PostgreSQL itself links nothing but tablespaces and pg_wal: move what is there back to its place, or into a tablespace.',
+  });
 }
 
 async function checkReadable(dataDirectory: string): Promise<void> {

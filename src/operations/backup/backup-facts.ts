@@ -1,3 +1,4 @@
+import { isAbsolute } from 'node:path';
 import type { BaseBackup, BaseBackupEnd } from '../../engines/postgres/base-backup.ts';
 import { formatCompression } from '../../repository/compression.ts';
 import type { BackupFacts, PackFacts } from '../../repository/manifest.ts';
@@ -52,8 +53,9 @@ export function backupFacts(made: {
     bootstrapSuperuser: facts.bootstrapSuperuser,
     pageChecksums: facts.dataChecksums,
     dataDirectory: analysis.dataDirectory,
+    // Those in place (allow_in_place_tablespaces) are directories like others, and nothing links to them.
     tablespaces: facts.tablespaces
-      .filter(each => each.path !== '')
+      .filter(each => isAbsolute(each.path))
       .map(({ oid, name, path }) => ({ oid, name, path })),
     databases: facts.databases.map(each => each.name),
     tables: analysis.summary.tables,

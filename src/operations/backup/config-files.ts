@@ -1,5 +1,5 @@
-import { readFile } from 'node:fs/promises';
-import { basename, dirname, isAbsolute, relative } from 'node:path';
+import { readFile, realpath } from 'node:fs/promises';
+import { basename, dirname, isAbsolute, join, relative } from 'node:path';
 import { AppError, fileError, systemCode } from '../../base/errors.ts';
 import type { ServerFacts } from '../../engines/postgres/server-facts.ts';
 import type { SourceFile } from './file-assembler.ts';
@@ -21,7 +21,7 @@ export async function readConfigFiles(
     facts.identFile,
     ...facts.configurationFiles,
   ])) {
-    if (isInside(facts.dataDirectory, source)) continue;
+    if (await isAmongFiles(facts.dataDirectory, source)) continue;
     const content = await readIfThere(source);
     if (content === null) continue;
     // A file from elsewhere keeps its own name; two of one name would be one too many, and the first is the main one.
@@ -46,6 +46,13 @@ export async function readConfigFiles(
       });
   }
   return [...files.values()];
+}
+
+/** Whether a backup of the data directory has it as one of its files: not, where a directory on the way is a link. */
+async function isAmongFiles(dataDirectory: string, source: string): Promise<boolean> {
+  if (!isInside(dataDirectory, source)) return false;
+  const real = async (path: string): Promise<string> => await realpath(path).catch(() => path);
+  return isInside(await real(dataDirectory), join(await real(dirname(source)), basename(source)));
 }
 
 /** Whether `path` lies below `directory`. */

@@ -16,7 +16,7 @@ import { tryRecordCatalog } from '../catalog/record-catalog.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import { secureHistory } from '../log/secure-live-log.ts';
 import { type SampleVerification, verifySample } from '../verify/verify-sample.ts';
-import { analyzeInstance, type InstanceAnalysis } from './analyze-instance.ts';
+import { analyzeInstance, type InstanceAnalysis, refuseIncomplete } from './analyze-instance.ts';
 import { backupFacts, type Copied, problemsOf } from './backup-facts.ts';
 import type { ForeseenParent } from './choose-parent.ts';
 import { readConfigFiles } from './config-files.ts';
@@ -218,6 +218,11 @@ async function copyEverything(
     if (entry.kind === 'directory') copier.addDirectory(entry.path, entry.mode);
     else if (entry.kind === 'file')
       await copier.copy((await increment?.changesOf(entry, sourceOf(entry))) ?? sourceOf(entry));
+    else {
+      refuseIncomplete(entry, dataDirectory);
+      const message = `'${entry.path}' is not in the backup: it ${entry.why}.`;
+      options.onEvent({ type: 'note', level: 'warning', message });
+    }
   }
   for (const file of await readConfigFiles(facts)) await copier.copy(file);
   // A page read after the end may be newer than the log that makes the copy consistent.
