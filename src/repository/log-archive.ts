@@ -105,7 +105,7 @@ export async function getLogFile(
     const parts = joinableParts(await listLogParts(repository, owner, segment, options));
     if (parts.length > 0) return await readParts(repository, owner, { name, parts }, options);
   }
-  return await readLogObject(repository, owner, name, options);
+  return await getLogObject(repository, owner, name, options);
 }
 
 async function readParts(
@@ -116,7 +116,7 @@ async function readParts(
 ): Promise<Uint8Array> {
   const pieces: { part: LogPart; bytes: Uint8Array }[] = [];
   for (const part of joined.parts) {
-    const bytes = await readLogObject(repository, owner, part.name, options);
+    const bytes = await getLogObject(repository, owner, part.name, options);
     if (bytes === null)
       throw new AppError('LOG_NOT_FOUND', `log file '${part.name}' is not archived any more`);
     pieces.push({ part, bytes });
@@ -154,7 +154,8 @@ export async function archivedReach(
   return byHand === null ? 0 : Number.POSITIVE_INFINITY;
 }
 
-async function readLogObject(
+/** Reads the object of that very name, whatever pieces there are beside it; null when there is none. @throws CORRUPT */
+export async function getLogObject(
   repository: Repository,
   owner: LogOwner,
   name: string,

@@ -6,7 +6,7 @@ import { releaseMemory } from '../../base/release-memory.ts';
 import { Keyring } from '../../crypto/keyring.ts';
 import { type FrameCipher, HEADER_BYTES } from '../../crypto/sealed-frame.ts';
 import { logPath } from '../../repository/layout.ts';
-import { getLogFile } from '../../repository/log-archive.ts';
+import { getLogFile, getLogObject } from '../../repository/log-archive.ts';
 import type { Chunk } from '../../repository/manifest.ts';
 import { matchesHash } from '../../repository/pack-writer.ts';
 import { cipherOf, missing, openFrame, openSealedBytes } from '../../repository/sealed-reader.ts';
@@ -199,7 +199,7 @@ async function checkPack(task: Extract<RestoreTask, { kind: 'pack' }>): Promise<
 async function checkLog(name: string): Promise<ObjectProblem[]> {
   const path = logPath(start.log, name);
   try {
-    if ((await getLogFile({ id: '', storage, keyring }, start.log, name)) !== null) return [];
+    if ((await getLogObject({ id: '', storage, keyring }, start.log, name, {})) !== null) return [];
     return [{ object: path, message: `object '${path}' is missing` }];
   } catch (error) {
     if (!(error instanceof AppError) || !['CORRUPT', 'UNSUPPORTED', 'KEY_WRONG'].includes(error.code))

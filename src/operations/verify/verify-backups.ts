@@ -17,6 +17,7 @@ import type { ObjectProblem } from '../restore/restore-protocol.ts';
 import { neededFiles } from './needed-files.ts';
 import { verifyLog } from './verify-log.ts';
 import { isDamage, type VerifyProblem } from './verify-problem.ts';
+import { verifyRecords } from './verify-records.ts';
 
 export interface VerifyRequest {
   /** Null: every backup, the whole log, the keys. */
@@ -89,7 +90,12 @@ export async function verifyBackups(
     logFiles: log.files,
     keySlots: keys.slots,
     logGaps: log.gaps,
-    problems: [...problems, ...keys.problems, ...log.problems],
+    problems: [
+      ...problems,
+      ...keys.problems,
+      ...log.problems,
+      ...(await verifyRecords(repository, instance, signal)),
+    ],
   };
 }
 
