@@ -56,7 +56,7 @@ function keep(path: string, raw: RawConfig): void {
 const keys = {
   file: [
     ...['version', 'instances', 'repository', 'backup', 'agent', 'watch'],
-    ...['emergency', 'notifications', 'alerts'],
+    ...['emergency', 'notifications', 'alerts', 'ai'],
   ],
   instance: [
     'engine',
@@ -66,6 +66,8 @@ const keys = {
     'binaries',
     'service',
     'recovery_time_objective',
+    'cost_per_minute',
+    'currency',
     'slot',
     'watch',
   ],

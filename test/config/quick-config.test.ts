@@ -5,6 +5,7 @@ import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
 import { parseConfig } from '../../src/config/parse-config.ts';
 import { quickConfig } from '../../src/config/quick-config.ts';
+import { configJsonSchema } from '../../src/config/schema.ts';
 
 const good = {
   version: 1,
@@ -19,10 +20,51 @@ const good = {
 const folder = mkdtempSync(join(tmpdir(), 'aishell-quick-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
+interface SchemaNode {
+  readonly properties?: Readonly<Record<string, SchemaNode>>;
+  readonly additionalProperties?: SchemaNode;
+}
+
+/** Values of keys whose meaning is looked at in any case. */
+const examples: Readonly<Record<string, unknown>> = {
+  alerts: {},
+  ai: { provider: 'openai', model: 'm' },
+  cost_per_minute: 5,
+  hooks: [],
+  notifications: {},
+  recovery_time_objective: '60s',
+  service: { kind: 'auto' },
+  synchronous_timeout: '5s',
+  watch: {},
+};
+
 describe('quickConfig', () => {
   it('a correct file - the same as the full check gives', async () => {
     const text = JSON.stringify(good);
     expect(await quickConfig(text, { file: '/x', cacheDirectory: null })).toEqual(parseConfig(text, '/x'));
+  });
+
+  it('every key that the schema has - known here too, so that no correct file takes the long way', async () => {
+    const known = configJsonSchema() as SchemaNode;
+    const { production } = good.instances;
+    const groups: readonly [SchemaNode | undefined, (keys: object) => object][] = [
+      [known, keys => ({ ...good, ...keys, ...good })],
+      [
+        known.properties?.instances?.additionalProperties,
+        keys => ({ ...good, instances: { production: { ...keys, ...production } } }),
+      ],
+      [known.properties?.backup, keys => ({ ...good, backup: { ...keys, ...good.backup } })],
+      [known.properties?.agent, keys => ({ ...good, agent: { ...keys, ...good.agent } })],
+      [known.properties?.emergency, keys => ({ ...good, emergency: { ...keys, ...good.emergency } })],
+    ];
+    for (const [group, withKeys] of groups) {
+      const keys = Object.keys(group?.properties ?? {});
+      expect(keys.length).toBeGreaterThan(2);
+      for (const key of keys) {
+        const text = JSON.stringify(withKeys({ [key]: examples[key] ?? 'x' }));
+        expect(await quickConfig(text, { file: '/x', cacheDirectory: null }), key).not.toBeNull();
+      }
+    }
   });
 
   it('kept from an earlier run - the same again, and only for the same text', async () => {
