@@ -1,6 +1,8 @@
 import { readFileSync, renameSync, rmSync } from 'node:fs';
 import { open } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { AppError, fileError, messageOf, systemCode } from './errors.ts';
+import { syncDirectory } from './sync-directory.ts';
 
 /** Reads a small file of the agent's own; null when there is none. @throws FILE_FAILED */
 export function readJsonFile<T>(path: string): T | null {
@@ -23,6 +25,7 @@ export async function writeJsonFile(path: string, value: unknown): Promise<void>
     await file.writeFile(`${JSON.stringify(value)}\n`);
     await file.sync();
     renameSync(temporary, path);
+    await syncDirectory(dirname(path));
   } catch (error) {
     rmSync(temporary, { force: true });
     throw fileError('write', path, error);

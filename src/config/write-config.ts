@@ -3,6 +3,7 @@ import { chown, link, mkdir, open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Document, parseDocument } from 'yaml';
 import { AppError, fileError, systemCode } from '../base/errors.ts';
+import { syncDirectory } from '../base/sync-directory.ts';
 
 /** What `backup init` puts into a new configuration. */
 export interface NewInstance {
@@ -45,7 +46,7 @@ export function withInstance(text: string, instance: NewInstance): string {
 /** Who a file is to belong to; null: whoever runs this. */
 type Owner = { readonly uid: number; readonly gid: number } | null;
 
-/** Writes a file that must not exist yet, whole or not at all. @throws EXISTS, FILE_FAILED, DISK_FULL */
+/** Writes a file that must not exist yet, whole or not at all; durable when this resolves, as a key must be before it is used. @throws EXISTS, FILE_FAILED, DISK_FULL */
 export async function writeNewFile(
   path: string,
   text: string,
@@ -54,6 +55,7 @@ export async function writeNewFile(
   const temporary = await writeTemporary(path, text, facts);
   try {
     await link(temporary, path);
+    await syncDirectory(dirname(path));
   } catch (error) {
     if (systemCode(error) === 'EEXIST')
       throw new AppError('EXISTS', `'${path}' exists already`, {
@@ -72,9 +74,13 @@ export async function replaceFile(
   facts: { readonly mode: number; readonly owner: Owner },
 ): Promise<void> {
   const temporary = await writeTemporary(path, text, facts);
-  await rename(temporary, path).catch((error: unknown) => {
+  try {
+    await rename(temporary, path);
+    await syncDirectory(dirname(path));
+  } catch (error) {
+    await rm(temporary, { force: true });
     throw fileError('write', path, error);
-  });
+  }
 }
 
 async function writeTemporary(

@@ -1,7 +1,8 @@
-import { constants, type Stats } from 'node:fs';
-import { lchown, lstat, mkdir, open, stat } from 'node:fs/promises';
+import type { Stats } from 'node:fs';
+import { lchown, lstat, mkdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { systemCode } from '../../base/errors.ts';
+import { syncDirectory } from '../../base/sync-directory.ts';
 import { somethingElse } from './local-error.ts';
 
 /** Whom new files and directories are given to; null: whoever made them keeps them. */
@@ -100,20 +101,4 @@ export async function lstatOrNull(path: string): Promise<Stats | null> {
 export function isMissing(error: unknown): boolean {
   const code = systemCode(error);
   return code === 'ENOENT' || code === 'ENOTDIR';
-}
-
-/**
- * Makes the names in a directory durable. Some file systems have no sync for directories and say so; there is nothing
- * more to be done on them.
- * @source PostgreSQL, src/backend/storage/file/fd.c, fsync_fname_ext, ignores the same answers
- */
-export async function syncDirectory(path: string): Promise<void> {
-  const handle = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
-  try {
-    await handle.sync();
-  } catch (error) {
-    if (!['EINVAL', 'EBADF', 'ENOTSUP', 'EOPNOTSUPP'].includes(systemCode(error))) throw error;
-  } finally {
-    await handle.close();
-  }
 }

@@ -1,16 +1,10 @@
 import { statfs, unlink } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { AppError, BugError, systemCode } from '../../base/errors.ts';
+import { syncDirectory } from '../../base/sync-directory.ts';
 import { checkKey, checkPrefix } from '../key.ts';
 import type { CallOptions, Storage } from '../storage.ts';
-import {
-  type Directories,
-  directoriesOf,
-  isMissing,
-  lstatOrNull,
-  type Owner,
-  syncDirectory,
-} from './directories.ts';
+import { type Directories, directoriesOf, isMissing, lstatOrNull, type Owner } from './directories.ts';
 import { listObjects } from './list-objects.ts';
 import { localError, somethingElse } from './local-error.ts';
 import { readObject } from './read-object.ts';

@@ -4,10 +4,11 @@ import { type FileHandle, link, open, readdir, rename, unlink } from 'node:fs/pr
 import { basename, dirname, join } from 'node:path';
 import { delay } from '../../base/abort.ts';
 import { AppError, systemCode } from '../../base/errors.ts';
+import { syncDirectory } from '../../base/sync-directory.ts';
 import { readBody } from '../body.ts';
 import { TEMPORARY_PREFIX } from '../key.ts';
 import type { BodyStream } from '../storage.ts';
-import { lstatOrNull, type Owner, syncDirectory } from './directories.ts';
+import { lstatOrNull, type Owner } from './directories.ts';
 import { somethingElse } from './local-error.ts';
 
 const LEFT_OVER_MS = 24 * 3_600_000;
