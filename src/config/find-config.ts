@@ -1,4 +1,4 @@
-import { accessSync } from 'node:fs';
+import { accessSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { AppError, systemCode } from '../base/errors.ts';
 
@@ -19,7 +19,11 @@ export function configPlaces({ env, cwd }: ConfigSearch): readonly string[] {
   ];
 }
 
-/** The absolute path of the file to use. A file that is named is taken, whether it exists or not. @throws CONFIG none found */
+/**
+ * The absolute path of the file to use. A file that is named is taken, whether it exists or not.
+ *
+ * @throws CONFIG none found, or the one in the current directory is another user's
+ */
 export function findConfigFile(search: ConfigSearch): string {
   const named = search.file ?? (search.env.AISHELL_CONFIG || undefined);
   if (named !== undefined) return resolve(search.cwd, named);
@@ -27,8 +31,10 @@ export function findConfigFile(search: ConfigSearch): string {
   for (const place of places) {
     try {
       accessSync(place);
+      if (place === places[0]) checkOwner(place, search.env);
       return place;
     } catch (error) {
+      if (error instanceof AppError) throw error;
       // A file that is there but cannot be read is found: reading it then says why, instead of using another one.
       if (!['ENOENT', 'ENOTDIR'].includes(systemCode(error))) return place;
     }
@@ -36,4 +42,22 @@ export function findConfigFile(search: ConfigSearch): string {
   throw new AppError('CONFIG', `unable to find a configuration: there is none at ${places.join(', ')}`, {
     hint: "Run 'aishell backup init' to create one, or name one with --config.",
   });
+}
+
+/**
+ * A configuration names commands that are run. Whoever works in a directory that others can write to must not run theirs
+ * without having named the file; least of all as root.
+ */
+function checkOwner(place: string, { SUDO_UID }: NodeJS.ProcessEnv): void {
+  const own = process.geteuid?.();
+  const { uid } = statSync(place);
+  const isTrusted = own === undefined || uid === own || uid === 0 || (own === 0 && String(uid) === SUDO_UID);
+  if (isTrusted) return;
+  throw new AppError(
+    'CONFIG',
+    `unable to trust the configuration '${place}', which was found in the current directory: it belongs to another user`,
+    {
+      hint: `If it is the right one, name it: --config '${place}'. Otherwise run aishell in another directory.`,
+    },
+  );
 }
