@@ -92,7 +92,10 @@ export async function planRecovery(
     ...options,
     systemIdentifier: options.systemIdentifier ?? newest.backup.systemIdentifier,
   });
-  const usable = manifests.filter(each => isOnChain(each.backup, view));
+  // By the log, not by their ids: a clock that was put back has given a later backup an earlier one.
+  const usable = manifests
+    .filter(each => isOnChain(each.backup, view))
+    .toSorted((a, b) => (parseLsn(a.backup.stopLsn) < parseLsn(b.backup.stopLsn) ? 1 : -1));
   if (request.kind === 'time' && request.timeUs > BigInt(Date.now()) * 1000n) {
     throw new AppError(
       'TARGET_UNREACHABLE',

@@ -320,3 +320,17 @@ test('times as servers write them', () => {
   );
   expect(timeUs('2025-10-27T14:05:33Z')).toBe(BigInt(Date.UTC(2025, 9, 27, 14, 5, 33)) * 1000n);
 });
+
+test('the clock was put back between two backups - the end of the log is reached from the later one all the same', async () => {
+  const made = await world([[1], [1], [1], [1]]);
+  await backUp(made, 0, { id: 'backup_20991231_235959_abc123' });
+  const later = await backUp(made, 3);
+  for (const request of [{ kind: 'latest' }, { kind: 'time', timeUs: made.commits.at(-1)!.timeUs }] as const)
+    expect((await plan(made, request)).backup.id).toBe(later.id);
+  // Without any archive each has its own log, and is all that can be reached.
+  const repository = memoryRepository();
+  const alone: World = { repository, commits: [], segments: 0 };
+  await backUp(alone, 0, { id: 'backup_20991231_235959_abc123', logIncluded: true });
+  const last = await backUp(alone, 3, { logIncluded: true });
+  expect((await plan(alone, { kind: 'latest' })).backup.id).toBe(last.id);
+});
