@@ -6,6 +6,7 @@ import { queryRow, withConnection } from '../../engines/postgres/connection.ts';
 import type { ConnectionSettings } from '../../engines/postgres/connection-target.ts';
 import { readServerFacts, type ServerFacts } from '../../engines/postgres/server-facts.ts';
 import { detectService } from '../../engines/postgres/service.ts';
+import { shellCommand } from '../../engines/postgres/service-process.ts';
 import { checkIdentity } from '../../repository/identity.ts';
 import { probeStorage } from '../../repository/probe.ts';
 import { readSlots } from '../../repository/repository.ts';
@@ -243,7 +244,8 @@ async function checkDirectory(dataDirectory: string): Promise<Found> {
   );
 }
 
-async function checkSafetyCopies(dataDirectory: string): Promise<Found> {
+/** What earlier restores have put aside, and what removes it when it is old. */
+export async function checkSafetyCopies(dataDirectory: string): Promise<Found> {
   const kept: string[] = [];
   // Beside the data directory; in it, where that is a mount point.
   for (const [directory, prefix] of [
@@ -262,7 +264,7 @@ async function checkSafetyCopies(dataDirectory: string): Promise<Found> {
   if (old.length === 0) return ok(`${kept.length} kept from restores of the last ${SAFETY_DAYS} days`);
   return warning(
     `${old.length} older than ${SAFETY_DAYS} days`,
-    `When nobody needs the state from before the restore any more: rm -rf ${old.join(' ')}`,
+    `When nobody needs the state from before the restore any more: ${shellCommand(['rm', '-rf', ...old])}`,
   );
 }
 
