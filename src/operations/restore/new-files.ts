@@ -41,8 +41,9 @@ export function createFile(path: string, facts: NewFile): number {
     });
   }
   try {
-    // Never more than the owner's and the group's reading: PostgreSQL refuses anything wider.
-    fchmodSync(file, (facts.mode & 0o640) | FILE_MODE);
+    // Nothing to others, and to the group no writing: PostgreSQL refuses wider ones of its own. Scripts that lie among them
+    // (archive_command's, pgpool's) can still be run.
+    fchmodSync(file, (facts.mode & 0o750) | FILE_MODE);
     if (facts.owner !== null) fchownSync(file, facts.owner.uid, facts.owner.gid);
     if (facts.sizeBytes > 0) ftruncateSync(file, facts.sizeBytes);
     return file;

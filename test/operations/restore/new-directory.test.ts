@@ -1,7 +1,8 @@
+import { closeSync } from 'node:fs';
 import { mkdir, stat, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { makeDirectory } from '../../../src/operations/restore/new-files.ts';
+import { createFile, makeDirectory } from '../../../src/operations/restore/new-files.ts';
 import { temporaryDirectory } from '../../support/temp.ts';
 
 const OTHER = { uid: 65_534, gid: 65_534 };
@@ -21,4 +22,21 @@ test('a directory - it and what is made above it get their owner, also when it w
   await symlink(join(place.path, 'elsewhere'), join(place.path, 'link'));
   make('link');
   expect(await ownerOf('elsewhere')).toBe(0);
+});
+
+test('a file of any mode - nothing for others, no writing for the group, no set-uid; what could be run can be', async () => {
+  await using place = await temporaryDirectory();
+  for (const [mode, wanted] of [
+    [0o600, 0o600],
+    [0o640, 0o640],
+    [0o666, 0o640],
+    [0o755, 0o750],
+    [0o700, 0o700],
+    [0o4777, 0o750],
+    [0, 0o600],
+  ] as const) {
+    const path = join(place.path, mode.toString(8));
+    closeSync(createFile(path, { sizeBytes: 0, mode, owner: null }));
+    expect((await stat(path)).mode & 0o7777, mode.toString(8)).toBe(wanted);
+  }
 });
