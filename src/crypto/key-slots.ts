@@ -163,7 +163,8 @@ async function wrappingKey(secret: SlotSecret, kdf: ScryptKdf | HkdfKdf): Promis
       secret.passphrase.normalize('NFC'),
       salt,
       KEY_BYTES,
-      { N, r, p, maxmem: 256 * N * r },
+      // What it needs is 128 * r * (N + p + 2); a slot that asks for little must not fail for that.
+      { N, r, p, maxmem: 256 * r * (N + p) },
       (error, key) => (error ? reject(error) : resolve(key)),
     );
   });

@@ -124,3 +124,15 @@ test('a file that is no key file - KEY_WRONG, what is in it is not repeated', ()
     expect(refused).not.toThrow(/my-secret/);
   }
 });
+
+test('a slot that asks for the least of work - tried like any other, so that the next one still opens', async () => {
+  const { kdf } = byPassphrase;
+  for (const [N, r, p] of [
+    [2, 1, 1],
+    [2, 1, 4],
+    [4, 16, 4],
+  ]) {
+    const slot = parsed({ ...byPassphrase, kdf: { ...kdf, N, r, p } });
+    expect(await unwrapKey(slot, composed, facts.repositoryId), `${N} ${r} ${p}`).toBeNull();
+  }
+});
