@@ -9,7 +9,7 @@ import { isDamage } from '../verify/verify-problem.ts';
 import { decideWork, type RewindAmount } from './decide-work.ts';
 import { estimateFull, estimateRewind } from './estimate-rewind.ts';
 import { findPlaces } from './places.ts';
-import { whyNotThisDirectory, whyNotThisLog } from './rewind-check.ts';
+import { whyNotTheseFiles, whyNotThisDirectory, whyNotThisLog } from './rewind-check.ts';
 import {
   archivedEnd,
   type RewindLog,
@@ -56,6 +56,8 @@ export async function assessRewind(
   const why = whyNotThisLog(map, map.events, { checksums: plan.backup.pageChecksums });
   if (why !== null) return { possible: false, reason: why };
   const found = listServerFiles(places, plan.backup.tablespaceVersionDirectory);
+  const files = whyNotTheseFiles(found);
+  if (files !== null) return { possible: false, reason: files };
   const state: SavedState = {
     live: found,
     log: listLogDirectory(places),

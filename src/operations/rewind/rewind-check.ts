@@ -10,6 +10,7 @@ import { COPY_MARKER } from '../log/archive-segment.ts';
 import type { LiveInstance } from '../restore/live-instance.ts';
 import type { RecoveryPlan } from '../restore/plan-restore.ts';
 import type { Places } from './places.ts';
+import type { ServerFiles } from './server-files.ts';
 
 /** Files of a data directory that is in the middle of something else. */
 const UNFINISHED = ['backup_label', 'tablespace_map', 'recovery.signal', 'standby.signal'];
@@ -40,6 +41,11 @@ export async function whyNotThisDirectory(
   if (lacking !== undefined) return `tablespace ${lacking.name} of the backup is not there any more`;
   const added = oids.find(oid => !backup.tablespaces.some(each => each.oid === oid));
   return added === undefined ? null : `tablespace ${added} was created since the backup`;
+}
+
+/** Why the files of the live directory cannot be told for certain; null when they can. */
+export function whyNotTheseFiles({ links }: Pick<ServerFiles, 'links'>): string | null {
+  return links[0] === undefined ? null : `'${links[0]}' in the live data directory is a symbolic link`;
 }
 
 function whyNotThisServer(control: ControlFile, backup: BackupFacts): string | null {

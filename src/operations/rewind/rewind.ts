@@ -17,7 +17,7 @@ import { decideWork, type RewindWork } from './decide-work.ts';
 import { encodeRequest } from './encode-request.ts';
 import { pointToJournal, type RewindJournal, removePointer, writeJournal } from './journal.ts';
 import { findPlaces, flushedLayout, ownerOfFiles, type Places } from './places.ts';
-import { whyNotThisDirectory, whyNotThisLog } from './rewind-check.ts';
+import { whyNotTheseFiles, whyNotThisDirectory, whyNotThisLog } from './rewind-check.ts';
 import { readWholeChanges, whyStandbyHints } from './rewind-log.ts';
 import type { RewindRun } from './rewind-run.ts';
 import { findSpGist } from './rewind-work.ts';
@@ -131,6 +131,7 @@ async function decide(
   const isAtEnd = plan.resolved.lsn === null && !plan.toBackupEnd;
   refuse(whyNotThisLog(map, map.events, { checksums: plan.backup.pageChecksums }));
   const found = listServerFiles(places, plan.backup.tablespaceVersionDirectory);
+  refuse(whyNotTheseFiles(found));
   const state: SavedState = {
     live: found,
     log: listLogDirectory(places),

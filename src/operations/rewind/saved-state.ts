@@ -130,6 +130,8 @@ function fromListing(stored: Listing): ServerFiles {
   return {
     files: new Map(stored.files.map(([path, sizeBytes, mode]) => [path, { sizeBytes, mode }])),
     directories: new Map(stored.directories.map(([path, mode]) => [path, { mode }])),
+    // With links there is no rewind.
+    links: [],
   };
 }
 

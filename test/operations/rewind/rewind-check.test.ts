@@ -1,17 +1,19 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { type ChangeMap, forkKey } from '../../../src/engines/postgres/change-map.ts';
 import type { WalEvent } from '../../../src/engines/postgres/wal-events.ts';
 import type { StorageEvent } from '../../../src/engines/postgres/wal-storage.ts';
 import { decodeRequest, encodeRequest } from '../../../src/operations/rewind/encode-request.ts';
-import { whyNotThisLog } from '../../../src/operations/rewind/rewind-check.ts';
+import { findPlaces } from '../../../src/operations/rewind/places.ts';
+import { whyNotTheseFiles, whyNotThisLog } from '../../../src/operations/rewind/rewind-check.ts';
 import { wasReadBehind } from '../../../src/operations/rewind/rewind-log.ts';
 import {
   readSavedState,
   type SavedState,
   writeSavedState,
 } from '../../../src/operations/rewind/saved-state.ts';
+import { listServerFiles } from '../../../src/operations/rewind/server-files.ts';
 import { temporaryDirectory } from '../../support/temp.ts';
 
 function mapWith(storage: readonly object[], events: readonly object[] = []): ChangeMap {
@@ -62,6 +64,16 @@ test.each([
   },
 );
 
+test('a database moved elsewhere and linked - no rewind, which would not see its files', async () => {
+  await using root = await temporaryDirectory();
+  for (const path of ['base/5', 'elsewhere', 'pg_wal'])
+    await mkdir(join(root.path, path), { recursive: true });
+  const places = await findPlaces(root.path, 'now');
+  expect(whyNotTheseFiles(listServerFiles(places, 'PG_18_202506291'))).toBeNull();
+  await symlink(join(root.path, 'elsewhere'), join(root.path, 'base/16384'));
+  expect(whyNotTheseFiles(listServerFiles(places, 'PG_18_202506291'))).toMatch("'base/16384'");
+});
+
 test('what a rewind is decided by - is read as it was written, or not at all', async () => {
   await using root = await temporaryDirectory();
   const relation = { tablespace: 1663, database: 5, file: 16_400 };
@@ -70,8 +82,9 @@ test('what a rewind is decided by - is read as it was written, or not at all', a
     live: {
       files: new Map([['base/5/16400', { sizeBytes: 2 ** 30, mode: 0o600 }]]),
       directories: new Map([['base/5', { mode: 0o700 }]]),
+      links: [],
     },
-    log: { files: new Map(), directories: new Map([['pg_wal', { mode: 0o750 }]]) },
+    log: { files: new Map(), directories: new Map([['pg_wal', { mode: 0o750 }]]), links: [] },
     spGist: new Set(['base/5/16401']),
     map: {
       ...mapWith([{ kind: 'relation truncated', relation, blocks: 3, forks: [0, 1] }]),
