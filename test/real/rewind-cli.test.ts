@@ -86,6 +86,8 @@ test('a disaster, rewound by the program - open, archived, restorable, and undon
   expect(await wideState(copy)).toEqual(after);
 
   // And back to where it all began, with the command that the report gave.
+  const elsewhere = ['backup', 'restore', '--go-back', instance.path('nowhere'), ...confirmed];
+  expect(failureOf(await instance.run(elsewhere))).toMatchObject({ exitCode: 2, code: 'USAGE' });
   const goBack = ['backup', 'restore', '--go-back', report.safety!.path];
   expect(failureOf(await instance.run(goBack))).toMatchObject({ exitCode: 4, code: 'CONFIRMATION_REQUIRED' });
   const back = resultOf<GoBackReport>(await instance.run([...goBack, ...confirmed]));

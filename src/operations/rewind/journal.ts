@@ -4,6 +4,7 @@ import { AppError, fileError, systemCode } from '../../base/errors.ts';
 import { isAlive } from '../../engines/postgres/data-directory.ts';
 import { removeDurably, writeDurably } from './durable-files.ts';
 import type { Places } from './places.ts';
+import { exists } from './safety-copy.ts';
 
 /**
  * How far a rewind is. Each word is on the disk before anything that comes after it is begun.
@@ -97,14 +98,17 @@ export async function findUnfinished(dataDirectory: string): Promise<RewindJourn
   return await readJournal(pointer['safety']);
 }
 
-/** @throws CORRUPT it is none; UNSUPPORTED */
+/** @throws USAGE there is no such directory; CORRUPT it is none; UNSUPPORTED */
 export async function readJournal(safety: string): Promise<RewindJournal> {
   const path = join(safety, JOURNAL);
   const read = await readJson(path);
   if (read === null) {
-    throw new AppError('CORRUPT', `unable to use the safety copy '${safety}': it has no ${JOURNAL}`, {
-      hint: 'Name the directory that `aishell backup restore` printed, ….aishell-safety-….',
-    });
+    const isThere = await exists(safety);
+    throw new AppError(
+      isThere ? 'CORRUPT' : 'USAGE',
+      `unable to use the safety copy '${safety}': ${isThere ? `it has no ${JOURNAL}` : 'it is not there'}`,
+      { hint: 'Name the directory that `aishell backup restore` printed, ….aishell-safety-….' },
+    );
   }
   if (read['format'] !== 1)
     throw new AppError('UNSUPPORTED', `unable to read '${path}': it was written by a newer version`);
