@@ -119,18 +119,33 @@ test('a tablespace - is followed under its link, this version alone; one inside 
   });
 });
 
-test('pg_wal elsewhere - is an empty directory; a link of somebody else - is reported, not followed', async () => {
+test('pg_wal elsewhere - is an empty directory; a link to a setting - is the file; any other link - is told of, not followed', async () => {
   await mkdir(join(root, 'wal'));
   await writeFile(join(root, 'wal/000000010000000000000001'), 'x');
+  await writeFile(join(root, 'key'), 'secret');
   await symlink(join(root, 'wal'), join(data, 'pg_wal'));
-  await symlink('/etc/passwd', join(data, 'server.key'));
+  await symlink(join(root, 'key'), join(data, 'server.key'));
+  await symlink(join(root, 'wal'), join(data, 'more'));
+  await make('base/1/1259');
+  await symlink(join(root, 'key'), join(data, 'base/1/1260'));
   const entries = await list();
-  expect(paths(entries)).toEqual(['pg_wal', 'pg_wal/archive_status', 'server.key']);
-  expect(entries.find(entry => entry.path === 'server.key')).toEqual({
-    kind: 'link',
-    path: 'server.key',
-    target: '/etc/passwd',
-  });
+  expect(paths(entries)).toEqual([
+    ...[
+      'base',
+      'base/1',
+      'base/1/1259',
+      'base/1/1260',
+      'more',
+      'pg_wal',
+      'pg_wal/archive_status',
+      'server.key',
+    ],
+  ]);
+  const found = (path: string): unknown => entries.find(entry => entry.path === path);
+  expect(found('server.key')).toMatchObject({ kind: 'file', sizeBytes: 6 });
+  const passed = { kind: 'passed over', isDatabase: false, why: expect.stringContaining(join(root, 'wal')) };
+  expect(found('more')).toMatchObject(passed);
+  expect(found('base/1/1260')).toMatchObject({ kind: 'passed over', isDatabase: true });
 });
 
 test('the log directory - is kept without its content, unless that would leave out the database', async () => {
