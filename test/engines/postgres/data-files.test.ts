@@ -130,16 +130,14 @@ test('pg_wal elsewhere - is an empty directory; a link to a setting - is the fil
   await symlink(join(root, 'key'), join(data, 'base/1/1260'));
   const entries = await list();
   expect(paths(entries)).toEqual([
-    ...[
-      'base',
-      'base/1',
-      'base/1/1259',
-      'base/1/1260',
-      'more',
-      'pg_wal',
-      'pg_wal/archive_status',
-      'server.key',
-    ],
+    'base',
+    'base/1',
+    'base/1/1259',
+    'base/1/1260',
+    'more',
+    'pg_wal',
+    'pg_wal/archive_status',
+    'server.key',
   ]);
   const found = (path: string): unknown => entries.find(entry => entry.path === path);
   expect(found('server.key')).toMatchObject({ kind: 'file', sizeBytes: 6 });
