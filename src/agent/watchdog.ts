@@ -31,6 +31,8 @@ export async function runWatchdog(options: WatchdogOptions): Promise<void> {
   const agent = listenTo(options.orders);
   const server = serverSession(options.connection);
   let isIn = wasLeftIn(options);
+  /** Not only said by the record that an earlier run left: somebody may have changed the setting since. */
+  let isSeen = false;
   let isOverruled = false;
   let verifiedMs = performance.now();
   for (;;) {
@@ -42,6 +44,7 @@ export async function runWatchdog(options: WatchdogOptions): Promise<void> {
         if (agent.left === 'gone' && options.isSucceeded()) break;
         await takeOut(await server.client(), options);
         isIn = false;
+        isSeen = false;
         options.report({ state: 'off' });
       } else if (!isIn && isSteady && !isOverruled) {
         const refused = await putIn(await server.client(), options).catch(refusal);
@@ -50,13 +53,17 @@ export async function runWatchdog(options: WatchdogOptions): Promise<void> {
           break;
         }
         isIn = true;
+        isSeen = true;
         options.report({ state: 'on' });
-      } else if (isIn && now - verifiedMs > VERIFY_MS) {
+      } else if (isIn && (!isSeen || now - verifiedMs > VERIFY_MS)) {
         verifiedMs = now;
         const where = await whereIs(await server.client(), options);
         isIn = where === 'in';
-        isOverruled = where === 'overruled';
-        if (!isIn) options.report({ state: 'off', ...(isOverruled ? { overruled: true } : {}) });
+        // What was changed while no agent ran counted until this one was started.
+        isOverruled = isSeen && where === 'overruled';
+        if (isIn !== isSeen)
+          options.report({ state: isIn ? 'on' : 'off', ...(isOverruled ? { overruled: true } : {}) });
+        isSeen = isIn;
       }
       if (agent.left !== null && !isIn) break;
     } catch {

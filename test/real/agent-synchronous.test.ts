@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { protectWithAgent, startAgent, type TestAgent } from '../support/agent.ts';
@@ -122,4 +123,49 @@ test('standbys of the user’s own - required as before, beside the agent; ANY i
   expect(await setting(cluster)).toBe('FIRST 2 ("aishell_shop", "s1")');
   await agent.stop();
   expect(await setting(cluster)).toBe('s1');
+});
+
+/** SIGKILL for the agent and its watchdog, as when their machine is lost. */
+async function loseBoth(agent: TestAgent): Promise<void> {
+  const children = readFileSync(`/proc/${agent.pid}/task/${agent.pid}/children`, 'utf8').trim().split(' ');
+  for (const child of children.map(Number)) {
+    if (readFileSync(`/proc/${child}/cmdline`, 'utf8').includes('watchdog')) process.kill(child, 'SIGKILL');
+  }
+  await agent.kill();
+}
+
+test('agent and watchdog are lost together - commits wait for the next agent, and its status says so', async () => {
+  await using cluster = await startTestCluster({ version: 16 });
+  const instance = await protectWithAgent(cluster);
+  await cluster.query('create table pings (id int)');
+  const first = await startAgent(instance, synchronous);
+  await first.until('synchronous');
+  await loseBoth(first);
+  expect(await setting(cluster)).toBe(OURS);
+  await using second = await startAgent(instance, synchronous);
+  await untilOn(second);
+  await commitMs(cluster, 1);
+  await second.stop();
+  expect(await setting(cluster)).toBe('');
+});
+
+test('both are lost, and somebody resets the setting - commits wait for the next agent; while it runs, a reset counts', async () => {
+  await using cluster = await startTestCluster({ version: 16 });
+  const instance = await protectWithAgent(cluster);
+  const reset = async (): Promise<void> => {
+    await cluster.query('alter system reset synchronous_standby_names');
+    await cluster.query('select pg_reload_conf()');
+  };
+  const first = await startAgent(instance, synchronous);
+  await first.until('synchronous');
+  await loseBoth(first);
+  // As the manual says where nobody is left to do it.
+  await reset();
+  await using second = await startAgent(instance, synchronous);
+  await untilOn(second);
+  expect(await setting(cluster)).toBe(OURS);
+  await reset();
+  while ((await second.status()).synchronous === 'on') await sleep(100);
+  await sleep(1500);
+  expect(await setting(cluster)).toBe('');
 });
