@@ -12,12 +12,12 @@ import type { InstanceContext } from '../operations/instance-context.ts';
 import { historyName, parseHistory, type TimelineStart } from '../operations/log/log-view.ts';
 import { checkIdentity } from '../repository/identity.ts';
 import type { AgentPaths } from './agent-paths.ts';
-import { archivedUpTo, type LogSystem } from './log-system.ts';
+import { archivedUpTo, archiveEnd, type LogSystem } from './log-system.ts';
 import { paceReports } from './report-pace.ts';
 import { type ResumePosition, resumePosition, timelineAt } from './resume-position.ts';
 import { refuseSetBack } from './set-back.ts';
 import { spoolEnds, sureEnds } from './spool-directory.ts';
-import { addGap, describeGap, ensureSlot, firstAvailable, gapOf } from './stream-gaps.ts';
+import { describeGap, ensureSlot, firstAvailable, recordGap } from './stream-gaps.ts';
 import { WalSpool } from './wal-spool.ts';
 
 export interface LogReceiverOptions {
@@ -199,10 +199,12 @@ export class LogReceiver {
     if (held.isNew && (known !== null || held.wasLost))
       note('warning', `replication slot '${slot}' was gone, and is made anew`, { topic: 'slot', slot });
     if (this.#behindGap !== null) return this.#behindGap;
-    const from = known?.lsn ?? segmentStart(held.restartLsn ?? server.flushLsn, segmentSize);
-    const source = { systemIdentifier, segmentSize, chain, lsn: from };
+    const kept = segmentStart(held.restartLsn ?? server.flushLsn, segmentSize);
+    const source = { systemIdentifier, segmentSize, chain };
+    // A spool that is gone may have held what is neither archived nor kept for the slot: the server may have it all the same.
+    const from = known?.lsn ?? (await archiveEnd(context, { ...source, before: kept }, signal)) ?? kept;
     // Without the storage it is received once more, and found to be the same when it is archived.
-    const archived = await archivedUpTo(context, source, signal).catch(() => from);
+    const archived = await archivedUpTo(context, { ...source, lsn: from }, signal).catch(() => from);
     const limit = segmentStart(server.flushLsn, segmentSize);
     const lsn = archived < limit ? archived : from > limit ? from : limit;
     return { timeline: timelineAt(chain, lsn, segmentSize), lsn };
@@ -288,10 +290,7 @@ export class LogReceiver {
         note(
           'warning',
           `the spool held other bytes than the server has at ${formatLsn(lsn)}: kept as '${aside}'`,
-          {
-            topic: 'spool',
-            lsn: formatLsn(lsn),
-          },
+          { topic: 'spool', lsn: formatLsn(lsn) },
         ),
       onFailure: error => {
         // What was written and not flushed may be lost though the kernel still shows it: it is received once more.
@@ -335,11 +334,9 @@ export class LogReceiver {
       return found ?? segmentStart(held.restartLsn ?? flushLsn, segmentSize);
     });
     if (to <= position.lsn) return;
-    const known = spoolEnds(system.directory.list()).get(position.timeline) ?? position.lsn;
-    const from = known > position.lsn ? known : position.lsn;
-    const gap = gapOf({ systemIdentifier, timeline: position.timeline, from, to }, new Date());
-    await addGap(paths.gaps, gap);
-    note('error', describeGap(gap), { topic: 'gap', ...gap });
+    const received = spoolEnds(system.directory.list()).get(position.timeline) ?? position.lsn;
+    const gap = await recordGap(paths.gaps, { systemIdentifier, ...position, received, to }, segmentSize);
+    if (gap !== null) note('error', describeGap(gap), { topic: 'gap', ...gap });
     this.#behindGap = { timeline, lsn: to };
   }
 

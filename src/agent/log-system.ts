@@ -1,14 +1,17 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { AppError } from '../base/errors.ts';
 import type { TellNote } from '../base/events.ts';
 import { readJsonFile, writeJsonFile } from '../base/json-file.ts';
-import { nextSegment, segmentName, segmentStart } from '../engines/postgres/lsn.ts';
+import { nextSegment, parseSegmentName, segmentName, segmentStart } from '../engines/postgres/lsn.ts';
 import type { InstanceContext } from '../operations/instance-context.ts';
 import { openLogView, type TimelineStart } from '../operations/log/log-view.ts';
-import { archivedReach } from '../repository/log-archive.ts';
+import { archivedReach, listLogFiles } from '../repository/log-archive.ts';
+import { parsePartName } from '../repository/log-parts.ts';
 import type { AgentPaths } from './agent-paths.ts';
 import { startArchiveThread } from './archive-thread.ts';
 import { LogArchiver, type Receiving } from './log-archiver.ts';
+import { timelineAt } from './resume-position.ts';
 import { openSpoolDirectory, type SpoolDirectory } from './spool-directory.ts';
 import type { WalSpool } from './wal-spool.ts';
 
@@ -140,4 +143,42 @@ export async function archivedUpTo(
     if (view.nameAt(at) !== view.expectedName(at)) return at;
     at = nextSegment(at, segmentSize);
   }
+}
+
+/**
+ * The end of what the archive holds of the server's history before a position, whatever is missing before that: always the
+ * start of a segment; one that is there in pieces counts as missing. Null when it holds nothing, or does not answer.
+ */
+export async function archiveEnd(
+  context: Pick<InstanceContext, 'instance' | 'repository'>,
+  source: {
+    readonly systemIdentifier: string;
+    readonly segmentSize: number;
+    readonly chain: readonly TimelineStart[];
+    readonly before: bigint;
+  },
+  signal: AbortSignal,
+): Promise<bigint | null> {
+  const { systemIdentifier, segmentSize, chain, before } = source;
+  const owner = { instance: context.instance, systemIdentifier };
+  let end: bigint | null = null;
+  try {
+    for await (const { name } of listLogFiles(context.repository, owner, {}, { signal })) {
+      const part = parsePartName(name);
+      const place = parseSegmentName(part?.segment ?? name, segmentSize);
+      if (
+        place === null ||
+        place.lsn >= before ||
+        timelineAt(chain, place.lsn, segmentSize) !== place.timeline
+      )
+        continue;
+      const reach = part === null ? nextSegment(place.lsn, segmentSize) : place.lsn;
+      if (end === null || reach > end) end = reach;
+    }
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!(error instanceof AppError)) throw error;
+    return null;
+  }
+  return end;
 }

@@ -1,6 +1,6 @@
 import { readJsonFile, writeJsonFile } from '../base/json-file.ts';
 import type { Session } from '../engines/postgres/connection.ts';
-import { formatLsn, segmentStart } from '../engines/postgres/lsn.ts';
+import { formatLsn, nextSegment, parseLsn, segmentStart } from '../engines/postgres/lsn.ts';
 import { createSlot, dropSlot, listServerSegments, readSlot } from '../engines/postgres/replication-slots.ts';
 import type { LogGap } from './agent-status.ts';
 
@@ -9,9 +9,35 @@ export function readGaps(path: string): readonly LogGap[] {
   return readJsonFile<readonly LogGap[]>(path) ?? [];
 }
 
-export async function addGap(path: string, gap: LogGap): Promise<void> {
-  const known = readGaps(path).filter(each => each.from !== gap.from || each.timeline !== gap.timeline);
-  await writeJsonFile(path, [...known, gap]);
+/**
+ * Remembers a hole that begins behind what was received, or where the log was asked for. Null where it was told already: what
+ * lies before it may wait to be archived still, and so may what was received behind it.
+ */
+export async function recordGap(
+  path: string,
+  hole: {
+    readonly systemIdentifier: string;
+    readonly timeline: number;
+    /** What was asked for: the start of a segment. */
+    readonly lsn: bigint;
+    /** The end of what is in the spool. */
+    readonly received: bigint;
+    /** Where the server's log begins. */
+    readonly to: bigint;
+  },
+  segmentSize: number,
+): Promise<LogGap | null> {
+  const { systemIdentifier, timeline, lsn, received, to } = hole;
+  const known = readGaps(path);
+  const own = known.filter(each => each.systemIdentifier === systemIdentifier && each.timeline === timeline);
+  const behind = nextSegment(lsn, segmentSize);
+  const isTold = own.some(each => parseLsn(each.from) >= lsn && parseLsn(each.from) <= behind);
+  if (isTold && received >= to) return null;
+  const from = formatLsn(received > lsn && received < to ? received : lsn);
+  const gap = { systemIdentifier, timeline, from, to: formatLsn(to), noticed: new Date().toISOString() };
+  const others = known.filter(each => each.from !== from || each.timeline !== timeline);
+  await writeJsonFile(path, [...others, gap]);
+  return gap;
 }
 
 /**
@@ -56,23 +82,4 @@ export async function firstAvailable(
 
 export function describeGap(gap: LogGap): string {
   return `log is missing: the server removed ${gap.from} to ${gap.to} of timeline ${gap.timeline} before it was received; no moment in it can be recovered, and none after it from a backup before it. Take a new one now: \`aishell backup create\``;
-}
-
-export function gapOf(
-  at: {
-    readonly systemIdentifier: string;
-    readonly timeline: number;
-    readonly from: bigint;
-    readonly to: bigint;
-  },
-  now: Date,
-): LogGap {
-  const { systemIdentifier, timeline, from, to } = at;
-  return {
-    systemIdentifier,
-    timeline,
-    from: formatLsn(from),
-    to: formatLsn(to),
-    noticed: now.toISOString(),
-  };
 }

@@ -1,4 +1,4 @@
-import { chmod, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
@@ -13,10 +13,17 @@ import {
 } from '../support/agent.ts';
 import { runCli } from '../support/cli.ts';
 import { failureOf, openCopy, resultOf } from '../support/instance.ts';
-import { startTestCluster } from '../support/postgres.ts';
+import { startTestCluster, type TestCluster } from '../support/postgres.ts';
 import { loadTraffic } from '../support/traffic.ts';
 
 const MIB = 1024 * 1024;
+
+async function systemIdentifierOf(cluster: TestCluster): Promise<string> {
+  const [row] = await cluster.query<{ id: string }>(
+    'select system_identifier::text as id from pg_control_system()',
+  );
+  return row!.id;
+}
 
 test.each([14, 15, 16, 17, 18] as const)(
   'PostgreSQL %i under traffic - what is archived is byte for byte the server’s log, its end in pieces',
@@ -183,7 +190,11 @@ test('log that the server removed before it was received - an error, remembered;
   const first = await startAgent(instance);
   await cluster.query('create table bulk (n int, x text)');
   await untilAllArchived(instance);
+  await cluster.query('insert into bulk values (0)');
   await first.stop();
+  const spool = join(instance.path('spool'), 'shop', await systemIdentifierOf(cluster));
+  const unfinished = (await readdir(spool)).find(name => name.endsWith('.partial'))!;
+  const before = await readFile(join(spool, unfinished));
   for (let round = 0; round < 6; round += 1) {
     await cluster.query(
       'insert into bulk select n, repeat(md5(n::text), 20) from generate_series(1, 6000) n',
@@ -207,6 +218,37 @@ test('log that the server removed before it was received - an error, remembered;
   await using again = await startAgent(instance);
   expect((await again.status()).gaps.length).toBe(1);
   expect(again.notes().some(note => note['topic'] === 'gap')).toBe(false);
+  // Nor where the end of what was received before the hole was not archived yet, as the storage was away.
+  await again.stop();
+  await writeFile(join(spool, unfinished), before);
+  await using last = await startAgent(instance);
+  expect((await last.status()).gaps.length).toBe(1);
+  expect(last.notes().some(note => note['topic'] === 'gap')).toBe(false);
+});
+
+test('the spool is lost with what was not archived - all that the server still has is received once more', async () => {
+  await using cluster = await startTestCluster({ version: 17, walSegmentSizeMb: 1, settings: keepsLog });
+  const instance = await protectWithAgent(cluster);
+  const first = await startAgent(instance);
+  await cluster.query('create table bulk (n int, x text)');
+  const begin = await untilAllArchived(instance);
+  await chmod(instance.repository, 0o000);
+  try {
+    await cluster.query('insert into bulk select n, md5(n::text) from generate_series(1, 60000) n');
+    await first.until('archiving fails');
+    const [end] = await cluster.query<{ lsn: string }>('select pg_current_wal_flush_lsn()::text as lsn');
+    while (parseLsn((await first.status()).durable!) < parseLsn(end!.lsn)) await sleep(50);
+    await first.kill();
+  } finally {
+    await chmod(instance.repository, 0o700);
+  }
+  await rm(instance.path('spool'), { recursive: true });
+  await cluster.query('checkpoint');
+  await using agent = await startAgent(instance);
+  await untilAllArchived(instance);
+  const from = BigInt(Number.parseInt(begin.slice(16), 16) * MIB);
+  expect(await compareWithServer(instance, { timeline: 1, from, segmentSize: MIB })).toBeGreaterThan(4);
+  expect((await agent.status()).gaps).toEqual([]);
 });
 
 test('a restore in place while the agent streams - it follows to the new timeline, and the next restore finds it', async () => {
