@@ -130,7 +130,7 @@ export class LogReceiver {
   /** A segment came into the spool, or something left it. */
   checkRoom(): void {
     const { system } = this.#state;
-    if (system === null || system.directory.unarchivedBytes() <= this.#options.spoolLimitBytes) return;
+    if (system === null || system.directory.unarchivedBytes() <= this.#limitOf(system)) return;
     this.#session?.abort(new SpoolFull());
   }
 
@@ -340,18 +340,28 @@ export class LogReceiver {
     this.#behindGap = { timeline, lsn: to };
   }
 
+  /** A segment that is not full takes room until it is: there must be some for another one beside it. */
+  #limitOf({ segmentSize }: LogSystem): number {
+    return Math.max(this.#options.spoolLimitBytes, 2 * segmentSize);
+  }
+
   async #waitForRoom(signal: AbortSignal): Promise<void> {
-    const { spoolLimitBytes, note } = this.#options;
     const { system } = this.#state;
-    const limit = formatBytes(spoolLimitBytes);
-    const problem = `the spool is full: ${limit} are not archived yet (${system?.archiver.state.problem ?? 'archiving is slower than the server'})`;
+    if (system === null) return;
+    const limitBytes = this.#limitOf(system);
+    const limit = formatBytes(limitBytes);
+    const problem = `the spool is full: ${limit} are not archived yet (${system.archiver.state.problem ?? 'archiving is slower than the server'})`;
     this.#state = { ...this.#state, state: 'spool full', problem };
-    note('error', `${problem}; nothing is dropped, and the server keeps what comes until there is room`, {
-      topic: 'spool full',
-      limitBytes: spoolLimitBytes,
-    });
-    const enough = spoolLimitBytes * (1 - ROOM);
-    while (!signal.aborted && system !== null && system.directory.unarchivedBytes() > enough)
+    this.#options.note(
+      'error',
+      `${problem}; nothing is dropped, and the server keeps what comes until there is room`,
+      {
+        topic: 'spool full',
+        limitBytes,
+      },
+    );
+    const enough = limitBytes * (1 - ROOM);
+    while (!signal.aborted && system.directory.unarchivedBytes() > enough)
       await sleep(250, undefined, { signal }).catch(() => undefined);
     this.#state = { ...this.#state, state: 'connecting' };
   }

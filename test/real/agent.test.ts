@@ -251,6 +251,23 @@ test('the spool is lost with what was not archived - all that the server still h
   expect((await agent.status()).gaps).toEqual([]);
 });
 
+test('an unfinished segment larger than the limit of the spool - it goes on all the same', async () => {
+  const settings = { min_wal_size: '256MB', max_wal_size: '1GB' };
+  await using cluster = await startTestCluster({ version: 15, walSegmentSizeMb: 128, settings });
+  const instance = await protectWithAgent(cluster, { agent: { spool_limit: '100MB' } });
+  await using agent = await startAgent(instance);
+  const [end] = await cluster.query<{ lsn: string }>(
+    `with filled as (
+       select count(pg_logical_emit_message(false, 'x', repeat(md5(n::text), 30000))) from generate_series(1, 110) n
+     ) select pg_current_wal_lsn()::text as lsn from filled`,
+  );
+  while (parseLsn((await agent.status()).durable!) < parseLsn(end!.lsn)) await sleep(50);
+  // It looks for room every few seconds.
+  await sleep(6000);
+  await untilAllArchived(instance, 20_000);
+  expect(agent.notes().some(note => note['topic'] === 'spool full')).toBe(false);
+});
+
 test('a restore in place while the agent streams - it follows to the new timeline, and the next restore finds it', async () => {
   await using cluster = await startTestCluster({ version: 15, settings: keepsLog });
   const instance = await protectWithAgent(cluster, { archiving: true });
