@@ -59,6 +59,8 @@ class SpoolFull extends Error {}
 const SLOT_PATIENCE_MS = 10_000;
 const RETRY_MS = [100, 250, 500, 1000, 2000, 5000];
 const STATUS_EVERY_MS = 1000;
+/** Where commits wait, the server is asked for a sign of life with every status: a few that stay unanswered are a lost connection. */
+const HEARD_MS = 3 * STATUS_EVERY_MS;
 /** In seconds: how soon a spool that is too full is noticed while no segment becomes full. */
 const ROOM_EVERY = 5;
 /** Nobody waits for what is received, but no commit is to be later on the disk than by this. */
@@ -99,7 +101,8 @@ export class LogReceiver {
     const spool = system?.spool ?? null;
     if (state !== 'streaming' || spool === null || system === null) return { ok: false, caughtUp: false };
     const lag = serverLsn === null ? 0n : serverLsn - spool.flushed;
-    return { ok: spool.unflushedMs() < patienceMs, caughtUp: lag <= BigInt(system.segmentSize) };
+    const isHeard = (this.#stream?.silentMs() ?? 0) < HEARD_MS;
+    return { ok: isHeard && spool.unflushedMs() < patienceMs, caughtUp: lag <= BigInt(system.segmentSize) };
   }
 
   /** Receives until the signal aborts. @throws what another attempt would not cure, while nothing was received yet */
@@ -306,7 +309,8 @@ export class LogReceiver {
   }
 
   #tick(stream: WalStream): void {
-    stream.report();
+    if (this.#options.synchronous) stream.ping();
+    else stream.report();
     if (stream.silentMs() > SILENCE_MS) {
       this.#session?.abort(
         new AppError('DATABASE_UNREACHABLE', `the server has been silent for ${SILENCE_MS / 1000} seconds`),
@@ -317,11 +321,7 @@ export class LogReceiver {
   /** The server no longer has what comes next: says so, remembers it, and finds out where its log begins. */
   async #passGap(
     system: LogSystem,
-    server: {
-      readonly timeline: number;
-      readonly flushLsn: bigint;
-      readonly position: ResumePosition;
-    },
+    server: { readonly timeline: number; readonly flushLsn: bigint; readonly position: ResumePosition },
     signal: AbortSignal,
   ): Promise<void> {
     const { context, slot, paths, note } = this.#options;

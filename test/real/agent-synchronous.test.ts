@@ -169,3 +169,27 @@ test('both are lost, and somebody resets the setting - commits wait for the next
   await sleep(1500);
   expect(await setting(cluster)).toBe('');
 });
+
+test('the server does not send any more on a connection that stands - commits wait a few seconds, not until it is given up', async () => {
+  await using cluster = await startTestCluster({ version: 18 });
+  const instance = await protectWithAgent(cluster, {
+    agent: { synchronous: true, synchronous_timeout: '2s' },
+  });
+  await cluster.query('create table pings (id int)');
+  await using agent = await startAgent(instance);
+  await agent.until('synchronous');
+  // Quiet, but well.
+  await sleep(6000);
+  expect((await agent.status()).synchronous).toBe('on');
+  const [sender] = await cluster.query<{ pid: number }>('select pid from pg_stat_replication');
+  process.kill(sender!.pid, 'SIGSTOP');
+  try {
+    expect(await commitMs(cluster, 1)).toBeLessThan(12_000);
+  } finally {
+    process.kill(sender!.pid, 'SIGCONT');
+  }
+  await untilOn(agent);
+  await commitMs(cluster, 2);
+  const topics = agent.notes().filter(note => note['topic'] === 'synchronous');
+  expect(topics.map(note => note['level'])).toEqual(['info', 'warning', 'info']);
+});
