@@ -238,7 +238,8 @@ async function databaseDropBefore(log: LogTransactions, lsn: bigint): Promise<bi
   for (const segment of [at - BigInt(log.view.segmentSize), at]) {
     if (segment < log.first || segment >= log.to) continue;
     for (const drop of await log.databasesDroppedIn(segment)) {
-      if (drop.lsn < log.from || drop.lsn >= lsn) continue;
+      // Without an xid it is the rest of ALTER DATABASE … SET TABLESPACE, whose commit comes first.
+      if (drop.xid === 0 || drop.lsn < log.from || drop.lsn >= lsn) continue;
       const ends = [...(await log.inSegment(segment)), ...(segment < at ? await log.inSegment(at) : [])];
       const isEnded = ends.some(each => each.xid === drop.xid && each.lsn > drop.lsn && each.lsn < lsn);
       if (!isEnded) return drop.lsn;

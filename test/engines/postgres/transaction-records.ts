@@ -62,6 +62,13 @@ export const prepare = (xid: number, us: bigint): RecordToBuild => ({
     [64, 0x007867n],
   ),
 });
+/** @source commands/dbcommands_xlog.h, xl_dbase_drop_rec */
+export const removeDatabase = (xid: number): RecordToBuild => ({
+  rmgr: 4,
+  info: 0x21,
+  xid,
+  main: fields([32, 16400], [32, 1], [32, 1663]),
+});
 export const restorePoint = (name: string, us: bigint): RecordToBuild => {
   const main = new Uint8Array(72);
   main.set(fields(at(us)));

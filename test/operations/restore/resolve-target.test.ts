@@ -6,6 +6,7 @@ import {
   commit,
   endPrepared,
   prepare,
+  removeDatabase,
   restorePoint,
   work,
 } from '../../engines/postgres/transaction-records.ts';
@@ -67,6 +68,20 @@ describe('the work of a transaction that is dropped', () => {
     const records = [commit(700, tick(1)), prepare(702, tick(5)), commit(701, tick(9)), work(703)];
     expect(await stopsBefore(records, { kind: 'time', timeUs: tick(3) })).toBe(1);
     expect(await stopsBefore(records, { kind: 'time', timeUs: tick(6) })).toBe(2);
+  });
+});
+
+describe('the files of a database', () => {
+  test('removed before the commit - the recovery stops before both', async () => {
+    const records = [commit(700, tick(1)), removeDatabase(701), commit(701, tick(2)), commit(702, tick(3))];
+    expect(await stopsBefore(records, xid(701))).toBe(1);
+    expect(await stopsBefore([...records, work(703)], xid(702))).toBe(3);
+  });
+
+  test('removed outside a transaction, as by ALTER DATABASE … SET TABLESPACE - nothing else is dropped for it', async () => {
+    const moved = [commit(700, tick(1)), removeDatabase(0), commit(701, tick(2)), commit(702, tick(3))];
+    expect(await stopsBefore([...moved, work(703)], xid(702))).toBe(3);
+    expect(await stopsBefore([...moved, work(703)], { kind: 'time', timeUs: tick(2) })).toBe(3);
   });
 });
 
