@@ -2,8 +2,8 @@ import { didYouMean } from '../../base/did-you-mean.ts';
 import { AppError } from '../../base/errors.ts';
 import { formatMoment } from '../../base/moment.ts';
 import { formatCount } from '../../base/sizes.ts';
-import type { TransactionSummary } from '../../engines/postgres/segment-summary.ts';
-import { nameRelations, type RelationNames } from '../catalog/relation-names.ts';
+import type { RelationRows, TransactionSummary } from '../../engines/postgres/segment-summary.ts';
+import { fileKey, nameRelations, type RelationNames } from '../catalog/relation-names.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { type LogSpan, readActivity } from '../log/log-summaries.ts';
 import type { LogView } from '../log/log-view.ts';
@@ -14,6 +14,7 @@ import { learnNames } from './learn-names.ts';
 import {
   type ChangingTransaction,
   inOrder,
+  listLarge,
   type NotableTransaction,
   nameTransactions,
   selectNotable,
@@ -58,7 +59,7 @@ export async function findDescribedChange(
   const wantsAll = change.which !== 'only' && !change.large;
   const countsRows = change.change !== 'drop' && change.change !== 'truncate';
   if (countsRows && !change.large && (candidates.length === 0 || wantsAll))
-    candidates = await findSmall(context, { ...search, names }, signal);
+    candidates = await findSmall(context, { ...search, names, rows: activity.rows }, signal);
   const chosen = change.which === 'first' ? candidates[0] : candidates.at(-1);
   if (chosen === undefined) {
     const tables = await tableRows(activity.rows, activity.to, names);
@@ -77,29 +78,54 @@ export async function findDescribedChange(
   };
 }
 
-/** Every change of that kind to that table, whatever its size. */
+/** Every change of that kind to that table, whatever its size; of too many, those that are first or last. */
 async function findSmall(
   context: Pick<InstanceContext, 'instance' | 'repository'>,
   search: LogSpan & {
     readonly view: LogView;
     readonly change: DescribedChange;
     readonly names: RelationNames;
+    /** What was changed in the whole of the log that is searched. */
+    readonly rows: readonly RelationRows[];
   },
   signal: AbortSignal,
 ): Promise<readonly NotableTransaction[]> {
   const { view, change, names } = search;
   const column = columnOf(change.change);
-  let seen = 0;
+  const likely = await likelyFiles(search);
+  const found: TransactionSummary[] = [];
+  let others = 0;
   const keep = (transaction: TransactionSummary): boolean => {
-    if (transaction.outcome !== 'commit' || !transaction.rows.some(each => each[column] > 0)) return false;
-    seen += 1;
-    return seen <= MOST_SMALL;
+    const rows = transaction.rows.filter(each => each[column] > 0);
+    if (transaction.outcome !== 'commit' || rows.length === 0) return false;
+    if (!rows.some(({ relation }) => likely.has(fileKey(relation)))) {
+      others += 1;
+      return others <= MOST_SMALL;
+    }
+    if (change.which !== 'first' || found.length < MOST_SMALL) found.push(transaction);
+    if (found.length >= 2 * MOST_SMALL) found.splice(0, MOST_SMALL);
+    return false;
   };
   const activity = await readActivity(context, view, search, { signal, minimumRows: 1, keep });
-  const fitting = fittingOf(await nameTransactions(activity.transactions, names), change);
-  return selectNotable(fitting, { minimumRows: 1 }).notable.concat(
-    selectNotable(fitting, { minimumRows: 1 }).usual,
-  );
+  const changing = inOrder(await nameTransactions([...activity.transactions, ...found], names));
+  return listLarge(fittingOf(changing, change), { minimumRows: 1 });
+}
+
+/** The files of tables that a description fits, by their names at both ends of the log. */
+async function likelyFiles(
+  search: LogSpan & {
+    readonly change: DescribedChange;
+    readonly names: RelationNames;
+    readonly rows: readonly RelationRows[];
+  },
+): Promise<ReadonlySet<string>> {
+  const fits = fitsTable(search.change.table);
+  const files = new Set<string>();
+  for (const each of search.rows) {
+    for (const lsn of [search.from, search.to])
+      if ((await tableRows([each], lsn, search.names)).some(fits)) files.add(fileKey(each.relation));
+  }
+  return files;
 }
 
 /** Only what fits of those that fit. */

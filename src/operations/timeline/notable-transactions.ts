@@ -60,22 +60,28 @@ export function selectNotable(
   changing: readonly ChangingTransaction[],
   options: { readonly minimumRows: number },
 ): NotableSelection {
-  const large = changing.flatMap(each => worstOf(each, options.minimumRows) ?? []);
-  const alike = new Map<string, number[]>();
-  for (const each of large) {
-    const rows = alike.get(kindKey(each)) ?? [];
-    alike.set(kindKey(each), [...rows, each.rows]);
-  }
+  const large = listLarge(changing, options);
+  const alike = Map.groupBy(large, kindKey);
+  const usualRows = new Map(
+    [...alike].map(([key, all]) => [key, all.map(({ rows }) => rows).sort((a, b) => b - a)[USUAL_OTHERS]]),
+  );
   const isUsual = (each: NotableTransaction): boolean => {
     if (each.kind === 'drop' || each.kind === 'truncate') return false;
     if (each.kind !== 'insert' && (each.share ?? 0) >= LARGE_SHARE) return false;
-    const others = (alike.get(kindKey(each)) ?? []).filter(rows => rows * 3 >= each.rows).length - 1;
-    return others >= USUAL_OTHERS;
+    return (usualRows.get(kindKey(each)) ?? 0) * 3 >= each.rows;
   };
   return {
     notable: large.filter(each => !isUsual(each)),
     usual: large.filter(isUsual),
   };
+}
+
+/** What is large, usual or not, in the order that it is given in. */
+export function listLarge(
+  changing: readonly ChangingTransaction[],
+  { minimumRows }: { readonly minimumRows: number },
+): NotableTransaction[] {
+  return changing.flatMap(each => worstOf(each, minimumRows) ?? []);
 }
 
 /** In the order of the log; one that is listed twice counts once. */

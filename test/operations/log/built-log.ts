@@ -48,6 +48,8 @@ export async function logOf(records: readonly RecordToBuild[], summarised = fals
   const to = START + BigInt(segments * MIB);
   return {
     log: logTransactions({ repository, view }, { from: START, to }, signal),
+    repository,
+    view,
     read,
     to,
     built: wal.records,
