@@ -6,7 +6,7 @@ import { refuseRateIncident } from '../incident/rate-incident.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { type LogSource, logTransactions } from '../log/log-transactions.ts';
 import type { RecoveryRequest } from './recovery-request.ts';
-import type { FoundCommit } from './resolve-target.ts';
+import type { FoundCommit, UnplacedTransaction } from './resolve-target.ts';
 
 type IncidentRequest = Extract<RecoveryRequest, { kind: 'incident' }>;
 
@@ -51,14 +51,15 @@ export async function commitOfIncident(
   source: LogSource,
   request: IncidentRequest,
   signal: AbortSignal,
-): Promise<FoundCommit | Extract<RecoveryRequest, { kind: 'xid' }>> {
+): Promise<FoundCommit | UnplacedTransaction> {
   const { view } = source;
   const { id, xid, timeline, lsn, found } = request;
   if (request.systemIdentifier !== view.owner.systemIdentifier) throw ofAnotherHistory(request, null);
   const index = view.chain.findIndex(step => step.timeline === timeline);
   const left = view.chain[index + 1]?.begin;
   if (index < 0) throw ofAnotherHistory(request, timeline);
-  if (lsn === null) return { kind: 'xid', xid, after: false };
+  if (lsn === null)
+    return { kind: 'xid', xid, after: false, ...(left === undefined ? {} : { before: left }) };
   if (left !== undefined && lsn >= left) throw ofAnotherHistory(request, timeline);
   const at = segmentStart(lsn, view.segmentSize);
   const next = nextSegment(at, view.segmentSize);

@@ -15,7 +15,7 @@ import { isDamage } from '../verify/verify-problem.ts';
 import { commitOfIncident } from './incident-target.ts';
 import { logFilesFor, type NeededLogFile } from './needed-log.ts';
 import type { RecoveryRequest, ResolvedTarget } from './recovery-request.ts';
-import { type FoundCommit, resolveTarget } from './resolve-target.ts';
+import { type FoundCommit, resolveTarget, type UnplacedTransaction } from './resolve-target.ts';
 
 /** What a recovery reads and where it stops. Plain facts: it can be printed, drawn and checked. */
 export interface RecoveryPlan {
@@ -158,7 +158,7 @@ async function choose(candidates: Candidates): Promise<Chosen> {
 /** The newest backup that ended before what has to be found in the log. */
 async function chooseBySearch(
   candidates: Candidates,
-  request: Extract<RecoveryRequest, { kind: 'xid' | 'restore point' }> | FoundCommit,
+  request: Extract<RecoveryRequest, { kind: 'restore point' }> | UnplacedTransaction | FoundCommit,
 ): Promise<Chosen> {
   const { securedUs } = candidates;
   let missing: unknown = beforeFirst(candidates.usable);

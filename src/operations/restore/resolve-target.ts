@@ -21,6 +21,9 @@ export interface FoundCommit {
   readonly found: string;
 }
 
+/** A transaction whose end is to be found; `before`: where its timeline was left, behind which others have its number. */
+export type UnplacedTransaction = Extract<RecoveryRequest, { kind: 'xid' }> & { readonly before?: bigint };
+
 /**
  * Turns a time, a transaction or a name into a position, by reading the few segments that matter (a search by halves for a
  * time, from the end backwards for the others). A position is better than PostgreSQL's own targets: with a time, the server
@@ -31,7 +34,10 @@ export interface FoundCommit {
  */
 export async function resolveTarget(
   log: LogTransactions,
-  request: Exclude<RecoveryRequest, { kind: 'backup' | 'change' | 'incident' }> | FoundCommit,
+  request:
+    | Exclude<RecoveryRequest, { kind: 'backup' | 'change' | 'incident' | 'xid' }>
+    | UnplacedTransaction
+    | FoundCommit,
   options: ResolveOptions,
 ): Promise<ResolvedTarget | null> {
   switch (request.kind) {
@@ -117,10 +123,10 @@ async function resolveTime(
 
 async function resolveXid(
   log: LogTransactions,
-  request: Extract<RecoveryRequest, { kind: 'xid' }>,
+  request: UnplacedTransaction,
   options: ResolveOptions,
 ): Promise<ResolvedTarget | null> {
-  const found = await findEndOf(log, request.xid);
+  const found = await findEndOf(log, request.xid, request.before);
   return around(log, request.after ? found.endLsn : found.lsn, options);
 }
 
@@ -130,10 +136,10 @@ async function resolveXid(
  *
  * @throws LOG_NOT_FOUND; TARGET_UNREACHABLE when it was rolled back, or is only prepared
  */
-export async function findEndOf(log: LogTransactions, xid: number): Promise<WalTransaction> {
+export async function findEndOf(log: LogTransactions, xid: number, before = log.to): Promise<WalTransaction> {
   for await (const lsn of backwards(log)) {
     const found = (await log.inSegment(lsn)).findLast(
-      each => (each.xid === xid || each.subxids.includes(xid)) && each.lsn >= log.from,
+      each => (each.xid === xid || each.subxids.includes(xid)) && each.lsn >= log.from && each.lsn < before,
     );
     if (found === undefined) continue;
     if (found.kind === 'prepare') throw onlyPrepared(found);

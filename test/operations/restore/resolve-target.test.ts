@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { commitOfIncident } from '../../../src/operations/restore/incident-target.ts';
 import { type ResolveOptions, resolveTarget } from '../../../src/operations/restore/resolve-target.ts';
 import {
   abort,
@@ -130,6 +131,35 @@ describe('a transaction', () => {
       message: expect.stringMatching(/prepared as 'gx'.*neither/),
     });
     await refused(999).toMatchObject({ code: 'LOG_NOT_FOUND' });
+  });
+
+  test('of an incident on a timeline that was left - one of its number behind that is another', async () => {
+    const { log, view, repository, built } = await logOf([
+      commit(700, tick(1)),
+      work(701),
+      commit(701, tick(2)),
+      commit(702, tick(3)),
+      work(703),
+    ]);
+    const left = built[2]!.lsn;
+    const chain = [
+      { timeline: 1, begin: 0n },
+      { timeline: 2, begin: left },
+    ];
+    const incident = (number: number) => ({
+      ...({ kind: 'incident', id: 'a1', xid: number, timeline: 1, lsn: null, found: '' } as const),
+      systemIdentifier: view.owner.systemIdentifier,
+    });
+    const commitOf = (number: number) =>
+      commitOfIncident(
+        { repository, view: { ...view, chain } },
+        incident(number),
+        new AbortController().signal,
+      );
+    await expect(resolveTarget(log, await commitOf(701), none)).rejects.toMatchObject({
+      code: 'LOG_NOT_FOUND',
+    });
+    expect(await resolveTarget(log, await commitOf(700), none)).toMatchObject({ firstDropped: { xid: 700 } });
   });
 
   test('before the end of the backup - an older backup is needed', async () => {
