@@ -152,3 +152,35 @@ test('a role that is no superuser - puts back what it may, and says which trigge
   expect(report).toMatchObject({ problems: [], triggers: ['public.users: counted'] });
   expect(await state()).toEqual(before);
 });
+
+test('a recovery went back to before it, and its number was given out again - nobody else is undone', async () => {
+  await using cluster = await startTestCluster({ version: 17, settings: { autovacuum: 'off' } });
+  const instance = await protect(cluster);
+  for (const name of ['users', 'orders'])
+    await cluster.query(`create table ${name} as select n as id from generate_series(1, 50) n`);
+  await instance.backup();
+  const before = await cluster.connect();
+  const xid = await commit(before, 'delete from users');
+  const [row] = await cluster.query<{ lsn: string }>('select pg_current_wal_lsn()::text as lsn');
+  await before.end();
+  await instance.restore(['--xid', String(xid)]);
+  const client = await cluster.connect();
+  let again = 0;
+  for (let id = 1; again < xid; id += 1) again = await commit(client, `delete from orders where id = ${id}`);
+  expect(again).toBe(xid);
+  const left = await rowsOf(client, 'orders');
+
+  const seen = await storeIncident(instance, { xid, snapshot: null });
+  const refused = failureOf(await instance.run(['backup', 'undo', seen, '--yes']));
+  expect(refused).toMatchObject({ code: 'LOG_NOT_FOUND' });
+  const ended = await storeIncident(instance, { xid, snapshot: null, endLsn: row!.lsn });
+  const other = failureOf(await instance.run(['backup', 'undo', ended, '--yes']));
+  expect(other).toMatchObject({ code: 'UNDO_REFUSED' });
+  expect(other.message).toContain('after that was left');
+  expect(await rowsOf(client, 'orders')).toEqual(left);
+
+  // The one that has the number now is none of these incidents'.
+  const report = await undo(instance, ['--xid', String(xid)]);
+  expect(report.incident).toBeNull();
+  expect(await rowsOf(client, 'orders')).toHaveLength(left.length + 1);
+});

@@ -42,7 +42,7 @@ export async function commit(client: pg.Client, ...statements: readonly string[]
 /** Stores an incident as the agent leaves one when the transaction has committed; returns its id. */
 export async function storeIncident(
   instance: TestInstance,
-  facts: { readonly xid: number; readonly snapshot: HeldForTest | null },
+  facts: { readonly xid: number; readonly snapshot: HeldForTest | null; readonly endLsn?: string },
 ): Promise<string> {
   const [row] = await instance.cluster.query<{ system: string }>(
     'select system_identifier::text as system from pg_control_system()',
@@ -66,7 +66,7 @@ export async function storeIncident(
       xid: facts.xid,
       timeline: 1,
       beginLsn: null,
-      endLsn: null,
+      endLsn: facts.endLsn ?? null,
       outcome: 'committed',
       endedAt: at,
     },

@@ -191,6 +191,16 @@ export function historyName(timeline: number): string {
   return `${timeline.toString(16).toUpperCase().padStart(8, '0')}.history`;
 }
 
+/** What of a history lies on one of its timelines: from where, and up to where that was left. Null: it never was on it. */
+export function partOnTimeline(
+  { chain }: Pick<LogView, 'chain'>,
+  timeline: number,
+): { readonly begin: bigint; readonly left: bigint | null } | null {
+  const index = chain.findIndex(step => step.timeline === timeline);
+  const step = chain[index];
+  return step === undefined ? null : { begin: step.begin, left: chain[index + 1]?.begin ?? null };
+}
+
 /** Reads a history file: a line for each ancestor, its number and where it was left. @source access/transam/timeline.c */
 export function parseHistory(text: string, timeline: number): TimelineStart[] {
   const chain: TimelineStart[] = [];

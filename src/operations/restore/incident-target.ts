@@ -5,6 +5,7 @@ import { readIncident } from '../incident/incident-store.ts';
 import { refuseRateIncident } from '../incident/rate-incident.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { type LogSource, logTransactions } from '../log/log-transactions.ts';
+import { partOnTimeline } from '../log/log-view.ts';
 import type { RecoveryRequest } from './recovery-request.ts';
 import type { FoundCommit, UnplacedTransaction } from './resolve-target.ts';
 
@@ -55,12 +56,11 @@ export async function commitOfIncident(
   const { view } = source;
   const { id, xid, timeline, lsn, found } = request;
   if (request.systemIdentifier !== view.owner.systemIdentifier) throw ofAnotherHistory(request, null);
-  const index = view.chain.findIndex(step => step.timeline === timeline);
-  const left = view.chain[index + 1]?.begin;
-  if (index < 0) throw ofAnotherHistory(request, timeline);
-  if (lsn === null)
-    return { kind: 'xid', xid, after: false, ...(left === undefined ? {} : { before: left }) };
-  if (left !== undefined && lsn >= left) throw ofAnotherHistory(request, timeline);
+  const part = partOnTimeline(view, timeline);
+  if (part === null) throw ofAnotherHistory(request, timeline);
+  const { left } = part;
+  if (lsn === null) return { kind: 'xid', xid, after: false, ...(left === null ? {} : { before: left }) };
+  if (left !== null && lsn >= left) throw ofAnotherHistory(request, timeline);
   const at = segmentStart(lsn, view.segmentSize);
   const next = nextSegment(at, view.segmentSize);
   if (view.nameAt(at) === null) throw notThere(id, lsn);

@@ -6,7 +6,7 @@ import { readIncident, readIncidents } from '../incident/incident-store.ts';
 import { isRateIncident, refuseRateIncident } from '../incident/rate-incident.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { logTransactions } from '../log/log-transactions.ts';
-import type { LogView } from '../log/log-view.ts';
+import { type LogView, partOnTimeline } from '../log/log-view.ts';
 import { findEndOf } from '../restore/resolve-target.ts';
 import { findDescribedChange } from '../timeline/find-described-change.ts';
 import { type LogRun, openInstanceLog } from '../timeline/open-instance-log.ts';
@@ -45,6 +45,7 @@ export async function findUndoTarget(
       { hint: 'Give the transaction with --xid if it is in this one too.' },
     );
   }
+  if (named !== null) refuseLeft(named, view);
   const { transaction, run } = await findCommit(context, { what, incident: named, view, runs }, signal);
   const incident =
     named ??
@@ -52,12 +53,32 @@ export async function findUndoTarget(
       each =>
         each.systemIdentifier === systemIdentifier &&
         !isRateIncident(each) &&
-        each.transaction.xid === transaction.xid &&
-        (each.transaction.endLsn === null || each.transaction.endLsn === formatLsn(transaction.lsn)),
+        isOf(each.transaction, transaction, view),
     ) ??
     null;
   const begin = incident?.transaction.beginLsn ?? null;
   return { transaction, view, from: run.from, begin: begin === null ? null : parseLsn(begin), incident };
+}
+
+/** After a recovery numbers are given out again: an incident tells of a transaction only where that lies on its timeline. */
+function isOf(told: Incident['transaction'], { xid, lsn }: WalTransaction, view: LogView): boolean {
+  const part = partOnTimeline(view, told.timeline);
+  if (told.xid !== xid || part === null || lsn < part.begin || (part.left !== null && lsn >= part.left))
+    return false;
+  return told.endLsn === null || told.endLsn === formatLsn(lsn);
+}
+
+/** @throws UNDO_REFUSED a recovery has gone back to before it */
+function refuseLeft({ id, transaction }: Incident, view: LogView): void {
+  const { timeline, outcome, endLsn } = transaction;
+  const part = partOnTimeline(view, timeline);
+  const end = outcome === 'committed' && endLsn !== null ? parseLsn(endLsn) : null;
+  if (part !== null && (part.left === null || end === null || end < part.left)) return;
+  throw new AppError(
+    'UNDO_REFUSED',
+    `unable to undo incident '${id}': it is not part of the history that the instance is on, as it happened on timeline ${timeline}, after that was left`,
+    { hint: 'A recovery has gone back to before it already: what it destroyed should be there.' },
+  );
 }
 
 interface Search {
@@ -82,7 +103,8 @@ async function findCommit(
       const known = ends.find(each => each.lsn === at);
       if (known !== undefined) return { transaction: known, run };
       const xid = what.kind === 'xid' ? what.xid : incident?.transaction.xid;
-      if (xid !== undefined) return { transaction: await findEndOf(log, xid), run };
+      const left = incident === null ? null : partOnTimeline(view, incident.transaction.timeline)?.left;
+      if (xid !== undefined) return { transaction: await findEndOf(log, xid, left ?? undefined), run };
     } catch (error) {
       if (!(error instanceof AppError) || error.code !== 'LOG_NOT_FOUND') throw error;
       missing ??= error;
