@@ -1,7 +1,7 @@
 import { FIRST_USER_FILE } from '../engines/postgres/catalog-snapshot.ts';
 import { isLaterXid } from '../engines/postgres/segment-summary-content.ts';
-import { RecordHeaders } from '../engines/postgres/wal-blocks.ts';
-import { decodeEvent } from '../engines/postgres/wal-events.ts';
+import { RecordHeaders, relationOf } from '../engines/postgres/wal-blocks.ts';
+import { decodeEvent, isPageImage } from '../engines/postgres/wal-events.ts';
 import {
   RMGR_DATABASE,
   RMGR_HEAP,
@@ -27,6 +27,7 @@ import {
   decodeTransaction,
   type WalTransaction,
 } from '../engines/postgres/wal-transactions.ts';
+import { fileKey } from '../operations/catalog/relation-names.ts';
 import { type CatalogChange, OpenTransaction, RowCount } from './open-transaction.ts';
 
 /** Who is told of what the log says. Called while it is read: what they do must take no time. */
@@ -262,9 +263,20 @@ export class ChangeCounter {
   }
 
   #addEvent(record: WalRecord): void {
+    if (isPageImage(record)) this.#addPages(record);
     const event = decodeEvent(record);
     if (event === null) return;
     if (event.kind === 'end of recovery' || (event.kind === 'checkpoint' && event.shutdown)) this.reset();
+  }
+
+  /** A page of a new file, written as a whole. */
+  #addPages(record: WalRecord): void {
+    if (record.xid === 0) return;
+    this.#headers.read(record);
+    if (this.#headers.count === 0) return;
+    const transaction = this.#of(record);
+    const key = fileKey(relationOf(this.#headers, 0));
+    for (const each of new Set([transaction, transaction.root])) each.copied.add(key);
   }
 
   /** No transaction runs any more but prepared ones. */

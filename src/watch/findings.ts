@@ -59,7 +59,12 @@ export async function lostTables(
 ): Promise<IncidentTable[]> {
   const listed: IncidentTable[] = [];
   if (end.droppedRelations.length > 0) {
-    const { acts } = await changesOf(summaryOf(transaction, end), tables.names);
+    const { created, copied } = transaction;
+    const isPlain = created.length === 0 || !dropsRelations(transaction);
+    const kept = isPlain
+      ? null
+      : await tables.stillThere({ removed: end.droppedRelations, made: created, xid: end.xid });
+    const { acts } = await changesOf(summaryOf(transaction, end), tables.names, { kept, copied });
     for (const { act, database, schema, table, estimatedRows } of acts) {
       if (act !== 'truncate' && act !== 'drop') continue;
       const relation = end.droppedRelations
@@ -82,6 +87,11 @@ export function lostTable(
   tables: LiveTables,
 ): IncidentTable {
   return { ...tableOf(relation, tables), act, rows: null };
+}
+
+/** Rows of the catalog of relations went: so it does more than TRUNCATE, which the log alone tells of. */
+function dropsRelations({ catalogChanges }: OpenTransaction): boolean {
+  return catalogChanges.some(({ act }) => act === 'delete');
 }
 
 /** What it has made itself was nobody's before. */

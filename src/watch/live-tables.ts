@@ -1,12 +1,20 @@
 import { abortable, delay } from '../base/abort.ts';
+import { AppError } from '../base/errors.ts';
 import {
   findLiveRelation,
+  findReplacedRelations,
   type LiveRelation,
   listLiveDatabases,
   readLiveRelations,
 } from '../engines/postgres/live-relations.ts';
+import { isSeen } from '../engines/postgres/transaction-owner.ts';
 import type { RelationFile } from '../engines/postgres/wal-transactions.ts';
-import { fileKey, type RelationName, type RelationNames } from '../operations/catalog/relation-names.ts';
+import {
+  describeRelation,
+  fileKey,
+  type RelationName,
+  type RelationNames,
+} from '../operations/catalog/relation-names.ts';
 import type { DatabaseSessions } from './database-sessions.ts';
 import type { RuledTable } from './rules.ts';
 
@@ -17,6 +25,9 @@ const SETTLE_MS = 1000;
 /** Reading names takes no more than this share of the time. */
 const EFFORT = 200;
 const LOOK_MS = 500;
+/** A commit that waits for a standby is in the log, and nobody sees it. */
+const SEEN_MS = 2000;
+const SEEN_LOOK_MS = 2;
 /** The log that says what became of a file may be on its way for long. */
 const REMEMBER_MS = 600_000;
 
@@ -104,6 +115,34 @@ export class LiveTables {
     const found = await this.#sessions.asking(name, client => findLiveRelation(client, file.file));
     if (found !== null) this.#keep(found);
     return found;
+  }
+
+  /**
+   * Asks the server what became of relations whose files a transaction removed, and what the files are that it made. Those
+   * that are still there, as they were called; null where the server does not answer.
+   */
+  async stillThere(files: {
+    readonly removed: readonly RelationFile[];
+    readonly made: readonly RelationFile[];
+    /** Of the transaction, in 32 bits. */
+    readonly xid: number;
+  }): Promise<ReadonlySet<string> | null> {
+    const { removed, made, xid } = files;
+    const oid = removed[0]?.database ?? 0;
+    const database = this.databaseName(oid) ?? '';
+    const known = removed.flatMap(each => this.relation(each) ?? []);
+    const asked = { files: made.map(({ file }) => file), oids: known.map(({ oid: each }) => each) };
+    const found = await this.#untilSeen(database, xid)
+      .then(() => this.#sessions.asking(database, client => findReplacedRelations(client, asked)))
+      .catch(() => null);
+    if (found === null) return null;
+    this.#replace(oid, found);
+    const left = new Set(found.map(each => each.oid));
+    return new Set(
+      known
+        .filter(each => left.has(each.oid))
+        .map(({ relation }) => describeRelation(this.#relationName(relation))),
+    );
   }
 
   /** The table as the rules know it: rows of partitions count for the whole. */
@@ -221,6 +260,30 @@ export class LiveTables {
     for (const { name: each, schema, relation } of found)
       if (each === 'pg_class' && schema === 'pg_catalog')
         this.movedCatalogs.add(`${relation.database}/${relation.file}`);
+  }
+
+  /** @throws DATABASE_UNREACHABLE DATABASE_DENIED DATABASE_FAILED; TIMEOUT when it goes on */
+  async #untilSeen(database: string, xid: number): Promise<void> {
+    const giveUpMs = performance.now() + SEEN_MS;
+    while (!(await this.#sessions.asking(database, client => isSeen(client, xid)))) {
+      if (performance.now() > giveUpMs) throw new AppError('TIMEOUT', `transaction ${xid} is not seen yet`);
+      await delay(SEEN_LOOK_MS);
+    }
+  }
+
+  /** They have these files now; those that they had are gone. */
+  #replace(database: number, found: readonly LiveRelation[]): void {
+    const known = this.#databases.get(database);
+    if (known === undefined || found.length === 0) return;
+    const now = new Map(found.map(each => [each.oid, fileKey(each.relation)]));
+    const gone = new Map(known.gone);
+    for (const [key, relation] of known.relations) {
+      if ((now.get(relation.oid) ?? key) === key) continue;
+      known.relations.delete(key);
+      gone.set(key, { relation, sinceMs: performance.now() });
+    }
+    this.#databases.set(database, { ...known, gone });
+    for (const each of found) this.#keep(each);
   }
 
   #keep(found: LiveRelation): void {

@@ -47,6 +47,8 @@ export class OpenTransaction {
   sums: Map<string, RowCount> | null = null;
   /** Files made for relations. */
   readonly created: RelationFile[] = [];
+  /** Files into which it wrote whole pages, by their keys: rows that CLUSTER and its like carry over are no inserts. */
+  readonly copied = new Set<string>();
   readonly catalogChanges: CatalogChange[] = [];
   /** Databases whose files it has removed. */
   readonly databasesDropped: number[] = [];
@@ -95,6 +97,7 @@ export class OpenTransaction {
     sub.sums = null;
     this.subs.add(sub);
     for (const each of sub.created) this.created.push(each);
+    for (const each of sub.copied) this.copied.add(each);
     for (const each of sub.catalogChanges) this.catalogChanges.push(each);
     for (const each of sub.databasesDropped) this.databasesDropped.push(each);
     if (sub.firstLsn < this.firstLsn) this.firstLsn = sub.firstLsn;

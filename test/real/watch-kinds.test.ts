@@ -56,7 +56,8 @@ test('every kind of disaster under traffic - one incident each, to the row and t
   const instance = await protectWatched(cluster);
   await cluster.query('create schema web');
   await cluster.query('create database side');
-  await makeTables(cluster, ['a', 'b', 'c', 'd', 'e', 'f', 'web.g', 'web.h', 'few']);
+  await makeTables(cluster, ['a', 'b', 'c', 'd', 'e', 'f', 'web.g', 'web.h', 'few', 'i', 'j', 'k', 'l', 'm']);
+  await cluster.query('create index sorted on m (id); create view seen as select 1 as one');
   await cluster.query('delete from few where id > 2000');
   await cluster.query(
     'create table parents as select n as id from generate_series(1, 100) n; alter table parents add primary key (id)',
@@ -132,6 +133,19 @@ test('every kind of disaster under traffic - one incident each, to the row and t
   const dropped = await committed(instance, bySchema);
   expect(dropped.tables.map(({ schema, table }) => `${schema}.${table}`).sort()).toEqual(['web.g', 'web.h']);
 
+  // What is done to one table beside another is told of each.
+  const byMigration = await transact(client, 'truncate i; drop table j; create table fresh (id int)');
+  expect(
+    (await committed(instance, byMigration)).tables.map(({ act, table }) => `${act} ${table}`).sort(),
+  ).toEqual(['drop j', 'truncate i']);
+  const byView = await transact(client, 'drop view seen; truncate k; create view seen as select 2 as one');
+  expect((await committed(instance, byView)).tables).toMatchObject([{ act: 'truncate', table: 'k' }]);
+  // Written anew, once by rows and once by pages: nothing of it is lost.
+  for (const statement of ['vacuum full m', 'alter table m alter column id type bigint', 'vacuum full m'])
+    await client.query(statement);
+  const bySorting = await transact(client, 'cluster m using sorted; drop table l');
+  expect((await committed(instance, bySorting)).tables).toMatchObject([{ act: 'drop', table: 'l' }]);
+
   // Below every number of rows, but more than half of a table.
   const byShare = await transact(client, 'delete from few where id > 500');
   expect(await committed(instance, byShare)).toMatchObject({
@@ -173,6 +187,7 @@ test('every kind of disaster under traffic - one incident each, to the row and t
   const incidents = await incidentsOf(instance);
   const rolledBack = incidents.filter(({ transaction }) => transaction.outcome === 'rolled back');
   for (const each of rolledBack) expect(each).toMatchObject({ status: 'resolved', tables: [{ table: 'b' }] });
-  expect(incidents.length - rolledBack.length).toBe(11);
+  const lasting = incidents.filter(each => !rolledBack.includes(each));
+  expect(lasting, JSON.stringify(lasting.map(({ tables }) => tables[0]))).toHaveLength(14);
   expect((await agent.status()).watch?.problem).toBeNull();
 });

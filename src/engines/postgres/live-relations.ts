@@ -67,6 +67,17 @@ export async function findLiveRelation(client: pg.Client, file: number): Promise
   return found ?? null;
 }
 
+/** The relations with these files, and those with these numbers, whatever their files are now. */
+export async function findReplacedRelations(
+  client: pg.Client,
+  { files, oids }: { readonly files: readonly number[]; readonly oids: readonly number[] },
+): Promise<LiveRelation[]> {
+  return await read(client, {
+    text: `${relationsSql} and (c.relfilenode = any ($1::int8[]::oid[]) or c.oid = any ($2::int8[]::oid[]))`,
+    values: [files, oids],
+  });
+}
+
 /** The relations whose rows in the catalog of relations stand at these places. */
 export async function findRelationsAt(client: pg.Client, ctids: readonly string[]): Promise<LiveRelation[]> {
   return await read(client, { text: `${relationsSql} and c.ctid = any ($1::tid[])`, values: [ctids] });

@@ -146,6 +146,14 @@ export function seesBefore({ sees }: Pick<ExportedSnapshot, 'sees'>, xid: number
   return running.split(',').some(each => each !== '' && low32(each) === xid);
 }
 
+/** Whether others see what a transaction did: its commit is in the log a moment before. `xid`: 32 bits. */
+export async function isSeen(client: pg.Client, xid: number): Promise<boolean> {
+  const snapshot = await queryRow<{ sees: string }>(client, 'see whether a transaction is over', {
+    text: 'select pg_current_snapshot()::text as sees',
+  });
+  return !seesBefore(snapshot, xid);
+}
+
 function low32(text: string): number {
   return Number(BigInt(text) & 0xffff_ffffn);
 }

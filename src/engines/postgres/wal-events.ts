@@ -44,8 +44,14 @@ const PARAMETER_CHANGE = 0x60;
 const RESTORE_POINT = 0x70;
 const FPW_CHANGE = 0x80;
 const END_OF_RECOVERY = 0x90;
+const PAGE_IMAGE = 0xb0;
 const OVERWRITE_CONTRECORD = 0xd0;
 const OPERATION_MASK = 0xf0;
+
+/** Pages written as a whole, as into a new file; not those that only hint bits changed. @source access/transam/xloginsert.c, log_newpage */
+export function isPageImage({ rmgr, info }: WalRecord): boolean {
+  return rmgr === RMGR_XLOG && (info & OPERATION_MASK) === PAGE_IMAGE;
+}
 
 /** @source access/xlog_internal.h, MAXFNAMELEN */
 const RESTORE_POINT_NAME_BYTES = 64;

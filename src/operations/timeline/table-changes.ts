@@ -69,13 +69,22 @@ export async function tableRows(
   return [...tables.values()].sort((a, b) => changed(b) - changed(a));
 }
 
-/** What a transaction did. */
+/** What the server and all of the log say of the files of a transaction, beyond its summary. */
+export interface SeenFiles {
+  /** Tables whose old files are gone and that are still there, by `describeRelation`; null where nobody could say. */
+  readonly kept: ReadonlySet<string> | null;
+  /** New files into which whole pages were written, by `fileKey`. */
+  readonly copied: ReadonlySet<string>;
+}
+
+/** What a transaction did. `seen`: where it was watched. */
 export async function changesOf(
   transaction: TransactionSummary,
   names: RelationNames,
+  seen: SeenFiles | null = null,
 ): Promise<TransactionChanges> {
   const lsn = transaction.endLsn ?? transaction.firstLsn;
-  const acts = transaction.dropped.length === 0 ? [] : await actsOf(transaction, lsn, names);
+  const acts = transaction.dropped.length === 0 ? [] : await actsOf(transaction, { lsn, names, seen });
   return { tables: await tableRows(transaction.rows, lsn, names), acts };
 }
 
@@ -92,27 +101,41 @@ export function changed({ inserted, updated, deleted }: Omit<RelationRows, 'rela
 
 async function actsOf(
   transaction: TransactionSummary,
-  lsn: bigint,
-  names: RelationNames,
+  known: { readonly lsn: bigint; readonly names: RelationNames; readonly seen: SeenFiles | null },
 ): Promise<TableAct[]> {
+  const { lsn, names, seen } = known;
   const createdKeys = new Set(transaction.created.map(fileKey));
   const droppedKeys = new Set(transaction.dropped.map(fileKey));
   // What was made and dropped within the transaction was never there for others.
   const dropped = transaction.dropped.filter(each => !createdKeys.has(fileKey(each)));
   const created = transaction.created.filter(each => !droppedKeys.has(fileKey(each)));
-  const successors = new Map<string, { readonly file: RelationFile; readonly name: RelationName }>();
-  for (const file of created) {
-    const name = await names.nameOf(file, transaction.recordEndLsn ?? lsn);
-    if (isTable(name)) successors.set(describeRelation(name), { file, name });
-  }
+  const before = await namesOf(dropped, lsn, names);
+  const after = await namesOf(created, transaction.recordEndLsn ?? lsn, names);
+  const successors = new Map(
+    after.filter(isTable).map(name => [describeRelation(name), { file: name.relation, name }]),
+  );
   const catalog = await catalogRows(transaction.rows, lsn, names);
+  const written = new Set(seen?.copied);
+  for (const { relation, inserted } of transaction.rows) if (inserted > 0) written.add(fileKey(relation));
+  const common = {
+    droppedFiles: dropped.length,
+    created,
+    catalog,
+    hasRewrites: hasRewrites(catalog, before, after),
+  };
   const acts = new Map<string, TableAct>();
-  for (const each of dropped) {
-    const name = await names.nameOf(each, lsn);
+  for (const name of before) {
     if (!isTable(name)) continue;
-    const successor = successors.get(describeRelation(name))?.file;
-    const act = actOf({ dropped: each, droppedFiles: dropped.length, successor, created, catalog });
-    acts.set(describeRelation(name), { act, ...labelOf(name) });
+    const key = describeRelation(name);
+    const successor = successors.get(key)?.file;
+    const isEmptied =
+      seen !== null &&
+      successor !== undefined &&
+      !written.has(fileKey(successor)) &&
+      (name.estimatedRows ?? 0) > 0;
+    const isKept = seen?.kept?.has(key) ?? null;
+    const act = actOf({ ...common, dropped: name.relation, successor, isEmptied, isKept });
+    acts.set(key, { act, ...labelOf(name) });
   }
   const found = [...acts.values()];
   // Where no relation was created or dropped, each new file of a table takes the place of one that no catalog may know.
@@ -139,25 +162,69 @@ function actOf(seen: {
   readonly droppedFiles: number;
   readonly successor: RelationFile | undefined;
   readonly created: readonly RelationFile[];
-  readonly catalog: { readonly inserted: number; readonly deleted: number };
+  readonly catalog: CatalogRows;
+  /** Any table may have been written anew. */
+  readonly hasRewrites: boolean;
+  /** It had rows, and nothing was written into its new file. */
+  readonly isEmptied: boolean;
+  /** The server still has this very table; null where nobody could say. */
+  readonly isKept: boolean | null;
 }): TableAct['act'] {
-  const { dropped, successor, created, catalog } = seen;
-  const isReplaced = successor !== undefined || catalog.deleted === 0;
+  const { dropped, successor, created, catalog, isKept } = seen;
+  const isReplaced = isKept ?? (successor !== undefined || catalog.deleted === 0);
   if (!isReplaced || created.length === 0) return 'drop';
   const moved =
     successor === undefined
       ? created.every(each => each.tablespace !== dropped.tablespace)
       : successor.tablespace !== dropped.tablespace;
   if (catalog.deleted === 0) return moved ? 'move' : 'truncate';
-  if (catalog.inserted === 0) return 'truncate';
+  if (catalog.inserted === 0 || (successor !== undefined && !seen.hasRewrites))
+    return successor !== undefined && moved ? 'move' : 'truncate';
+  if (isKept === true) return seen.isEmptied ? 'truncate' : 'rewrite';
   return catalog.deleted >= seen.droppedFiles ? 'drop' : 'rewrite';
+}
+
+/**
+ * Whether a transaction may have written a table anew: rows of the catalog of relations were both made and removed that are
+ * not those of relations with files which came or went. A file that nobody knows may be in the place of any other.
+ */
+function hasRewrites(
+  { inserted, deleted }: CatalogRows,
+  before: readonly RelationName[],
+  after: readonly RelationName[],
+): boolean {
+  const left = new Set(after.map(describeRelation));
+  const had = new Set(before.map(describeRelation));
+  const ownRows = (files: readonly RelationName[], others: ReadonlySet<string>): number =>
+    files.filter(each => each.name !== null && !others.has(describeRelation(each))).length;
+  const unknown = (files: readonly RelationName[]): number =>
+    files.filter(({ name }) => name === null).length;
+  return (
+    inserted > Math.max(0, ownRows(after, had) - unknown(before)) &&
+    deleted > Math.max(0, ownRows(before, left) - unknown(after))
+  );
+}
+
+interface CatalogRows {
+  readonly inserted: number;
+  readonly deleted: number;
+}
+
+async function namesOf(
+  files: readonly RelationFile[],
+  lsn: bigint,
+  names: RelationNames,
+): Promise<RelationName[]> {
+  const found: RelationName[] = [];
+  for (const each of files) found.push(await names.nameOf(each, lsn));
+  return found;
 }
 
 async function catalogRows(
   rows: readonly RelationRows[],
   lsn: bigint,
   names: RelationNames,
-): Promise<{ readonly inserted: number; readonly deleted: number }> {
+): Promise<CatalogRows> {
   let inserted = 0;
   let deleted = 0;
   for (const each of rows) {

@@ -56,6 +56,47 @@ test.each([
   expect((await changesOf(summary, names())).acts).toMatchObject([{ act, table: 'users' }]);
 });
 
+test('TRUNCATE beside DROP and CREATE - of each table what was done to it; a table sorted anew is none of them', async () => {
+  const known = namesOf({
+    20001: { kind: 'table', table: 'users' },
+    20003: { kind: 'index', table: 'users' },
+    20011: { kind: 'table', table: 'users' },
+    20013: { kind: 'index', table: 'users' },
+    20021: { kind: 'table', table: 'orders' },
+    20031: { kind: 'table', table: 'fresh' },
+  });
+  const dropped = [20001, 20003, 20021].map(file => fileOf(file));
+  const truncating = transaction({
+    ...{ xid: 1, rows: [rows(PG_CLASS, 1, 1, 1)], dropped },
+    created: [20011, 20013, 20031].map(file => fileOf(file)),
+  });
+  expect((await changesOf(truncating, known)).acts).toMatchObject([
+    { act: 'truncate', table: 'users' },
+    { act: 'drop', table: 'orders' },
+  ]);
+  const sorting = transaction({
+    ...{ xid: 2, rows: [rows(PG_CLASS, 1, 3, 2)], dropped },
+    created: [20011, 20013].map(file => fileOf(file)),
+  });
+  expect((await changesOf(sorting, known)).acts[0]).toMatchObject({ act: 'rewrite', table: 'users' });
+});
+
+test('a transaction that was watched - the server says which tables are left, and the log which got no rows', async () => {
+  const known = namesOf({
+    20001: { kind: 'table', table: 'users', rows: 10 },
+    20011: { kind: 'table', table: 'users' },
+  });
+  const [dropped, created] = [[fileOf(20001)], [fileOf(20011)]];
+  const summary = transaction({ xid: 1, rows: [rows(PG_CLASS, 1, 1, 1)], dropped, created });
+  const actsWhen = async (kept: string[], copied: string[]): Promise<string[]> => {
+    const seen = { kept: new Set(kept), copied: new Set(copied) };
+    return (await changesOf(summary, known, seen)).acts.map(({ act }) => act);
+  };
+  expect(await actsWhen(['shop: public.users'], [])).toEqual(['truncate']);
+  expect(await actsWhen(['shop: public.users'], ['1663/16400/20011'])).toEqual(['rewrite']);
+  expect(await actsWhen([], ['1663/16400/20011'])).toEqual(['drop']);
+});
+
 test('SET TABLESPACE - moved, not truncated', async () => {
   const created = [fileOf(20011, 17000), fileOf(20012, 17000)];
   const summary = transaction({ xid: 1, rows: [rows(PG_CLASS, 0, 1, 0)], dropped: users, created });
