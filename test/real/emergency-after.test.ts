@@ -1,7 +1,9 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { readIncidents } from '../../src/operations/incident/incident-store.ts';
 import { resumeWrites, stopWrites } from '../support/emergency.ts';
 import { protect, type TestInstance } from '../support/instance.ts';
 import { startTestCluster, type TestCluster } from '../support/postgres.ts';
+import { contextOf } from '../support/rewind-plan.ts';
 import { configureEmergency } from '../support/server-controls.ts';
 
 let cluster: TestCluster;
@@ -77,3 +79,25 @@ for (const level of ['soft', 'strict'] as const) {
     expect(await resumeWrites(instance)).toMatchObject({ resumed: true, writable: true });
   });
 }
+
+test('a stop after the disaster was undone - it is not announced again, and no second incident is made', async () => {
+  const shop = await cluster.connect('shop');
+  await shop.query('create table undone (id int primary key)');
+  await shop.query('insert into undone select generate_series(1, 3000)');
+  await instance.backup();
+  await shop.query('delete from undone');
+  const first = await stopWrites(instance);
+  expect(first.recommended?.did).toContain('undone');
+  await resumeWrites(instance);
+  const undoing = await instance.run(['backup', 'undo', first.incident?.id ?? '', '--yes']);
+  expect(undoing.exitCode, undoing.stdout).toBe(0);
+  expect((await shop.query('select count(*)::int from undone')).rows).toEqual([{ count: 3000 }]);
+  await shop.end();
+  const second = await stopWrites(instance);
+  expect(second.recommended?.did ?? '').not.toContain('undone');
+  await resumeWrites(instance);
+  const of = (await readIncidents(await contextOf(instance))).filter(
+    ({ tables }) => tables[0]?.table === 'undone',
+  );
+  expect(of).toMatchObject([{ id: first.incident?.id, status: 'resolved' }]);
+});

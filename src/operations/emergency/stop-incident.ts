@@ -30,18 +30,20 @@ export interface StopCause {
 
 /**
  * The disaster that writes were stopped for: the open incident that was noticed in the last hour as it happened, unless it is
- * about a mere rate; else what the log of that hour shows, which becomes an incident if it is none yet; else the last open one
- * of the day.
+ * about a mere rate; else what the log of that hour shows beside what is resolved, which becomes an incident if it is none yet;
+ * else the last open one of the day.
  */
 export async function findCause(run: StopRun, context: InstanceContext, hasLog: boolean): Promise<StopCause> {
-  const open = await openIncidents(run, context);
+  const { open, resolved } = await incidentsOf(run, context);
   const hourAgo = Date.parse(run.record.stoppedAt) - LOOK_BACK_MS;
   const noticed = open.findLast(
     each => !isFromLog(each) && !isRateIncident(each) && Date.parse(each.detectedAt) >= hourAgo,
   );
   if (noticed !== undefined)
     return { incident: noticed, found: hasLog ? await inLog(run, context, noticed) : null };
-  const found = hasLog ? await findWorstTransaction(context, BigInt(hourAgo) * 1000n, run.options) : null;
+  const found = hasLog
+    ? await findWorstTransaction(context, { fromUs: BigInt(hourAgo) * 1000n, but: resolved }, run.options)
+    : null;
   if (found === null) {
     const last = open.at(-1) ?? null;
     return { incident: last, found: last && hasLog ? await inLog(run, context, last) : null };
@@ -95,15 +97,21 @@ export function recommendedFor({ incident, found }: StopCause): RecommendedTarge
   return { xid, did: describeDamage(incident).join('; '), committedAt: endedAt, command };
 }
 
-/** Of this system and the last day, oldest first. */
-async function openIncidents(run: StopRun, context: InstanceContext): Promise<Incident[]> {
+/** Of this system and the last day: those that are open, oldest first, and where transactions of the resolved ones end. */
+async function incidentsOf(
+  run: StopRun,
+  context: InstanceContext,
+): Promise<{ readonly open: readonly Incident[]; readonly resolved: ReadonlySet<string> }> {
   const since = Date.parse(run.record.stoppedAt) - OPEN_FOR_MS;
-  return (await readIncidents(context)).filter(
-    each =>
-      each.status === 'open' &&
-      each.systemIdentifier === run.record.systemIdentifier &&
-      Date.parse(each.detectedAt) >= since,
+  const own = (await readIncidents(context)).filter(
+    each => each.systemIdentifier === run.record.systemIdentifier && Date.parse(each.detectedAt) >= since,
   );
+  return {
+    open: own.filter(({ status }) => status === 'open'),
+    resolved: new Set(
+      own.flatMap(({ status, transaction }) => (status === 'resolved' ? (transaction.endLsn ?? []) : [])),
+    ),
+  };
 }
 
 /** Adds to an incident what the stop did. What is there already, from an earlier run, is not added twice. */

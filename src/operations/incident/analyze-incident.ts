@@ -108,7 +108,11 @@ async function findSubject(
     return { incident: last, isRecorded: true, logged: await inLog(context, last, options) };
   const logged =
     about === null
-      ? await findWorstTransaction(context, BigInt(Date.now()) * 1000n - LOOK_BACK_US, options)
+      ? await findWorstTransaction(
+          context,
+          { fromUs: BigInt(Date.now()) * 1000n - LOOK_BACK_US, but: new Set() },
+          options,
+        )
       : await findTransaction(context, about, options);
   if (logged === null) {
     throw new AppError('INCIDENT_NOT_FOUND', `there is no incident of '${context.instance}' to report`, {

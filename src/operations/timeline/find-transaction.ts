@@ -24,24 +24,28 @@ export interface FoundTransaction {
 const NOTABLE_ROWS = 1000;
 const worstFirst: readonly ChangeKind[] = ['drop', 'truncate', 'delete', 'update'];
 
-/** Of what stands out in the log since a time: what destroyed most surely, and of these the last. Null: nothing did. */
+/**
+ * Of what stands out in the log since a time: what destroyed most surely, and of these the last. Null: nothing did.
+ *
+ * @param since.but commits that are passed over, by their positions as PostgreSQL writes them
+ */
 export async function findWorstTransaction(
   context: InstanceContext,
-  fromUs: bigint,
+  since: { readonly fromUs: bigint; readonly but: ReadonlySet<string> },
   options: RunOptions,
 ): Promise<FoundTransaction | null> {
   const request = {
-    fromUs,
+    fromUs: since.fromUs,
     toUs: null,
     table: null,
     minimumRows: NOTABLE_ROWS,
-    limit: 20,
+    limit: 20 + since.but.size,
     mostBuckets: 1,
     timeline: null,
   };
   const { transactions, timeline } = await readTimeline(context, request, options);
   const [worst] = transactions
-    .filter(({ kind }) => worstFirst.includes(kind))
+    .filter(({ kind, commitLsn }) => worstFirst.includes(kind) && !since.but.has(commitLsn ?? ''))
     .sort(
       (a, b) =>
         worstFirst.indexOf(a.kind) - worstFirst.indexOf(b.kind) || (b.time ?? '').localeCompare(a.time ?? ''),
