@@ -1,5 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { cancelTransaction, findOwner, terminateTransaction } from '../engines/postgres/transaction-owner.ts';
+import {
+  cancelTransaction,
+  findOwner,
+  findPrepared,
+  terminateTransaction,
+} from '../engines/postgres/transaction-owner.ts';
+import { quoteLiteral } from '../engines/postgres/write-controls.ts';
 import type { DatabaseSessions } from './database-sessions.ts';
 import type { Sighting } from './sighting.ts';
 
@@ -43,6 +49,13 @@ export async function cancelSighted(
 ): Promise<{ readonly event: 'cancelled' | 'not cancelled'; readonly text: string } | null> {
   if (judgeFor(await owner.catch(() => null)) !== 'cancel') return null;
   const { pid, terminated } = await cancelUntilGone(sessions, xid);
+  // Whoever was told may have prepared it just before.
+  const prepared = await sessions.control(client => findPrepared(client, xid));
+  if (prepared !== null) {
+    const undoing = `ROLLBACK PREPARED ${quoteLiteral(prepared)}`;
+    const text = `the transaction is prepared, and no session runs it: ${undoing} undoes it`;
+    return { event: 'not cancelled', text };
+  }
   if (pid === null)
     return { event: 'not cancelled', text: 'the transaction had ended before it could be cancelled' };
   const text = terminated

@@ -1,8 +1,10 @@
 import { messageOf } from '../base/errors.ts';
 import type { TransactionOwner } from '../engines/postgres/transaction-owner.ts';
 import type { WalTransaction } from '../engines/postgres/wal-transactions.ts';
+import { CONSOLE_APPLICATION } from '../engines/postgres/write-sessions.ts';
 import { describeIncident, worstFirst } from '../operations/incident/describe-incident.ts';
 import type { AutovacuumRecord, Incident, IncidentTable } from '../operations/incident/incident.ts';
+import type { LeftTable } from '../operations/incident/put-tables-back.ts';
 import { cancelSighted } from './cancel-transaction.ts';
 import type { DetachedHold } from './detached-hold.ts';
 import { firstAnswers } from './first-answers.ts';
@@ -10,9 +12,11 @@ import { guessOwner } from './guess-owner.ts';
 import {
   firstIncident,
   knownLsn,
+  withAlert,
   withCulprit,
   withEnd,
   withEvent,
+  withGuard,
   withHeld,
   withoutHold,
   withResolution,
@@ -22,6 +26,7 @@ import type { EndedWith, Sighting } from './sighting.ts';
 import { type Hold, holdSnapshot, SnapshotHold } from './snapshot-hold.ts';
 import { switchTablesOff } from './switch-tables-off.ts';
 
+type NoteFacts = Readonly<Record<string, number>>;
 type OnChange = (response: DisasterResponse) => void;
 
 /** What is done about one disaster, from the first sight of it until nothing is held for it any more. */
@@ -34,7 +39,7 @@ export class DisasterResponse {
   #hold: Hold | null = null;
   /** It turned out to be nobody's alarm. */
   #isDismissed = false;
-  /** People know of it. */
+  /** It is an alarm, and on record; before, nobody hears of it. */
   #isTold = false;
   /** One step after the other: the end may be seen while the beginning is still looked into. */
   #steps: Promise<void> = Promise.resolve();
@@ -173,27 +178,22 @@ export class DisasterResponse {
       if (this.#hold === null || this.#hold.isOver) return;
       this.#hold.release();
       await this.#put(withEvent(this.#incident, 'released', `the snapshot is released: ${why}`));
-      this.#tools.note('info', `the snapshot held for ${this.#incident.id} is released: ${why}`, {
-        topic: 'released',
-        incident: this.#incident.id,
-      });
+      this.#note('info', 'released', `the snapshot held for ${this.#incident.id} is released: ${why}`);
     });
   }
 
   /** Somebody has resolved it: takes over what he wrote. */
   resolved(
     stored: Incident,
-    putBack: (records: readonly AutovacuumRecord[]) => Promise<readonly string[]>,
+    putBack: (records: readonly AutovacuumRecord[]) => Promise<readonly LeftTable[]>,
   ): void {
     this.#step(async () => {
       const isHeld = this.#hold !== null && !this.#hold.isOver;
       this.#hold?.release();
       if (isHeld) this.#add('released', 'the snapshot is released');
-      const problems = await putBack(this.#autovacuum);
-      const left = this.#autovacuum.filter(({ table }) => problems.some(problem => problem.includes(table)));
-      this.#autovacuum = left;
-      for (const problem of problems)
-        this.#tools.note('warning', problem, { topic: 'autovacuum', incident: this.#incident.id });
+      const left = await putBack(this.#autovacuum);
+      this.#autovacuum = left.map(({ record }) => record);
+      for (const { problem } of left) this.#note('warning', 'autovacuum', problem);
       await this.#put({ ...this.#incident, status: stored.status, resolution: stored.resolution });
     });
   }
@@ -211,12 +211,14 @@ export class DisasterResponse {
   }
 
   #tellProblem(error: unknown): void {
-    const text = `the incident ${this.#incident.id}: ${messageOf(error)}`;
-    this.#tools.note('warning', text, { topic: 'problem', incident: this.#incident.id });
+    this.#note('warning', 'problem', `the incident ${this.#incident.id}: ${messageOf(error)}`);
+  }
+
+  #note(level: 'info' | 'warning' | 'error', topic: string, text: string, facts: NoteFacts = {}): void {
+    this.#tools.note(level, text, { topic, incident: this.#incident.id, ...facts });
   }
 
   async #begin(sighting: Sighting, holding: Promise<SnapshotHold> | null): Promise<void> {
-    const { note, alert } = this.#tools;
     const { hold, owner, problems } = await firstAnswers(holding, sighting.owner);
     const policy = sighting.judgeFor(owner ?? null);
     // A subtransaction of one that is known: it belongs to that one's incident.
@@ -234,13 +236,21 @@ export class DisasterResponse {
     for (const problem of problems) this.#add('problem', problem);
     // One that nobody runs has ended: what the log says of that is on its way.
     if (sighting.isOver || owner === null) return;
+    // It may be tried only, and taken back: a snapshot is held, and nobody is told before it commits.
+    if (policy !== 'cancel' && owner?.application === CONSOLE_APPLICATION) return;
     this.#isTold = true;
     const { id, detectedAt } = this.#incident;
-    note('warning', `${describeIncident(this.#incident)} (${id})`, {
-      ...{ topic: 'incident', incident: id, detectedMs: Date.parse(detectedAt) },
-    });
-    alert(this.#incident);
+    const detectedMs = Date.parse(detectedAt);
+    this.#note('warning', 'incident', `${describeIncident(this.#incident)} (${id})`, { detectedMs });
+    this.#alert(this.#incident);
     await this.#put(this.#incident);
+  }
+
+  /** Tells people. What the channels did with it is written down when they have done it. */
+  #alert(incident: Incident): void {
+    void this.#tools.alert(incident).then(outcomes => {
+      if (outcomes.length > 0) this.#step(() => this.#put(withAlert(this.#incident, outcomes)));
+    });
   }
 
   /** A snapshot that was taken too late sees what everybody sees. `isKnown`: the number is not a subtransaction's. */
@@ -288,24 +298,21 @@ export class DisasterResponse {
       const guard = { ...this.#incident.guard, cancelled };
       const why = cancelled ? 'it was cancelled by the guard' : 'it was rolled back';
       await this.#rolledBack({ ...this.#incident, guard }, why);
-    } else if (outcome === 'prepared') await this.#put(this.#incident);
-    else await this.#committed(end);
+    } else if (outcome === 'prepared') {
+      this.#isTold = true;
+      await this.#put(this.#incident);
+    } else await this.#committed(end);
   }
 
   async #committed(end: WalTransaction): Promise<void> {
-    const { note, alert } = this.#tools;
     this.#checkHold(end.xid);
     // It was quicker than the question whose it is; the session may still say so, and may be one that is allowed to.
     if (this.#incident.culprit === null && !(await this.#guessOwner(end))) return;
     const { id, guard } = this.#incident;
-    note('error', `${describeIncident(this.#incident)} (${id})`, {
-      topic: 'disaster',
-      incident: id,
-      xid: end.xid,
-    });
+    this.#note('error', 'disaster', `${describeIncident(this.#incident)} (${id})`, { xid: end.xid });
     this.#isTold = true;
-    alert(this.#withGuard(this.#incident));
-    this.#add('alerted', 'people are told');
+    this.#add('reported', 'the agent has told of it in its own output');
+    this.#alert(this.#withGuard(this.#incident));
     await this.#put(this.#incident);
     if (guard.policy === 'alert') return;
     await this.#detach();
@@ -328,11 +335,8 @@ export class DisasterResponse {
     this.#hold?.release();
     if (!this.#isTold) return this.#letPass();
     this.#incident = this.#withGuard(withResolution(next, `${why}: nothing is lost`));
-    this.#tools.note('info', `${describeIncident(this.#incident)} (${next.id})`, {
-      topic: 'incident over',
-      incident: next.id,
-    });
-    this.#tools.alert(this.#incident);
+    this.#note('info', 'incident over', `${describeIncident(this.#incident)} (${next.id})`);
+    this.#alert(this.#incident);
     await this.#put(this.#incident);
   }
 
@@ -370,10 +374,7 @@ export class DisasterResponse {
     this.#step(async () => {
       if (this.#hold !== hold) return;
       const text = 'the snapshot is gone: the session that held it was lost';
-      this.#tools.note('error', `${text} (${this.#incident.id})`, {
-        topic: 'hold lost',
-        incident: this.#incident.id,
-      });
+      this.#note('error', 'hold lost', `${text} (${this.#incident.id})`);
       await this.#put(withEvent(this.#incident, 'hold lost', text));
     });
   }
@@ -383,18 +384,12 @@ export class DisasterResponse {
   }
 
   #withGuard(incident: Incident): Incident {
-    const guard = {
-      ...incident.guard,
-      snapshot: this.#hold?.record ?? incident.guard.snapshot,
-      autovacuumOff: this.#autovacuum.map(({ table }) => table),
-      autovacuumBefore: this.#autovacuum,
-    };
-    return { ...incident, guard, updatedAt: new Date().toISOString() };
+    return withGuard(incident, { hold: this.#hold, autovacuum: this.#autovacuum });
   }
 
   async #put(incident: Incident): Promise<void> {
     this.#incident = this.#withGuard(incident);
-    await this.#tools.keeper.put(this.#incident, { isHolding: this.isHolding });
+    if (this.#isTold) await this.#tools.keeper.put(this.#incident, { isHolding: this.isHolding });
     this.#onChange(this);
   }
 }

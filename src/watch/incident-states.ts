@@ -3,8 +3,10 @@ import { formatCount } from '../base/sizes.ts';
 import { formatLsn, parseLsn } from '../engines/postgres/lsn.ts';
 import type { TransactionOwner } from '../engines/postgres/transaction-owner.ts';
 import type { WalTransaction } from '../engines/postgres/wal-transactions.ts';
+import type { ChannelOutcome } from '../notify/notify.ts';
 import { describeIncident } from '../operations/incident/describe-incident.ts';
 import {
+  type AutovacuumRecord,
   type Incident,
   type IncidentTable,
   type IncidentTransaction,
@@ -132,6 +134,31 @@ export function withHeld(incident: Incident, { record, outlivesAgent }: Hold): I
         `a snapshot of ${database} that sees the old rows is held: ${name}`,
         new Date(heldSince),
       );
+}
+
+/** The same with what channels did with an alert; those that know already are not told again. */
+export function withAlert(incident: Incident, outcomes: readonly ChannelOutcome[]): Incident {
+  const named = (states: readonly ChannelOutcome['state'][]): string =>
+    outcomes.flatMap(({ channel, state }) => (states.includes(state) ? [channel] : [])).join(', ');
+  const [told, queued] = [named(['delivered']), named(['queued', 'deferred'])];
+  const next = told === '' ? incident : withEvent(incident, 'alerted', `people are told: ${told}`);
+  return queued === ''
+    ? next
+    : withEvent(next, 'alert queued', `not delivered yet, and tried again: ${queued}`);
+}
+
+/** The same with what is kept on the server for it now. */
+export function withGuard(
+  incident: Incident,
+  { hold, autovacuum }: { readonly hold: Hold | null; readonly autovacuum: readonly AutovacuumRecord[] },
+): Incident {
+  const guard = {
+    ...incident.guard,
+    snapshot: hold?.record ?? incident.guard.snapshot,
+    autovacuumOff: autovacuum.map(({ table }) => table),
+    autovacuumBefore: autovacuum,
+  };
+  return { ...incident, guard, updatedAt: new Date().toISOString() };
 }
 
 /** Nobody has to do anything. */

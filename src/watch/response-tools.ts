@@ -1,4 +1,5 @@
 import type { TellNote } from '../base/events.ts';
+import type { ChannelOutcome } from '../notify/notify.ts';
 import type { Incident } from '../operations/incident/incident.ts';
 import type { DatabaseSessions } from './database-sessions.ts';
 import type { DetachedHold } from './detached-hold.ts';
@@ -12,8 +13,8 @@ export interface ResponseTools {
   readonly sessions: DatabaseSessions;
   readonly keeper: IncidentKeeper;
   readonly note: TellNote;
-  /** Tells people; it never fails, and is not waited for. */
-  readonly alert: (incident: Incident) => void;
+  /** Tells people; it never fails, and nothing waits for it. What came of it by channel; none where there are none. */
+  readonly alert: (incident: Incident) => Promise<readonly ChannelOutcome[]>;
   readonly holdForMs: number;
   /** Gives a snapshot to a process that outlives the agent. Null where none can be begun, which is told. */
   readonly detach: (incident: string, hold: SnapshotHold) => Promise<DetachedHold | null>;

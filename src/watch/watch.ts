@@ -4,7 +4,7 @@ import type { TellNote } from '../base/events.ts';
 import { readNextXid } from '../engines/postgres/transaction-owner.ts';
 import type { WalTransaction } from '../engines/postgres/wal-transactions.ts';
 import type { Alerting } from '../notify/alerting.ts';
-import { notify } from '../notify/notify.ts';
+import { type ChannelOutcome, notify } from '../notify/notify.ts';
 import type { Incident } from '../operations/incident/incident.ts';
 import { putTablesBack } from '../operations/incident/put-tables-back.ts';
 import type { InstanceContext } from '../operations/instance-context.ts';
@@ -113,7 +113,7 @@ export class Watch {
         systemIdentifier: this.#place?.systemIdentifier ?? '',
         timeline: this.#place?.timeline ?? 1,
       }),
-      alert: incident => void this.#alert(incident),
+      alert: incident => this.#alert(incident),
       position: () => this.#reader.position,
       isLeft: xid => this.#left.responseOf(xid) !== undefined,
     };
@@ -340,14 +340,15 @@ export class Watch {
     response.resolved(stored, records => putTablesBack(database => this.#sessions.open(database), records));
   }
 
-  async #alert(incident: Incident): Promise<void> {
+  async #alert(incident: Incident): Promise<readonly ChannelOutcome[]> {
     const { alerting, settings, note } = this.#options;
-    if (alerting.channels.length === 0) return;
-    const { problems } = await notify(alerting, incidentNotification(incident, settings), {
+    if (alerting.channels.length === 0) return [];
+    const { outcomes, problems } = await notify(alerting, incidentNotification(incident, settings), {
       signal: this.#stop.signal,
     });
     for (const problem of problems)
       note('warning', problem, { topic: 'notification', incident: incident.id });
+    return outcomes;
   }
 }
 

@@ -44,7 +44,7 @@ test('DELETE of a whole table under traffic - held before it commits, old rows t
     guard: { autovacuumOff: ['public.users'], snapshot: { database: 'postgres', releasedAt: null } },
   });
   expect(incident.events.map(({ event }) => event)).toEqual(
-    expect.arrayContaining(['detected', 'held', 'identified', 'committed', 'alerted', 'autovacuum off']),
+    expect.arrayContaining(['detected', 'held', 'identified', 'committed', 'reported', 'autovacuum off']),
   );
 
   // A vacuum does not take what the snapshot sees.

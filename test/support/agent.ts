@@ -31,10 +31,16 @@ export interface TestAgent extends AsyncDisposable {
 /** Starts the agent and waits until it streams, unless told otherwise. */
 export async function startAgent(
   instance: TestInstance,
-  options: { readonly args?: readonly string[]; readonly waits?: boolean; readonly timeoutMs?: number } = {},
+  options: {
+    readonly args?: readonly string[];
+    readonly waits?: boolean;
+    readonly timeoutMs?: number;
+    readonly env?: Readonly<Record<string, string>>;
+  } = {},
 ): Promise<TestAgent> {
   const running: RunningCli = instance.start(['agent', 'run', ...(options.args ?? [])], {
     timeoutMs: options.timeoutMs ?? 280_000,
+    ...(options.env === undefined ? {} : { env: options.env }),
   });
   const { pid } = running.process;
   if (pid === undefined) throw new Error('the agent did not start');

@@ -74,6 +74,15 @@ export async function terminateTransaction(client: pg.Client, xid: number): Prom
   return await signalOwner(client, { xid, call: 'pg_terminate_backend' });
 }
 
+/** The name under which a transaction is prepared for a commit in two phases; null when it is not. */
+export async function findPrepared(client: pg.Client, xid: number): Promise<string | null> {
+  const [found] = await queryRows<{ gid: string }>(client, 'see whether a transaction is prepared', {
+    text: 'select gid from pg_prepared_xacts where transaction = $1::text::xid',
+    values: [String(xid)],
+  });
+  return found?.gid ?? null;
+}
+
 async function signalOwner(
   client: pg.Client,
   { xid, call }: { readonly xid: number; readonly call: 'pg_cancel_backend' | 'pg_terminate_backend' },

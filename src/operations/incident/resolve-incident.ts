@@ -91,7 +91,8 @@ async function letGo(
   signal: AbortSignal,
 ): Promise<readonly string[]> {
   const open = (database: string): Promise<Session> => connect(context.connection, { database, signal });
-  const problems = [...(await putTablesBack(open, found.guard.autovacuumBefore ?? []))];
+  const left = await putTablesBack(open, found.guard.autovacuumBefore ?? []);
+  const problems = left.map(({ problem }) => problem);
   const { snapshot } = found.guard;
   if (snapshot?.releasedAt === null) await endHeld(open, found.id, snapshot.database);
   const isGone = snapshot !== null && (await isReleased(open, snapshot.database, snapshot.name));
@@ -99,9 +100,7 @@ async function letGo(
     problems.push(
       'the snapshot is still held: the agent that holds it lets it go within seconds, once it reads this from the repository',
     );
-  const stuck = (found.guard.autovacuumBefore ?? []).filter(({ table }) =>
-    problems.some(problem => problem.includes(` ${table} `)),
-  );
+  const stuck = left.map(({ record }) => record);
   await updateIncident(
     context,
     found.id,
