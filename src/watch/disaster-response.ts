@@ -137,15 +137,12 @@ export class DisasterResponse {
     this.#step(() => this.#end(end, did));
   }
 
-  /** The server was started anew meanwhile: what ran then is undone. */
-  lost(): void {
+  /** It is undone without a word of its own in the log, as where the server was started anew meanwhile. */
+  lost(why = 'the server was started anew, which undid it'): void {
     this.#step(async () => {
       if (this.#incident.transaction.outcome !== 'running') return;
       const transaction = { ...this.#incident.transaction, outcome: 'rolled back' as const };
-      await this.#rolledBack(
-        { ...this.#incident, transaction },
-        'the server was started anew, which undid it',
-      );
+      await this.#rolledBack({ ...this.#incident, transaction }, why);
     });
   }
 
@@ -221,7 +218,8 @@ export class DisasterResponse {
   async #begin(sighting: Sighting, holding: Promise<SnapshotHold> | null): Promise<void> {
     const { hold, owner, problems } = await firstAnswers(holding, sighting.owner);
     const policy = sighting.judgeFor(owner ?? null);
-    // A subtransaction of one that is known: it belongs to that one's incident.
+    // A subtransaction of one that is known: it belongs to that one's incident. One that has ended meanwhile, and so is known
+    // by now, may be its own.
     const isPart = owner?.topXid != null && owner.topXid !== sighting.xid && this.#tools.isLeft(owner.topXid);
     if (policy === null || isPart) {
       hold?.release();

@@ -20,6 +20,8 @@ export class LeftIncidents {
   readonly #earlier: EarlierTransactions;
   /** By xid; null: it is known, and over. */
   readonly #known = new Map<number, DisasterResponse | null>();
+  /** Those that an agent before this one has left, whatever became of them since. */
+  readonly #before = new Set<number>();
 
   constructor(
     tools: ResponseTools,
@@ -43,11 +45,17 @@ export class LeftIncidents {
       const isNew = detectedAt > from && !isRateIncident(incident) && !this.#known.has(transaction.xid);
       if (isNew) this.#known.set(transaction.xid, null);
     }
+    for (const xid of this.#known.keys()) this.#before.add(xid);
   }
 
   /** Null: it is known, and over. Undefined: nothing is known of it. */
   responseOf(xid: number): DisasterResponse | null | undefined {
     return this.#known.get(xid);
+  }
+
+  /** An agent before this one knew of it. */
+  isLeft(xid: number): boolean {
+    return this.#before.has(xid);
   }
 
   /** It has ended, and may be sent once more. */

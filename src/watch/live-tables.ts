@@ -130,19 +130,27 @@ export class LiveTables {
     const { removed, made, xid } = files;
     const oid = removed[0]?.database ?? 0;
     const database = this.databaseName(oid) ?? '';
-    const known = removed.flatMap(each => this.relation(each) ?? []);
-    const asked = { files: made.map(({ file }) => file), oids: known.map(({ oid: each }) => each) };
-    const found = await this.#untilSeen(database, xid)
-      .then(() => this.#sessions.asking(database, client => findReplacedRelations(client, asked)))
-      .catch(() => null);
-    if (found === null) return null;
-    this.#replace(oid, found);
-    const left = new Set(found.map(each => each.oid));
-    return new Set(
-      known
-        .filter(each => left.has(each.oid))
-        .map(({ relation }) => describeRelation(this.#relationName(relation))),
-    );
+    const asked = new Set<number>();
+    const left = new Set<number>();
+    for (;;) {
+      // What a file belonged to may have become known while the server was asked, as of one that was written anew twice.
+      const known = removed.flatMap(each => this.relation(each) ?? []);
+      if (asked.size > 0 && known.every(each => asked.has(each.oid)))
+        return new Set(
+          known
+            .filter(each => left.has(each.oid))
+            .map(({ relation }) => describeRelation(this.#relationName(relation))),
+        );
+      // No relation has this number: it stands for having asked.
+      for (const each of [0, ...known.map(({ oid: own }) => own)]) asked.add(each);
+      const about = { files: made.map(({ file }) => file), oids: [...asked] };
+      const found = await this.#untilSeen(database, xid)
+        .then(() => this.#sessions.asking(database, client => findReplacedRelations(client, about)))
+        .catch(() => null);
+      if (found === null) return null;
+      this.#replace(oid, found);
+      for (const each of found) left.add(each.oid);
+    }
   }
 
   /** The table as the rules know it: rows of partitions count for the whole. */

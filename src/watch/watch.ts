@@ -94,7 +94,7 @@ export class Watch {
       isKnown: transaction => this.#responseOf(transaction) !== undefined,
       isOld: end => this.#seen.isOld(this.#place, end.lsn),
       onEnd: (transaction, end) => this.#onEnd(transaction, end),
-      onSavepointLost: transaction => this.#onProgress(transaction),
+      onSavepointLost: transaction => this.#onSavepointLost(transaction),
       onLost: transactions => {
         for (const each of transactions) this.#responseOf(each)?.lost();
       },
@@ -115,7 +115,7 @@ export class Watch {
       }),
       alert: incident => this.#alert(incident),
       position: () => this.#reader.position,
-      isLeft: xid => this.#left.responseOf(xid) !== undefined,
+      isLeft: xid => this.#left.isLeft(xid),
     };
     this.#left = new LeftIncidents(this.#tools, this.#earlier, this.#onChange);
   }
@@ -253,6 +253,17 @@ export class Watch {
     const response = this.#responseOf(transaction);
     if (response !== undefined && !response.incident.tables.some(({ rows }) => rows === null))
       response.progress(countedTables(transaction, this.#tables));
+  }
+
+  /** What was seen of a subtransaction that was rolled back is the whole's to tell of, when that ends. */
+  #onSavepointLost(whole: OpenTransaction): void {
+    for (const [each, response] of this.#running) {
+      if (each === whole || each.root !== whole) continue;
+      this.#running.delete(each);
+      if (this.#running.has(whole)) response.lost('it was rolled back to a savepoint');
+      else this.#running.set(whole, response);
+    }
+    if (countedTables(whole, this.#tables).length > 0) this.#onProgress(whole);
   }
 
   readonly #onChange = (response: DisasterResponse): void => {
