@@ -71,7 +71,10 @@ async function mark(id: number): Promise<Mark> {
 
 /** Each restore completes a segment, so the log of the second one may end later. */
 function withoutSegments(failure: CliFailure): CliFailure {
-  return { ...failure, message: failure.message.replaceAll(/\b[0-9A-F]{24}\b|\b[0-9A-F]+\/[0-9A-F]+000000\b/g, '…') };
+  return {
+    ...failure,
+    message: failure.message.replaceAll(/\b[0-9A-F]{24}\b|\b[0-9A-F]+\/[0-9A-F]+000000\b/g, '…'),
+  };
 }
 
 /** Refused in place and beside, by the plan alone: the server runs on, and no directory was made. */
