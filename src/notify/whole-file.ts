@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { syncDirectory } from '../base/sync-directory.ts';
 
 /** Writes a file that its owner alone can read, whole or not at all; on the disk when this resolves. @throws as Node does */
 export async function replaceWhole(path: string, text: string): Promise<void> {
@@ -18,14 +19,5 @@ export async function replaceWhole(path: string, text: string): Promise<void> {
   } catch (error) {
     await rm(temporary, { force: true });
     throw error;
-  }
-}
-
-async function syncDirectory(path: string): Promise<void> {
-  const directory = await open(path, 'r');
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
   }
 }

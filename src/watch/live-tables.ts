@@ -132,17 +132,16 @@ export class LiveTables {
     const database = this.databaseName(oid) ?? '';
     const asked = new Set<number>();
     const left = new Set<number>();
-    for (;;) {
+    for (let hasAsked = false; ; hasAsked = true) {
       // What a file belonged to may have become known while the server was asked, as of one that was written anew twice.
       const known = removed.flatMap(each => this.relation(each) ?? []);
-      if (asked.size > 0 && known.every(each => asked.has(each.oid)))
+      if (hasAsked && known.every(each => asked.has(each.oid)))
         return new Set(
           known
             .filter(each => left.has(each.oid))
             .map(({ relation }) => describeRelation(this.#relationName(relation))),
         );
-      // No relation has this number: it stands for having asked.
-      for (const each of [0, ...known.map(({ oid: own }) => own)]) asked.add(each);
+      for (const each of known) asked.add(each.oid);
       const about = { files: made.map(({ file }) => file), oids: [...asked] };
       const found = await this.#untilSeen(database, xid)
         .then(() => this.#sessions.asking(database, client => findReplacedRelations(client, about)))

@@ -1,9 +1,9 @@
-import { chmod, rename, writeFile } from 'node:fs/promises';
+import { chmod, open, rename, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { AppError, assert, fileError, messageOf } from '../../base/errors.ts';
+import { syncDirectory } from '../../base/sync-directory.ts';
 import { runningServer } from '../../engines/postgres/data-directory.ts';
 import { shellQuote } from '../../engines/postgres/service-process.ts';
-import { syncDirectory } from '../rewind/durable-files.ts';
 
 /** One directory that changes places: what is at `live` goes to `kept`, what is at `fresh` comes to `live`. */
 export interface Move {
@@ -57,7 +57,13 @@ async function writeScript(plan: SwapPlan): Promise<void> {
   try {
     await writeFile(plan.scriptPath, goBackScript(plan), { mode: 0o700 });
     await chmod(plan.scriptPath, 0o700);
-    for (const path of [plan.scriptPath, dirname(plan.scriptPath)]) await syncDirectory(path);
+    const script = await open(plan.scriptPath, 'r');
+    try {
+      await script.sync();
+    } finally {
+      await script.close();
+    }
+    await syncDirectory(dirname(plan.scriptPath));
   } catch (error) {
     throw fileError('write', plan.scriptPath, error);
   }

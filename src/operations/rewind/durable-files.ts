@@ -2,6 +2,7 @@ import { mkdirSync, renameSync } from 'node:fs';
 import { constants, copyFile, open, rename, rm, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { fileError, systemCode } from '../../base/errors.ts';
+import { syncDirectory } from '../../base/sync-directory.ts';
 
 /** Writes a file whole or not at all; durable when it resolves. */
 export async function writeDurably(path: string, content: string | Uint8Array): Promise<void> {
@@ -38,19 +39,6 @@ export async function renameDurably(from: string, to: string): Promise<void> {
     await syncDirectory(dirname(from));
   } catch (error) {
     throw fileError('rename', from, error);
-  }
-}
-
-/** Makes what was renamed, created and removed in a directory durable; of a file, its content. */
-export async function syncDirectory(path: string): Promise<void> {
-  const handle = await open(path, 'r');
-  try {
-    await handle.sync();
-  } catch (error) {
-    // Some file systems have no such thing.
-    if (!['EINVAL', 'ENOTSUP'].includes(systemCode(error))) throw error;
-  } finally {
-    await handle.close();
   }
 }
 

@@ -3,6 +3,7 @@ import { dirname } from 'node:path';
 import { AppError } from '../../base/errors.ts';
 import { runStep } from '../../base/events.ts';
 import { counted } from '../../base/sizes.ts';
+import { syncDirectory } from '../../base/sync-directory.ts';
 import type { ChangeMap } from '../../engines/postgres/change-map.ts';
 import { readControlFile } from '../../engines/postgres/control-file.ts';
 import { runningServer } from '../../engines/postgres/data-directory.ts';
@@ -20,7 +21,7 @@ import { syncDirectories } from '../restore/recover-directory.ts';
 import { waitUntilOpen } from '../restore/restore-in-place.ts';
 import { lockDataDirectory } from '../restore/restore-lock.ts';
 import { type BroughtBack, bringBack, type UsedSince } from './bring-back.ts';
-import { moveFile, syncDirectory } from './durable-files.ts';
+import { moveFile } from './durable-files.ts';
 import { placeControlFile } from './guard.ts';
 import {
   findUnfinished,

@@ -1,11 +1,12 @@
 import { copyFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileError } from '../../base/errors.ts';
+import { syncDirectory } from '../../base/sync-directory.ts';
 import { type ControlFile, readControlFile } from '../../engines/postgres/control-file.ts';
 import { settingLine } from '../../engines/postgres/recovery-settings.ts';
 import { writeOwned } from '../restore/assemble-directory.ts';
 import type { Owner } from '../restore/new-files.ts';
-import { moveFile, renameDurably, syncDirectory } from './durable-files.ts';
+import { moveFile, renameDurably } from './durable-files.ts';
 import { heldControlFile, keptPlace, livePlace, type Places } from './places.ts';
 import { exists } from './safety-copy.ts';
 
