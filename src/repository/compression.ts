@@ -1,6 +1,7 @@
 import { promisify } from 'node:util';
 import { constants, zstdCompress, zstdCompressSync, zstdDecompress, zstdDecompressSync } from 'node:zlib';
 import { AppError } from '../base/errors.ts';
+import { zstdPrefix } from './zstd-blocks.ts';
 
 /** zstd level 1 to 19, or null for none. */
 export type CompressionLevel = number | null;
@@ -106,7 +107,30 @@ export function decompress(
   return checkLength(decompressUpTo(frame, rawBytes, path), rawBytes, path);
 }
 
-/** The same on the thread pool: for a thread that goes on with what it has meanwhile. @throws CORRUPT */
+/**
+ * The beginning of what {@link decompress} gives: at least the first `upTo` bytes, and often no more. zstd's own checksum, of
+ * the whole, is compared only where all of it comes.
+ * @throws CORRUPT
+ */
+export function decompressStart(
+  frame: { readonly codec: number; readonly body: Uint8Array },
+  bytes: { readonly raw: number; readonly upTo: number },
+  path: string,
+): Uint8Array {
+  const stored = frame.codec === CODEC_ZSTD ? zstdPrefix(frame.body, bytes.upTo) : frame.body.length;
+  if (stored < frame.body.length && bytes.raw <= FRAME_BODY_BYTES) {
+    try {
+      const options = { ...unzstdOptions(bytes.raw), finishFlush: constants.ZSTD_e_flush };
+      const start = zstdDecompressSync(frame.body.subarray(0, stored), options);
+      if (start.length >= bytes.upTo) return start;
+    } catch (error) {
+      throw damaged(path, 'a frame does not decompress', error);
+    }
+  }
+  return decompress(frame, bytes.raw, path);
+}
+
+/** The same as {@link decompress} on the thread pool: for a thread that goes on with what it has meanwhile. @throws CORRUPT */
 export async function decompressInBackground(
   frame: { readonly codec: number; readonly body: Uint8Array },
   rawBytes: number,

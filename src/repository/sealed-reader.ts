@@ -10,7 +10,13 @@ import {
   parseHeader,
 } from '../crypto/sealed-frame.ts';
 import type { CallOptions, Storage } from '../storage/storage.ts';
-import { decompress, decompressInBackground, decompressUpTo, FRAME_BODY_BYTES } from './compression.ts';
+import {
+  decompress,
+  decompressInBackground,
+  decompressStart,
+  decompressUpTo,
+  FRAME_BODY_BYTES,
+} from './compression.ts';
 import { type FrameEntry, TRAILER_BYTES, TRAILER_MAGIC } from './sealed-writer.ts';
 
 /** A footer of a manifest of a very large instance may be some MiB; this is what a hostile one may make us hold. */
@@ -113,14 +119,18 @@ export function cipherOf(
   );
 }
 
-/** Opens one stored frame down to its body. @throws CORRUPT, UNSUPPORTED */
+/**
+ * Opens one stored frame down to its body; with `upTo`, only as far as at least so many bytes of it.
+ * @throws CORRUPT, UNSUPPORTED
+ */
 export function openFrame(
   cipher: FrameCipher,
-  frame: { readonly number: number; readonly raw: number; readonly path: string },
+  frame: { readonly number: number; readonly raw: number; readonly path: string; readonly upTo?: number },
   stored: Uint8Array,
 ): Uint8Array {
+  const { raw, upTo = raw, path } = frame;
   const opened = cipher.open(frame.number, stored);
-  const body = decompress(opened, frame.raw, frame.path);
+  const body = upTo < raw ? decompressStart(opened, { raw, upTo }, path) : decompress(opened, raw, path);
   // What was not compressed is the body itself.
   if (body.buffer !== opened.body.buffer) releaseMemory(opened.body);
   return body;

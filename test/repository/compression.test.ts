@@ -8,6 +8,7 @@ import {
   compress,
   compressInBackground,
   decompress,
+  decompressStart,
   decompressUpTo,
   FRAME_BODY_BYTES,
   formatCompression,
@@ -98,4 +99,46 @@ test('levels as people write them', () => {
     expect(formatCompression(parseCompression(text))).toBe(text);
   for (const text of ['', 'zstd:0', 'zstd:20', 'zstd:', 'gzip', 'ZSTD', 'zstd:-1', 'zstd:1.5'])
     expect(() => parseCompression(text), text).toThrow(expect.objectContaining({ code: 'USAGE' }));
+});
+
+/** A body whose blocks compress more or less well, so that zstd may cut it into smaller ones. */
+function uneven(size: number): Uint8Array {
+  const bytes = Buffer.alloc(size);
+  for (let at = 0; at < size; at += 64) {
+    const noise = at % 70_000 < 20_000 ? 60 : 3;
+    randomBytes(Math.min(noise, size - at)).copy(bytes, at);
+  }
+  return bytes;
+}
+
+test('the beginning of a body - is what it begins with, and less work where the rest is not wanted', () => {
+  for (const size of [1, 5000, 131_072, 131_073, 400_000, FRAME_BODY_BYTES]) {
+    for (const body of [uneven(size), new Uint8Array(size), randomBytes(size)]) {
+      for (const level of [null, 1, 3, 19]) {
+        const packed = compress(body, level);
+        for (const upTo of [1, 8192, 131_072, 131_073, 262_144, size - 1, size]) {
+          if (upTo < 1 || upTo > size) continue;
+          const start = decompressStart(packed, { raw: size, upTo }, 'p');
+          expect(start.length).toBeGreaterThanOrEqual(upTo);
+          expect(Buffer.compare(start, body.subarray(0, start.length))).toBe(0);
+        }
+      }
+    }
+  }
+  const packed = compress(uneven(FRAME_BODY_BYTES), 3);
+  expect(decompressStart(packed, { raw: FRAME_BODY_BYTES, upTo: 8192 }, 'p').length).toBeLessThan(200_000);
+});
+
+test('the beginning of what is damaged, cut off, or no zstd - CORRUPT, or all of what it says to be', () => {
+  const body = uneven(FRAME_BODY_BYTES);
+  const packed = compress(body, 3);
+  const all = { raw: body.length, upTo: 500_000 };
+  for (const cut of [0, 3, 5, 20, 10_000, 100_000]) {
+    const short = { codec: CODEC_ZSTD, body: packed.body.subarray(0, cut) };
+    expect(() => decompressStart(short, all, 'p'), `cut to ${cut}`).toThrow(corrupt);
+  }
+  expect(() => decompressStart({ codec: CODEC_ZSTD, body: randomBytes(5000) }, all, 'p')).toThrow(corrupt);
+  expect(() =>
+    decompressStart({ codec: CODEC_ZSTD, body: packed.body }, { raw: 1000, upTo: 900 }, 'p'),
+  ).toThrow(corrupt);
 });
