@@ -10,6 +10,8 @@ export type FromWorker<M> =
 export interface WorkerPool<Batch> {
   /** Hands a batch to the least busy worker; waits while all have enough to do. */
   submit(batch: Batch): Promise<void>;
+  /** Hands each worker the batches that `next` says for its number, from 0 on, until that is null; waits as `submit` does. */
+  deal(next: (worker: number) => Batch | null): Promise<void>;
   /** Hands a batch to every worker, behind what it has. */
   broadcast(batch: Batch): void;
   /** Waits until all batches handed over are answered. */
@@ -43,10 +45,11 @@ export function startWorkerPool<Start, Batch, Message>(options: {
   readonly signal?: AbortSignal;
 }): WorkerPool<Batch> {
   let failure: unknown = null;
-  let wake: (() => void) | null = null;
+  let waiting: (() => void)[] = [];
   const notify = (): void => {
-    wake?.();
-    wake = null;
+    const woken = waiting;
+    waiting = [];
+    for (const wake of woken) wake();
   };
   const fail = (error: unknown): void => {
     if (failure === null) options.onFailure?.(error);
@@ -92,7 +95,7 @@ export function startWorkerPool<Start, Batch, Message>(options: {
       }
       if (ready()) return;
       await new Promise<void>(resolve => {
-        wake = resolve;
+        waiting.push(resolve);
       });
     }
   };
@@ -110,6 +113,17 @@ export function startWorkerPool<Start, Batch, Message>(options: {
       const least = (): Member<Batch> => members.reduce((a, b) => (b.outstanding < a.outstanding ? b : a));
       await until(() => least().outstanding < BATCHES_IN_FLIGHT);
       hand(least(), batch);
+    },
+    async deal(next) {
+      const serve = async (member: Member<Batch>, worker: number): Promise<void> => {
+        for (;;) {
+          await until(() => member.outstanding < BATCHES_IN_FLIGHT);
+          const batch = next(worker);
+          if (batch === null) return;
+          hand(member, batch);
+        }
+      };
+      await Promise.all(members.map(serve));
     },
     drain,
     async finish(last) {

@@ -3,6 +3,7 @@ import type { DamagedPage } from '../../repository/manifest.ts';
 import { type Manifest, packPathOf } from '../../repository/manifest-reader.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { startWorkerPool } from '../worker-pool.ts';
+import { FileDealer, type FileJob } from './file-dealer.ts';
 import type { Places } from './places.ts';
 import type { RewindBatch, RewindMessage, RewindTask, RewindWorkerStart } from './rewind-protocol.ts';
 
@@ -19,6 +20,8 @@ export interface PoolTotals {
 export interface RewindPool {
   /** Hands a task to a thread, sooner or later; waits while all have enough to do. `bytes` is what it will take. */
   add(task: RewindTask, bytes: number): Promise<void>;
+  /** Does all that these files need, those threads on different files that can be. Resolves when all is handed over. */
+  deal(files: readonly FileJob<RewindTask>[]): Promise<void>;
   /** Waits until everything handed over so far is done. */
   drain(): Promise<void>;
   /** Waits until all is done, ends the threads. @throws what the first thread failed with */
@@ -79,6 +82,13 @@ export function rewindPool(
       tasks.push(task);
       pendingBytes += bytes;
       if (pendingBytes >= BATCH_BYTES || tasks.length >= BATCH_TASKS) await flush();
+    },
+    async deal(files) {
+      const dealer = new FileDealer(files, BATCH_BYTES);
+      await pool.deal(thread => {
+        const batch = dealer.next(thread);
+        return batch && { tasks: batch };
+      });
     },
     async drain() {
       await flush();

@@ -7,6 +7,7 @@ import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import { createFile, makeDirectory, type NewFile, type Owner } from '../restore/new-files.ts';
 import { progressTeller } from '../restore/restore-files.ts';
 import type { RewindWork, WorkItem } from './decide-work.ts';
+import type { FileJob } from './file-dealer.ts';
 import { inPackOrder, openedBytes, piecesBytes, splitByFrames } from './pieces.ts';
 import { keptPlace, livePlace, type Places } from './places.ts';
 import { rewindPool } from './rewind-pool.ts';
@@ -61,23 +62,23 @@ export async function rewriteFiles(
     options.onEvent,
   );
   const pool = rewindPool(context, { manifest, places }, { ...options, onProgress });
-  const write = async (item: WorkItem): Promise<void> => {
-    const to = {
-      target: livePlace(places, item.path),
-      owner,
-      kept: keptFile(item.path, { places, manifest }),
-    };
-    for (const task of tasksOf(item, to))
-      await pool.add(task, openedBytes(task.pieces) + piecesBytes(task.copies));
-  };
+  const jobOf = (item: WorkItem): FileJob<RewindTask> => ({
+    bytes: openedBytes(item.pieces) + piecesBytes(item.copies),
+    tasks: () =>
+      tasksOf(item, {
+        target: livePlace(places, item.path),
+        owner,
+        kept: keptFile(item.path, { places, manifest }),
+      }),
+  });
   try {
-    for (const item of work.items) await write(item);
+    await pool.deal(work.items.map(jobOf));
     // Only what an earlier attempt has left is removed here: the files of the live state were put aside.
     for (const path of found.files.keys()) if (!work.files.has(path)) await rm(livePlace(places, path));
     await removeDirectories(places, found.directories.keys(), work.directories);
     await pool.drain();
     await from.beforeControl();
-    await write(work.control);
+    await pool.deal([jobOf(work.control)]);
     const { writtenBytes, copiedBytes, fetchedBytes } = await pool.finish();
     return { files: work.items.length, writtenBytes, copiedBytes, fetchedBytes };
   } catch (error) {
