@@ -1,7 +1,7 @@
-import { closeSync, fsyncSync, openSync, readSync, writevSync } from 'node:fs';
+import { closeSync, openSync, readSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
 import { AppError, fileError } from '../../base/errors.ts';
-import { writeFully } from '../restore/write-fully.ts';
+import { openDirectWriter } from './direct-writer.ts';
 
 /**
  * Files of pages that a safety copy keeps: sections, one after the other, each a header of 32 bytes, a path and the bytes
@@ -32,38 +32,19 @@ export interface KeptWriter {
 /** Begins a file, anew where there is one. @throws FILE_FAILED DISK_FULL */
 export function openKeptWriter(file: string): KeptWriter {
   let sections = 0;
-  let handle: number;
-  try {
-    handle = openSync(file, 'w', 0o600);
-  } catch (error) {
-    throw fileError('create', file, error);
-  }
-  const write = (bytes: Uint8Array): void => writeFully(handle, bytes, { position: null, path: file });
-  // Pages are often kept one by one: a call for each, not three.
-  const writeAll = (parts: readonly Uint8Array[]): void => {
-    const total = parts.reduce((sum, part) => sum + part.length, 0);
-    try {
-      const done = writevSync(handle, parts);
-      if (done < total) write(Buffer.concat(parts).subarray(done));
-    } catch (error) {
-      throw error instanceof AppError ? error : fileError('write', file, error);
-    }
-  };
+  const writer = openDirectWriter(file);
   return {
     add(path, offset, bytes) {
       const name = Buffer.from(path, 'utf8');
       const crc = crc32(bytes, crc32(name));
-      writeAll([headerOf({ offset, bytes: bytes.length, pathBytes: name.length, crc }), name, bytes]);
+      writer.add(headerOf({ offset, bytes: bytes.length, pathBytes: name.length, crc }));
+      writer.add(name);
+      writer.add(bytes);
       sections += 1;
     },
     close() {
-      write(headerOf({ offset: sections, bytes: 0, pathBytes: 0, crc: 0 }));
-      try {
-        fsyncSync(handle);
-        closeSync(handle);
-      } catch (error) {
-        throw fileError('write', file, error);
-      }
+      writer.add(headerOf({ offset: sections, bytes: 0, pathBytes: 0, crc: 0 }));
+      writer.close();
     },
   };
 }

@@ -176,7 +176,7 @@ function decide(file: Decision): PageWork {
   const fromLive = gapsBetween(uniteRanges(fromBase, left), soundBytes);
   // Either what changes is copied aside, which must be on the disk before anything is written over, and the rest stays; or
   // the file is renamed aside, and the rest is copied.
-  if (2 * rangeBytes(changed) > rangeBytes(fromLive)) return { kind: 'replace', left, fromLive };
+  if (rangeBytes(changed) > rangeBytes(fromLive)) return { kind: 'replace', left, fromLive };
   return { kind: 'patch', fromBase, changed, leftBytes };
 }
 

@@ -10,6 +10,7 @@ import { eachRange } from '../backup/ranges.ts';
 import { makeDirectory } from '../restore/new-files.ts';
 import { writeFully } from '../restore/write-fully.ts';
 import { gatherProgress, serveBatches } from '../worker-thread.ts';
+import { readSpans } from './byte-ranges.ts';
 import { frameSource } from './frame-source.ts';
 import { type KeptWriter, openKeptWriter } from './kept-pages.ts';
 import { piecesBytes } from './pieces.ts';
@@ -62,14 +63,13 @@ function keep(task: Task<'keep'>): number {
   const file = openExisting(task.source, constants.O_RDONLY);
   let bytes = 0;
   try {
-    for (const [offset, length] of eachRange(task.ranges)) {
-      for (let done = 0; done < length; ) {
-        const wanted = Math.min(BUFFER_BYTES, length - done);
-        const got = readAt(file, task.source, checker.buffer, { length: wanted, position: offset + done });
-        if (got > 0) kept.add(task.path, offset + done, checker.buffer.subarray(0, got));
-        bytes += got;
-        if (got < wanted) break;
-        done += got;
+    for (const { at, length, ranges } of readSpans(task.ranges, BUFFER_BYTES)) {
+      const got = readAt(file, task.source, checker.buffer, { length, position: at });
+      for (const [offset, wanted] of ranges) {
+        const there = Math.min(wanted, at + got - offset);
+        if (there <= 0) break;
+        kept.add(task.path, offset, checker.buffer.subarray(offset - at, offset - at + there));
+        bytes += there;
       }
     }
   } finally {
@@ -82,6 +82,7 @@ function keep(task: Task<'keep'>): number {
 interface Placed {
   readonly task: Task<'write'>;
   readonly chunk: Piece['chunk'];
+  readonly end: number;
   readonly piece: Piece;
 }
 
@@ -98,7 +99,8 @@ async function write(
     for (const task of tasks) {
       const failed = copyPieces(task, files.get(task)!);
       copiedBytes += piecesBytes(task.copies) - piecesBytes(failed);
-      for (const piece of [...task.pieces, ...failed]) placed.push({ task, piece, chunk: piece.chunk });
+      for (const piece of [...task.pieces, ...failed])
+        placed.push({ task, piece, chunk: piece.chunk, end: piece.start + piece.length });
     }
     await source.each(placed, (body, { task, piece }) => {
       const file = files.get(task)!;
