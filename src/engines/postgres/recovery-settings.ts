@@ -87,6 +87,16 @@ export const fedRecoverySettings: Settings = {
 };
 
 /**
+ * For a recovery of which all pages that it reads were just written, so are in memory: looking ahead in the log for pages to
+ * have the system read costs more than it saves (measured: 2.3 of 7.4 s of the startup process), most of all where it asks for
+ * a page that an image in the log just in front is going to make.
+ * @source xlogprefetcher.c, XLogPrefetcherNextBlock: since release 15
+ */
+export function pagesInMemory(majorVersion: number): Settings {
+  return majorVersion < 15 ? {} : { recovery_prefetch: 'off' };
+}
+
+/**
  * What keeps a restored copy from touching its origin: it archives nothing, streams from nowhere, holds no commit for a
  * standby, subscribes to nothing, and writes to no file of the origin's.
  */

@@ -16,6 +16,8 @@ export interface FeedTask {
   readonly name: string;
   readonly aside: string;
   readonly target: string;
+  /** A file that nobody needs any more, to be written over instead of a new one; it may be gone. */
+  readonly reuse: string | null;
 }
 
 export interface FedFile {

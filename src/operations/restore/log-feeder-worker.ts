@@ -1,6 +1,15 @@
-import { closeSync, renameSync, unlinkSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  renameSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs';
 import { workerData } from 'node:worker_threads';
-import { AppError, fileError } from '../../base/errors.ts';
+import { AppError, fileError, systemCode } from '../../base/errors.ts';
 import { releaseMemory } from '../../base/release-memory.ts';
 import { Keyring } from '../../crypto/keyring.ts';
 import { logPath } from '../../repository/layout.ts';
@@ -55,7 +64,9 @@ async function feed(task: FeedTask): Promise<void> {
 
 /** Under its own name only once it is whole: the server may look for it at any moment. */
 function write(task: FeedTask, pieces: Iterable<Uint8Array>): number {
-  const file = createFile(task.aside, { sizeBytes: 0, mode: LOG_FILE_MODE, owner: start.owner });
+  const file =
+    (task.reuse === null ? null : takeOver(task.reuse, task.aside)) ??
+    createFile(task.aside, { sizeBytes: 0, mode: LOG_FILE_MODE, owner: start.owner });
   let at = 0;
   try {
     for (const piece of pieces) {
@@ -64,6 +75,7 @@ function write(task: FeedTask, pieces: Iterable<Uint8Array>): number {
       at += piece.length;
       releaseMemory(piece);
     }
+    ftruncateSync(file, at);
     closeSync(file);
     renameSync(task.aside, task.target);
     return at;
@@ -71,6 +83,22 @@ function write(task: FeedTask, pieces: Iterable<Uint8Array>): number {
     discard(file, task.aside);
     throw error instanceof AppError ? error : fileError('write', task.target, error);
   }
+}
+
+/** Opens a file that is to be written over, under its new name; null where it is gone, or not ours alone. */
+function takeOver(path: string, aside: string): number | null {
+  let file: number | null = null;
+  try {
+    renameSync(path, aside);
+    file = openSync(aside, constants.O_RDWR | constants.O_NOFOLLOW);
+    if (fstatSync(file).nlink === 1) return file;
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return null;
+    if (systemCode(error) !== 'ELOOP') throw fileError('write', path, error);
+  }
+  if (file !== null) closeSync(file);
+  unlinkSync(aside);
+  return null;
 }
 
 function discard(file: number, path: string): void {

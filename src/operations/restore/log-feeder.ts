@@ -1,5 +1,6 @@
 import { link, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { delay } from '../../base/abort.ts';
 import { AppError, fileError, systemCode } from '../../base/errors.ts';
 import type { OnEvent } from '../../base/events.ts';
 import { GIB, MIB } from '../../base/sizes.ts';
@@ -45,7 +46,14 @@ export interface LogFeeder extends AsyncDisposable {
   readonly allFed: Promise<void>;
   /** Where the running server is, so that the next files may come; null: it does not say. */
   replaying(segment: string | null): void;
+  /** Brings back what of the segment of that name and all behind it was written over: for a server that begins there again. */
+  again(segment: string): Promise<void>;
   facts(): FeedFacts;
+}
+
+export interface FeedSource {
+  readonly repository: Repository;
+  readonly location: StorageLocation;
 }
 
 export interface FeedRequest {
@@ -56,18 +64,34 @@ export interface FeedRequest {
   readonly directory: string;
   readonly owner: Owner;
   readonly workers: number;
+  /**
+   * Files that the server has replayed are written over with those that follow: that takes far less memory, and nothing of them
+   * need be written to disk. Whoever starts the server again calls {@link LogFeeder.again} first.
+   */
+  readonly reuse: boolean;
   /** Told in the end how the storage did. */
   readonly onEvent?: OnEvent;
 }
 
-/** Two or three seconds of a fast replay, should the storage stall. */
-const BYTES_AHEAD = GIB;
+/**
+ * Most of a second of a fast replay; more when the storage does not keep up, up to three. Log that lies far ahead takes memory
+ * from everything else, and where that is new to the machine, as a virtual one's can be, writing it costs a multiple (measured
+ * once: 2 ms for each MiB instead of 0.2).
+ */
+const BYTES_AHEAD = 256 * MIB;
+const MOST_BYTES_AHEAD = GIB;
 const SEGMENT_BYTES = 16 * MIB;
 /** Enough to begin with; those behind come faster than they are replayed. */
 const FILES_FIRST = 4;
 /** Where the system does not show what the server replays, the files go in all the same. */
 const SILENCE_MS = 10_000;
 const ASIDE = 'aishell-feed';
+const REUSING_MS = 20;
+/**
+ * So many files behind the one that is replayed are left alone: the server reads the last record before its target once more,
+ * wherever that begins, and what is known of its position is a moment old.
+ */
+const FILES_KEPT = 8;
 
 /** Room for what lies ahead of the server, and for what it has replayed and still keeps, up to the checkpoint before. */
 const ROOM_BYTES = 4 * GIB;
@@ -78,11 +102,7 @@ export function roomForLog(logBytes: number): number {
 }
 
 /** Begins to feed at once. Dispose of it when the recovery has ended, however it did. */
-export function startLogFeeder(
-  source: { readonly repository: Repository; readonly location: StorageLocation },
-  request: FeedRequest,
-  signal: AbortSignal,
-): LogFeeder {
+export function startLogFeeder(source: FeedSource, request: FeedRequest, signal: AbortSignal): LogFeeder {
   const stop = new AbortController();
   const feeding = new Feeding(request);
   const allFed = feeding.run(source, AbortSignal.any([signal, stop.signal]));
@@ -94,6 +114,7 @@ export function startLogFeeder(
     firstFed,
     allFed,
     replaying: segment => feeding.replaying(segment),
+    again: segment => feeding.again(segment, source, AbortSignal.any([signal, stop.signal])),
     facts: () => feeding.facts,
     [Symbol.asyncDispose]: async () => {
       stop.abort(new AppError('CANCELLED', 'the recovery has ended'));
@@ -113,13 +134,24 @@ class Feeding {
   readonly #fed = new Set<number>();
   readonly #tellFirst: () => void;
   readonly #lastOfFirst: number;
-  readonly #filesAhead: number;
+  readonly #mostAhead: number;
+  #filesAhead: number;
   #replayed = 0;
+  /** Of which the server has said that it is there. */
+  #known = 0;
+  #oldest = 0;
+  #mayReuse: boolean;
+  /** Files that were, or are about to be, written over with others. */
+  readonly #reused = new Set<number>();
+  /** Those that are being fed into the place of another. */
+  readonly #reusing = new Set<number>();
+  #failure: unknown = null;
   #silentSince: number | null = null;
   #wake: (() => void) | null = null;
 
   constructor(request: FeedRequest) {
     this.#request = request;
+    this.#mayReuse = request.reuse;
     // The server reads the history of its timeline before anything else.
     const isHistory = (file: LogFileToFeed): boolean => file.as.endsWith('.history');
     this.#files = [...request.files.filter(isHistory), ...request.files.filter(file => !isHistory(file))];
@@ -127,6 +159,7 @@ class Feeding {
     this.#lastOfFirst = Math.min(this.#files.length, request.files.filter(isHistory).length + FILES_FIRST);
     const largest = Math.max(1, ...this.#files.map(file => file.sizeBytes ?? SEGMENT_BYTES));
     this.#filesAhead = this.#lastOfFirst + Math.ceil(BYTES_AHEAD / largest);
+    this.#mostAhead = this.#lastOfFirst + Math.ceil(MOST_BYTES_AHEAD / largest);
     const { promise, resolve } = Promise.withResolvers<void>();
     this.firstFed = promise;
     this.#tellFirst = resolve;
@@ -137,42 +170,75 @@ class Feeding {
     const isSilent = this.#silentSince !== null && performance.now() - this.#silentSince > SILENCE_MS;
     const place = segment === null ? undefined : this.#places.get(segment);
     if (place !== undefined) this.#silentSince = null;
+    this.#known = Math.max(this.#known, place ?? 0);
+    // It is about to wait for the storage.
+    if (place !== undefined && place + 2 >= this.#fed.size)
+      this.#filesAhead = Math.min(this.#mostAhead, 2 * this.#filesAhead);
     // Better too many files than a server that waits for the next one, of which nobody knows.
     this.#replayed = Math.max(this.#replayed, isSilent ? Number.POSITIVE_INFINITY : (place ?? 0));
     this.#wake?.();
   }
 
-  async run(
-    source: { readonly repository: Repository; readonly location: StorageLocation },
-    signal: AbortSignal,
-  ): Promise<void> {
-    const { directory, owner, log } = this.#request;
-    const aside = join(directory, ASIDE);
+  async run(source: FeedSource, signal: AbortSignal): Promise<void> {
     if (this.#files.length === 0) return;
+    await this.#withPool({ ...source, aside: ASIDE }, signal, async (feed, until) => {
+      for (const [index, file] of this.#files.entries()) {
+        await this.#untilNear(index, until);
+        const target = join(this.#request.directory, file.as);
+        if (file.path !== undefined && (await isLinked(file.path, target)))
+          this.#count({ index, bytes: 0, workMs: 0, waitedMs: 0 });
+        else await feed(index, this.#takeOldest(index));
+      }
+    });
+  }
+
+  async again(segment: string, source: FeedSource, signal: AbortSignal): Promise<void> {
+    this.#mayReuse = false;
+    while (this.#reusing.size > 0) {
+      if (this.#failure !== null) throw this.#failure;
+      await delay(REUSING_MS, signal);
+    }
+    const isWanted = (index: number): boolean => this.#files[index]!.as.slice(8) >= segment.slice(8);
+    const missing = [...this.#reused].filter(isWanted).sort((a, b) => a - b);
+    this.#reused.clear();
+    if (missing.length === 0) return;
+    // The other one may still be at work.
+    await this.#withPool({ ...source, aside: `${ASIDE}-again` }, signal, async feed => {
+      for (const index of missing) await feed(index, null);
+    });
+  }
+
+  async #withPool(
+    from: FeedSource & { readonly aside: string },
+    signal: AbortSignal,
+    work: (feed: (index: number, reuse: string | null) => Promise<void>, until: AbortSignal) => Promise<void>,
+  ): Promise<void> {
+    const { directory, owner, log, workers } = this.#request;
+    const aside = join(directory, from.aside);
     await rm(aside, { recursive: true, force: true });
     makeDirectory(aside, { owner, mode: 0o700 });
     const failed = new AbortController();
     const pool = startWorkerPool<LogFeederWorkerStart, FeedTask, FedFile>({
       url: workerUrl('log-feeder-worker', import.meta.url),
-      count: Math.min(this.#request.workers, this.#files.length),
-      start: { location: source.location, keys: source.repository.keyring.toWorker(), log, owner },
+      count: Math.min(workers, this.#files.length),
+      start: { location: from.location, keys: from.repository.keyring.toWorker(), log, owner },
       onMessage: fed => {
         this.#count(fed);
         return 'batch-done';
       },
       // The server may be waiting for the very file that failed, and this for the server.
-      onFailure: error => failed.abort(error),
+      onFailure: error => {
+        this.#failure = error;
+        failed.abort(error);
+      },
       signal,
     });
-    const until = AbortSignal.any([signal, failed.signal]);
+    const feed = async (index: number, reuse: string | null): Promise<void> => {
+      const { name, as } = this.#files[index]!;
+      await pool.submit({ index, name, reuse, aside: join(aside, as), target: join(directory, as) });
+    };
     try {
-      for (const [index, file] of this.#files.entries()) {
-        await this.#untilNear(index, until);
-        const target = join(directory, file.as);
-        if (file.path !== undefined && (await isLinked(file.path, target)))
-          this.#count({ index, bytes: 0, workMs: 0, waitedMs: 0 });
-        else await pool.submit({ index, name: file.name, aside: join(aside, file.as), target });
-      }
+      await work(feed, AbortSignal.any([signal, failed.signal]));
       await pool.drain();
     } finally {
       await pool.terminate();
@@ -180,8 +246,23 @@ class Feeding {
     }
   }
 
+  /** A file that the server has replayed, for file number `index`; null where there is none. */
+  #takeOldest(index: number): string | null {
+    while (this.#mayReuse && this.#oldest < this.#known - FILES_KEPT) {
+      const oldest = this.#oldest;
+      this.#oldest += 1;
+      const { as, path } = this.#files[oldest]!;
+      if (path !== undefined || as.endsWith('.history')) continue;
+      this.#reused.add(oldest);
+      this.#reusing.add(index);
+      return join(this.#request.directory, as);
+    }
+    return null;
+  }
+
   #count(fed: FedFile): void {
     this.#fed.add(fed.index);
+    this.#reusing.delete(fed.index);
     this.facts = {
       files: this.facts.files + 1,
       bytes: this.facts.bytes + fed.bytes,

@@ -10,6 +10,7 @@ import { replayedSegment } from '../../engines/postgres/isolated-server-process.
 import { formatLsn, nextRecordStart, parseLsn, parseSegmentName } from '../../engines/postgres/lsn.ts';
 import {
   fedRecoverySettings,
+  pagesInMemory,
   type RecoveryTarget,
   recoverySettings,
 } from '../../engines/postgres/recovery-settings.ts';
@@ -17,6 +18,7 @@ import type { Binaries } from '../../engines/postgres/service-binaries.ts';
 import type { BackupFacts } from '../../repository/manifest.ts';
 import type { RunOptions } from '../instance-context.ts';
 import { historyName, parseHistory } from '../log/log-view.ts';
+import { feedAgain } from '../restore/feed-again.ts';
 import type { LogFeeder } from '../restore/log-feeder.ts';
 import type { Owner } from '../restore/new-files.ts';
 
@@ -59,6 +61,7 @@ export async function replayUnseen(replay: UnseenReplay, options: RunOptions): P
     return await replayTo(replay, target, options);
   } catch (error) {
     if (!endedBeforeTarget(error)) throw error;
+    await feedAgain(replay.feeder, replay.dataDirectory);
     // The log may end right at the target, as with --latest. It goes on from where it was, to the end, and where that is
     // is looked at as ever.
     return await replayTo(replay, { kind: 'latest' }, options);
@@ -90,6 +93,7 @@ async function replayTo(
         restoreCommand: '',
       }),
       ...fedRecoverySettings,
+      ...pagesInMemory(Math.trunc(replay.backup.serverVersion / 10_000)),
     },
   });
   try {

@@ -118,6 +118,7 @@ async function rewriteAndRecover(
           directory: places.log,
           owner,
           workers: context.workers,
+          reuse: true,
           onEvent: options.onEvent,
         },
         options.signal,

@@ -1,6 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, expect, test, vi } from 'vitest';
@@ -52,7 +52,7 @@ async function archiveOf(files: number): Promise<Archive> {
 }
 
 /** A quarter of what may be ahead, so that four of them, beside the first four, fill it. */
-const QUARTER = 256 * 1024 * 1024;
+const QUARTER = 64 * 1024 * 1024;
 
 function feed(archive: Archive, request: Partial<FeedRequest> = {}): LogFeeder {
   return startLogFeeder(
@@ -63,6 +63,7 @@ function feed(archive: Archive, request: Partial<FeedRequest> = {}): LogFeeder {
       directory: archive.log,
       owner: null,
       workers: 2,
+      reuse: false,
       ...request,
     },
     never,
@@ -193,6 +194,39 @@ test('files that lie on the same disk - are linked, not fetched', async () => {
   await feeder.allFed;
   expect(statSync(join(archive.log, nameOf(2))).ino).toBe(statSync(path).ino);
   expect(readFileSync(join(archive.log, nameOf(3)))).toEqual(archive.contents.get(nameOf(3)));
+});
+
+test('a server that moves on - what it has replayed is written over, and comes back for one that begins again', async () => {
+  await using archive = await archiveOf(30);
+  const inode = (index: number): number => statSync(join(archive.log, nameOf(index))).ino;
+  const all = (): number[] => fed(archive).map(name => Number.parseInt(name.slice(-2), 16));
+  await using feeder = feed(archive, { reuse: true });
+  await expect.poll(() => fed(archive).length, { timeout: 20_000 }).toBe(8);
+  const kept = join(archive.path, 'kept');
+  await link(join(archive.log, nameOf(2)), kept);
+  const first = inode(1);
+  // The server has removed it by itself.
+  await rm(join(archive.log, nameOf(3)));
+  for (const at of [5, 9, 13]) {
+    feeder.replaying(nameOf(at));
+    await expect.poll(() => all().at(-1), { timeout: 20_000 }).toBe(at + 7);
+  }
+  // Four are more than eight behind: two were taken, one is somebody else's as well, one is gone.
+  expect(all()).toEqual([5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]);
+  expect(all().map(inode)).toContain(first);
+  for (const name of fed(archive))
+    expect(readFileSync(join(archive.log, name)), name).toEqual(archive.contents.get(name));
+  expect(readFileSync(kept)).toEqual(archive.contents.get(nameOf(2)));
+
+  await feeder.again(nameOf(4).replace('00000001', '00000007'));
+  expect(all()).toEqual([4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]);
+  // It has all but caught up, so twice as much may lie ahead: here, all there is.
+  feeder.replaying(nameOf(19));
+  await feeder.allFed;
+  // From then on nothing is taken any more.
+  expect(all()).toEqual(Array.from({ length: 27 }, (_, index) => index + 4));
+  for (const name of fed(archive))
+    expect(readFileSync(join(archive.log, name)), name).toEqual(archive.contents.get(name));
 });
 
 test('no log at all - the server may start, and hears that there is no more', async () => {
