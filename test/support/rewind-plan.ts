@@ -35,5 +35,5 @@ export async function planRewind(context: InstanceContext, lsn: bigint): Promise
     configured: context.binaries,
     dataDirectory: live.dataDirectory,
   });
-  return { plan, live, service, binaries, stamp: restoreStamp(new Date()), requested: 'a test' };
+  return { plan, live, service, binaries, stamp: restoreStamp(new Date()), begun: null, requested: 'a test' };
 }

@@ -74,6 +74,6 @@ async function beginLog(
   const from = parseLsn(backup.startLsn);
   const upTo = liveFrom(view, backup);
   return upTo > segmentStart(from, view.segmentSize)
-    ? await beginChanges(context, view, { from, upTo }, signal)
+    ? await beginChanges(context, view, { from, upTo, target: null }, signal)
     : null;
 }

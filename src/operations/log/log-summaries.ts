@@ -128,27 +128,38 @@ export async function readActivity(
 /** The beginning of a range whose end is not known yet. It goes on once. */
 export interface BegunChanges {
   readonly joiner: SummaryJoiner;
+  readonly target: bigint | null;
   /** The first segment that was not read. */
   readonly upTo: bigint;
 }
 
 /**
- * Reads what the log changed from `from` on, up to the start of segment `upTo`, for a {@link readChanges} without target.
+ * Reads what the log changed from `from` on, up to the start of segment `upTo`, for a {@link readChanges} that goes on there.
  *
  * @throws as {@link readChanges}
  */
 export async function beginChanges(
   context: SummaryContext,
   view: LogView,
-  { from, upTo }: { readonly from: bigint; readonly upTo: bigint },
+  range: { readonly from: bigint; readonly upTo: bigint; readonly target: bigint | null },
   signal: AbortSignal,
 ): Promise<BegunChanges> {
-  const joiner = changesJoiner(view, { from, target: null });
+  const { from, upTo, target } = range;
+  const joiner = changesJoiner(view, { from, target });
   // The rest of a record that goes on behind it is read along with what it is the beginning of.
   const nameAt = (lsn: bigint): string | null => (lsn < upTo ? view.nameAt(lsn) : null);
   const question = { repository: context.repository, view: { ...view, nameAt }, from, to: upTo, signal };
-  for await (const summary of summariesOf({ ...question, target: null })) joiner.add(summary);
-  return { joiner, upTo };
+  for await (const summary of summariesOf({ ...question, target })) joiner.add(summary);
+  return { joiner, target, upTo };
+}
+
+/** What was begun, as a map: it lacks what a record changed that crosses its end. */
+export function changesSoFar(
+  { joiner, target, upTo }: BegunChanges,
+  from: bigint,
+  segmentSize: number,
+): ChangeMap {
+  return changeMapOf(joiner, { from, to: upTo, target }, segmentStart(from, segmentSize));
 }
 
 function changesJoiner(
@@ -177,7 +188,7 @@ export async function readChanges(
      * those of the same position.
      */
     readonly extra?: AsyncIterable<{ readonly lsn: bigint; readonly bytes: Uint8Array }>;
-    /** Of the same `from`, and without a target: what was read already. */
+    /** Of the same `from` and target: what was read already. */
     readonly begun?: BegunChanges | null;
   },
 ): Promise<ChangeMap> {

@@ -1,6 +1,7 @@
 import { runStep } from '../../base/events.ts';
 import { counted, formatCount, formatSeconds } from '../../base/sizes.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
+import type { BegunChanges } from '../log/log-summaries.ts';
 import { assessRewind, type RewindAssessment } from '../rewind/assess-rewind.ts';
 import type { RewindAmount } from '../rewind/decide-work.ts';
 import { impossible } from '../rewind/rewind.ts';
@@ -11,7 +12,12 @@ import type { RestoreRequest } from './restore-request.ts';
 
 /** How an instance is restored in place, and what a rewind would change. */
 export type ChosenWay =
-  | { readonly kind: 'rewind'; readonly way: RestoreWay; readonly amount: RewindAmount }
+  | {
+      readonly kind: 'rewind';
+      readonly way: RestoreWay;
+      readonly amount: RewindAmount;
+      readonly begun: BegunChanges | null;
+    }
   | { readonly kind: 'full'; readonly way: RestoreWay };
 
 /**
@@ -46,12 +52,12 @@ export async function chooseWay(
     if (asked === 'rewind') throw impossible(assessment.reason);
     return full(`a rewind is not possible: ${assessment.reason}`);
   }
-  const { amount, rewindSeconds, fullSeconds } = assessment;
+  const { amount, begun, rewindSeconds, fullSeconds } = assessment;
   const both = `about ${formatSeconds(rewindSeconds)} to rewrite what has changed, about ${formatSeconds(fullSeconds)} to restore everything`;
   if (asked === 'auto' && rewindSeconds > fullSeconds)
     return { kind: 'full', way: { kind: 'full', reason: both, rewindSeconds, fullSeconds } };
   const reason = asked === 'rewind' ? `it was asked for; ${both}` : both;
-  return { kind: 'rewind', amount, way: { kind: 'rewind', reason, rewindSeconds, fullSeconds } };
+  return { kind: 'rewind', amount, begun, way: { kind: 'rewind', reason, rewindSeconds, fullSeconds } };
 }
 
 function full(reason: string): ChosenWay {

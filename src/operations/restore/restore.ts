@@ -94,7 +94,7 @@ async function restoreInPlace(
   const { dryRun, verifyBeforeOpen } = request;
   const common = { plan, live, service, binaries, way: chosen.way, dryRun, startedAt };
   if (chosen.kind === 'rewind') {
-    const job = { ...common, stamp, amount: chosen.amount, verifyBeforeOpen };
+    const job = { ...common, stamp, amount: chosen.amount, begun: chosen.begun, verifyBeforeOpen };
     return rewindInPlace(context, job, options);
   }
   const layout = await layOutInPlace(live.dataDirectory, plan.backup, stamp);

@@ -3,6 +3,7 @@ import type { ChangeMap } from '../../engines/postgres/change-map.ts';
 import { readControlFile } from '../../engines/postgres/control-file.ts';
 import { parseLsn } from '../../engines/postgres/lsn.ts';
 import type { InstanceContext } from '../instance-context.ts';
+import type { BegunChanges } from '../log/log-summaries.ts';
 import type { LiveInstance } from '../restore/live-instance.ts';
 import type { RecoveryPlan } from '../restore/plan-restore.ts';
 import { isDamage } from '../verify/verify-problem.ts';
@@ -12,8 +13,8 @@ import { findPlaces } from './places.ts';
 import { whyNotTheseFiles, whyNotThisDirectory, whyNotThisLog } from './rewind-check.ts';
 import {
   archivedEnd,
+  beginArchivedChanges,
   type RewindLog,
-  readArchivedChanges,
   readWholeChanges,
   whyOtherLog,
   whyStandbyHints,
@@ -28,6 +29,8 @@ export type RewindAssessment =
   | {
       readonly possible: true;
       readonly amount: RewindAmount;
+      /** What of the log was read for it, where the server still runs. */
+      readonly begun: BegunChanges | null;
       /** Both from now to open, as far as they differ: what both of them do is in neither. */
       readonly rewindSeconds: number;
       readonly fullSeconds: number;
@@ -51,8 +54,9 @@ export async function assessRewind(
   const log = rewindLogOf(plan);
   const hints = await whyStandbyHints(context, log, signal);
   if (hints !== null) return { possible: false, reason: hints };
-  const map = await readMap(context, { log, live, logDirectory: places.log }, signal);
-  if (typeof map === 'string') return { possible: false, reason: map };
+  const read = await readMap(context, { log, live, logDirectory: places.log }, signal);
+  if (typeof read === 'string') return { possible: false, reason: read };
+  const { map, begun } = read;
   const why = whyNotThisLog(map, map.events, { checksums: plan.backup.pageChecksums });
   if (why !== null) return { possible: false, reason: why };
   const found = listServerFiles(places, plan.backup.tablespaceVersionDirectory);
@@ -70,6 +74,7 @@ export async function assessRewind(
   return {
     possible: true,
     amount,
+    begun,
     rewindSeconds: estimateRewind(amount, context.workers),
     fullSeconds: estimateFull(plan, context.workers),
   };
@@ -88,16 +93,16 @@ async function readMap(
   context: InstanceContext,
   from: { readonly log: RewindLog; readonly live: LiveInstance; readonly logDirectory: string },
   signal: AbortSignal,
-): Promise<ChangeMap | string> {
+): Promise<{ readonly map: ChangeMap; readonly begun: BegunChanges | null } | string> {
   const { log, live, logDirectory } = from;
   try {
     if (live.running) {
       const other = await whyOtherLog(log, logDirectory);
-      return other ?? (await readArchivedChanges(context, log, signal));
+      return other ?? (await beginArchivedChanges(context, log, signal));
     }
     const control = await readControlFile(live.dataDirectory);
-    const whole = await readWholeChanges(context, log, { control, logDirectory }, signal);
-    return typeof whole === 'string' ? whole : whole.map;
+    const whole = await readWholeChanges(context, log, { control, logDirectory, begun: null }, signal);
+    return typeof whole === 'string' ? whole : { map: whole.map, begun: null };
   } catch (error) {
     const isMissing = error instanceof AppError && error.code === 'LOG_NOT_FOUND';
     if (!isMissing && !isDamage(error)) throw error;

@@ -1,6 +1,7 @@
 import type { Binaries } from '../../engines/postgres/service-binaries.ts';
 import type { Service } from '../../engines/postgres/service-contract.ts';
 import type { InstanceContext } from '../instance-context.ts';
+import type { BegunChanges } from '../log/log-summaries.ts';
 import type { LiveInstance } from '../restore/live-instance.ts';
 import type { RecoveryPlan } from '../restore/plan-restore.ts';
 import { checkPacks } from '../restore/plan-with-log.ts';
@@ -28,6 +29,7 @@ export interface RewindJob {
   readonly stamp: string;
   readonly way: RestoreWay;
   readonly amount: RewindAmount;
+  readonly begun: BegunChanges | null;
   readonly verifyBeforeOpen: boolean;
   readonly dryRun: boolean;
   readonly startedAt: number;
@@ -60,7 +62,10 @@ export async function rewindInPlace(
     await stopLiveServer(live, service, options);
     begun = await beginRewind(
       context,
-      { plan, live, service, binaries: job.binaries, stamp: job.stamp, requested: describeRequest(plan) },
+      {
+        ...{ plan, live, service, binaries: job.binaries, stamp: job.stamp, begun: job.begun },
+        requested: describeRequest(plan),
+      },
       options,
     );
   } catch (error) {

@@ -5,7 +5,7 @@ import { nextSegment, parseLsn, segmentStart } from '../../engines/postgres/lsn.
 import { getLogFile } from '../../repository/log-archive.ts';
 import type { BackupFacts } from '../../repository/manifest.ts';
 import type { InstanceContext } from '../instance-context.ts';
-import { readChanges } from '../log/log-summaries.ts';
+import { type BegunChanges, beginChanges, changesSoFar, readChanges } from '../log/log-summaries.ts';
 import { historyName, type LogView } from '../log/log-view.ts';
 import { compareLiveLog } from '../log/same-log.ts';
 import { findLiveLogEnd, readSegments } from './live-log-end.ts';
@@ -32,14 +32,16 @@ export function archivedFrom(view: LogView, lsn: bigint): bigint {
   }
 }
 
-/** What the archived log alone names: enough to plan with while the server still runs. */
-export async function readArchivedChanges(
+/** What the archived log alone names: enough to plan with while the server still runs, and to go on from. */
+export async function beginArchivedChanges(
   context: Pick<InstanceContext, 'repository'>,
   log: RewindLog,
   signal: AbortSignal,
-): Promise<ChangeMap> {
-  const range = { from: parseLsn(log.backup.startLsn), to: archivedEnd(log), target: log.targetLsn };
-  return await readChanges(context, log.view, range, { signal });
+): Promise<{ readonly map: ChangeMap; readonly begun: BegunChanges }> {
+  const from = parseLsn(log.backup.startLsn);
+  const range = { from, upTo: archivedEnd(log), target: log.targetLsn };
+  const begun = await beginChanges(context, log.view, range, signal);
+  return { begun, map: changesSoFar(begun, from, log.view.segmentSize) };
 }
 
 export interface WholeLog {
@@ -56,10 +58,17 @@ export interface WholeLog {
 export async function readWholeChanges(
   context: Pick<InstanceContext, 'repository'>,
   log: RewindLog,
-  live: { readonly control: ControlFile; readonly logDirectory: string },
+  live: {
+    readonly control: ControlFile;
+    readonly logDirectory: string;
+    /** What was read of the same log, for the same target, while the server still ran. */
+    readonly begun: BegunChanges | null;
+  },
   signal: AbortSignal,
 ): Promise<WholeLog | string> {
   const { control, logDirectory } = live;
+  // To the end of the log is further by now.
+  const begun = live.begun?.target === log.targetLsn ? live.begun : null;
   const archived = archivedEnd(log);
   const foreign = await whyOtherLog(log, logDirectory);
   if (foreign !== null) return foreign;
@@ -72,7 +81,7 @@ export async function readWholeChanges(
   if (typeof end === 'string') return end;
   const unarchived = end.segments.filter(segment => segment.lsn >= archived);
   const range = { from: parseLsn(log.backup.startLsn), to: end.endLsn, target: log.targetLsn };
-  const map = await readChanges(context, log.view, range, { signal, extra: readSegments(unarchived) });
+  const map = await readChanges(context, log.view, range, { signal, begun, extra: readSegments(unarchived) });
   return { map, endLsn: end.endLsn };
 }
 

@@ -6,6 +6,7 @@ import { formatLsn } from '../../engines/postgres/lsn.ts';
 import type { Binaries } from '../../engines/postgres/service-binaries.ts';
 import type { Service } from '../../engines/postgres/service-contract.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
+import type { BegunChanges } from '../log/log-summaries.ts';
 import { type LogView, reopenLogView } from '../log/log-view.ts';
 import { secureStoppedLog } from '../log/secure-live-log.ts';
 import type { LiveInstance } from '../restore/live-instance.ts';
@@ -33,6 +34,8 @@ export interface Rewinding {
   readonly service: Service;
   readonly binaries: Binaries;
   readonly stamp: string;
+  /** What of the log was read already, for the plan's target. */
+  readonly begun: BegunChanges | null;
   /** For people. */
   readonly requested: string;
 }
@@ -124,7 +127,7 @@ async function decide(
   const view = await reopenLogView(context.repository, plan.view, signal);
   const planned = rewindLogOf({ ...plan, view });
   refuse(await whyStandbyHints(context, planned, signal));
-  const where = { control, logDirectory: places.log };
+  const where = { control, logDirectory: places.log, begun: rewinding.begun };
   const whole = await readWholeChanges(context, planned, where, signal);
   if (typeof whole === 'string') throw impossible(whole);
   const { map, endLsn } = whole;

@@ -5,6 +5,7 @@ import { segmentName } from '../../../src/engines/postgres/lsn.ts';
 import type { SegmentSummary } from '../../../src/engines/postgres/segment-summary.ts';
 import {
   beginChanges,
+  changesSoFar,
   readActivity,
   readChanges,
   readSummaries,
@@ -332,24 +333,30 @@ describe('changes', () => {
   test('a range begun before its end is known, up to any segment - the same as in one go', async () => {
     await archive();
     const all = segments();
+    const middle = built.records[Math.floor(built.records.length / 2)]!.lsn;
     for (const from of [startLsn, built.records[1]!.lsn, built.records[40]!.lsn]) {
-      const whole = await readChanges(context(), view, { from, to: end, target: null }, { signal });
-      for (const { lsn: upTo } of all.slice(1)) {
-        const begun = await beginChanges(context(), view, { from, upTo }, signal);
-        async function* live(): AsyncGenerator<{ lsn: bigint; bytes: Uint8Array }> {
-          yield* all.filter(({ lsn }) => lsn >= upTo);
-        }
-        for (const extra of [undefined, live()]) {
-          const once =
-            extra === undefined ? begun : await beginChanges(context(), view, { from, upTo }, signal);
-          const map = await readChanges(
-            context(),
-            view,
-            { from, to: end, target: null },
-            { signal, begun: once, ...(extra === undefined ? {} : { extra }) },
-          );
-          expect([...map.forks]).toEqual([...whole.forks]);
-          expect([map.storage, map.events]).toEqual([whole.storage, whole.events]);
+      for (const target of [null, middle, end]) {
+        const whole = await readChanges(context(), view, { from, to: end, target }, { signal });
+        for (const { lsn: upTo } of all.slice(1)) {
+          const begin = (): ReturnType<typeof beginChanges> =>
+            beginChanges(context(), view, { from, upTo, target }, signal);
+          async function* live(): AsyncGenerator<{ lsn: bigint; bytes: Uint8Array }> {
+            yield* all.filter(({ lsn }) => lsn >= upTo);
+          }
+          for (const extra of [undefined, live()]) {
+            const begun = await begin();
+            // Looked at in between, as a rewind is planned with it.
+            const soFar = changesSoFar(begun, from, segmentSize);
+            expect([soFar.to, soFar.target]).toEqual([upTo, target]);
+            const map = await readChanges(
+              context(),
+              view,
+              { from, to: end, target },
+              { signal, begun, ...(extra === undefined ? {} : { extra }) },
+            );
+            expect([...map.forks]).toEqual([...whole.forks]);
+            expect([map.storage, map.events]).toEqual([whole.storage, whole.events]);
+          }
         }
       }
     }
