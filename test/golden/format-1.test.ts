@@ -74,7 +74,7 @@ test('restored - every file byte by byte in its place, with its mode, and the lo
       directory: join(layout.dataDirectory, 'pg_wal'),
       owner: null,
       workers: 2,
-      reuse: false,
+      reuseBehind: null,
     },
     options.signal,
   );

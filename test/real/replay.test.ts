@@ -127,28 +127,6 @@ describe.for([15, 18] as const)('PostgreSQL %i', version => {
   });
 });
 
-test('a target exactly at the end of log whose files were written over with what follows - the server, started again, has all it needs', async () => {
-  const instance = await protectedCluster(18);
-  await using cluster = instance.cluster;
-  let end = { lsn: '', name: '' };
-  for (let n = 0; n < 60; n += 1) {
-    await cluster.query('insert into marks select coalesce(max(n), 0) + 1 from marks');
-    const [row] = await cluster.query<{ lsn: string; name: string }>(
-      'select lsn::text, pg_walfile_name(lsn) as name from pg_switch_wal() lsn',
-    );
-    end = row!;
-  }
-  await untilArchived(instance, end.name);
-  // The server is never far behind what is fed, so there is always something to write over.
-  const restored = await instance.run(
-    ['backup', 'restore', '--lsn', end.lsn, '--target', instance.path('copy')],
-    faults({ delayMs: 40 }),
-  );
-  expect(restored.exitCode, restored.stdout).toBe(0);
-  const report = restored.json.at(-1)?.result as Awaited<ReturnType<TestInstance['restore']>>;
-  expect(await marksOf(cluster, report)).toBe(60);
-});
-
 test('a segment turns out to be damaged in the middle of a restore in place - the old state starts with the printed command', async () => {
   const instance = await protectedCluster(18);
   await using cluster = instance.cluster;

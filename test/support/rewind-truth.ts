@@ -40,7 +40,7 @@ export async function restoreTruth(
     {
       files: plan.logFiles,
       log: { instance: context.instance, systemIdentifier: plan.backup.systemIdentifier },
-      ...{ directory: join(directory, 'pg_wal'), owner, workers: 2, reuse: false },
+      ...{ directory: join(directory, 'pg_wal'), owner, workers: 2, reuseBehind: null },
     },
     options.signal,
   );

@@ -1,8 +1,8 @@
 import {
   closeSync,
   constants,
-  fstatSync,
   ftruncateSync,
+  lstatSync,
   openSync,
   renameSync,
   unlinkSync,
@@ -85,20 +85,18 @@ function write(task: FeedTask, pieces: Iterable<Uint8Array>): number {
   }
 }
 
-/** Opens a file that is to be written over, under its new name; null where it is gone, or not ours alone. */
+/** Opens a file that is to be written over, under its new name; null where it is gone, or is no file of ours alone. */
 function takeOver(path: string, aside: string): number | null {
-  let file: number | null = null;
   try {
     renameSync(path, aside);
-    file = openSync(aside, constants.O_RDWR | constants.O_NOFOLLOW);
-    if (fstatSync(file).nlink === 1) return file;
+    const stats = lstatSync(aside);
+    if (stats.isFile() && stats.nlink === 1) return openSync(aside, constants.O_RDWR | constants.O_NOFOLLOW);
+    unlinkSync(aside);
+    return null;
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return null;
-    if (systemCode(error) !== 'ELOOP') throw fileError('write', path, error);
+    throw fileError('write', path, error);
   }
-  if (file !== null) closeSync(file);
-  unlinkSync(aside);
-  return null;
 }
 
 function discard(file: number, path: string): void {

@@ -46,8 +46,13 @@ export interface LogFeeder extends AsyncDisposable {
   readonly allFed: Promise<void>;
   /** Where the running server is, so that the next files may come; null: it does not say. */
   replaying(segment: string | null): void;
-  /** Brings back what of the segment of that name and all behind it was written over: for a server that begins there again. */
-  again(segment: string): Promise<void>;
+  /** Whether a file was written over: a server that is there needs it again, and will wait for ever. */
+  lacks(segment: string): boolean;
+  /**
+   * For a server that begins at that segment again: brings back what of it and all behind it was written over. From then on
+   * nothing is any more. @returns whether anything was
+   */
+  again(segment: string): Promise<boolean>;
   facts(): FeedFacts;
 }
 
@@ -65,10 +70,12 @@ export interface FeedRequest {
   readonly owner: Owner;
   readonly workers: number;
   /**
-   * Files that the server has replayed are written over with those that follow: that takes far less memory, and nothing of them
-   * need be written to disk. Whoever starts the server again calls {@link LogFeeder.again} first.
+   * Once the server is behind the segment of that name, files that it has replayed are written over with those that follow: that
+   * takes far less memory, and hardly anything of them is written to disk. It must be no earlier than the segment of the
+   * checkpoint that the recovery begins with: the server reads that first, and only then what lies in front of it. Whoever
+   * starts the server again calls {@link LogFeeder.again} first. Null: the server removes what it has replayed.
    */
-  readonly reuse: boolean;
+  readonly reuseBehind: string | null;
   /** Told in the end how the storage did. */
   readonly onEvent?: OnEvent;
 }
@@ -87,11 +94,14 @@ const FILES_FIRST = 4;
 const SILENCE_MS = 10_000;
 const ASIDE = 'aishell-feed';
 const REUSING_MS = 20;
+/** Of a segment's name; the rest is its position. */
+const TIMELINE_DIGITS = 8;
 /**
- * So many files behind the one that is replayed are left alone: the server reads the last record before its target once more,
- * wherever that begins, and what is known of its position is a moment old.
+ * So much behind the file that is replayed is left alone: the server reads the last record before its target once more, wherever
+ * that begins, and what is known of its position is a moment old.
  */
 const FILES_KEPT = 8;
+const BYTES_KEPT = 128 * MIB;
 
 /** Room for what lies ahead of the server, and for what it has replayed and still keeps, up to the checkpoint before. */
 const ROOM_BYTES = 4 * GIB;
@@ -106,6 +116,7 @@ export function startLogFeeder(source: FeedSource, request: FeedRequest, signal:
   const stop = new AbortController();
   const feeding = new Feeding(request);
   const allFed = feeding.run(source, AbortSignal.any([signal, stop.signal]));
+  allFed.catch(error => feeding.failed(error));
   const firstFed = Promise.race([feeding.firstFed, allFed]);
   // Both are looked at by whoever waits for them; a failure before that must not count as unhandled.
   allFed.catch(() => undefined);
@@ -114,6 +125,7 @@ export function startLogFeeder(source: FeedSource, request: FeedRequest, signal:
     firstFed,
     allFed,
     replaying: segment => feeding.replaying(segment),
+    lacks: segment => feeding.lacks(segment),
     again: segment => feeding.again(segment, source, AbortSignal.any([signal, stop.signal])),
     facts: () => feeding.facts,
     [Symbol.asyncDispose]: async () => {
@@ -137,10 +149,11 @@ class Feeding {
   readonly #mostAhead: number;
   #filesAhead: number;
   #replayed = 0;
-  /** Of which the server has said that it is there. */
+  readonly #filesKept: number;
+  /** From this place on what the server says of its position is where its replay is. */
+  #reuseFrom: number;
   #known = 0;
   #oldest = 0;
-  #mayReuse: boolean;
   /** Files that were, or are about to be, written over with others. */
   readonly #reused = new Set<number>();
   /** Those that are being fed into the place of another. */
@@ -151,14 +164,16 @@ class Feeding {
 
   constructor(request: FeedRequest) {
     this.#request = request;
-    this.#mayReuse = request.reuse;
     // The server reads the history of its timeline before anything else.
     const isHistory = (file: LogFileToFeed): boolean => file.as.endsWith('.history');
     this.#files = [...request.files.filter(isHistory), ...request.files.filter(file => !isHistory(file))];
     this.#places = new Map(this.#files.map((file, index) => [file.as, index]));
     this.#lastOfFirst = Math.min(this.#files.length, request.files.filter(isHistory).length + FILES_FIRST);
+    const { reuseBehind } = request;
+    this.#reuseFrom = reuseBehind === null ? Number.POSITIVE_INFINITY : this.#placeOf(reuseBehind) + 1;
     const largest = Math.max(1, ...this.#files.map(file => file.sizeBytes ?? SEGMENT_BYTES));
     this.#filesAhead = this.#lastOfFirst + Math.ceil(BYTES_AHEAD / largest);
+    this.#filesKept = Math.max(FILES_KEPT, Math.ceil(BYTES_KEPT / largest));
     this.#mostAhead = this.#lastOfFirst + Math.ceil(MOST_BYTES_AHEAD / largest);
     const { promise, resolve } = Promise.withResolvers<void>();
     this.firstFed = promise;
@@ -170,7 +185,7 @@ class Feeding {
     const isSilent = this.#silentSince !== null && performance.now() - this.#silentSince > SILENCE_MS;
     const place = segment === null ? undefined : this.#places.get(segment);
     if (place !== undefined) this.#silentSince = null;
-    this.#known = Math.max(this.#known, place ?? 0);
+    if (place !== undefined && place >= this.#reuseFrom) this.#known = Math.max(this.#known, place);
     // It is about to wait for the storage.
     if (place !== undefined && place + 2 >= this.#fed.size)
       this.#filesAhead = Math.min(this.#mostAhead, 2 * this.#filesAhead);
@@ -192,20 +207,38 @@ class Feeding {
     });
   }
 
-  async again(segment: string, source: FeedSource, signal: AbortSignal): Promise<void> {
-    this.#mayReuse = false;
+  failed(error: unknown): void {
+    this.#failure = error;
+  }
+
+  lacks(segment: string): boolean {
+    const place = this.#places.get(segment);
+    return place !== undefined && this.#reused.has(place);
+  }
+
+  async again(segment: string, source: FeedSource, signal: AbortSignal): Promise<boolean> {
+    this.#reuseFrom = Number.POSITIVE_INFINITY;
+    this.#known = 0;
     while (this.#reusing.size > 0) {
       if (this.#failure !== null) throw this.#failure;
       await delay(REUSING_MS, signal);
     }
-    const isWanted = (index: number): boolean => this.#files[index]!.as.slice(8) >= segment.slice(8);
-    const missing = [...this.#reused].filter(isWanted).sort((a, b) => a - b);
+    const first = this.#placeOf(segment);
+    const missing = [...this.#reused].filter(index => index >= first).sort((a, b) => a - b);
     this.#reused.clear();
-    if (missing.length === 0) return;
+    if (missing.length === 0) return false;
     // The other one may still be at work.
     await this.#withPool({ ...source, aside: `${ASIDE}-again` }, signal, async feed => {
       for (const index of missing) await feed(index, null);
     });
+    return true;
+  }
+
+  /** The place of a segment, on whatever timeline; behind all of them where it is none of these files. */
+  #placeOf(segment: string): number {
+    const position = segment.slice(TIMELINE_DIGITS);
+    const place = this.#files.findIndex(({ as }) => as.slice(TIMELINE_DIGITS) >= position);
+    return place < 0 ? this.#files.length : place;
   }
 
   async #withPool(
@@ -227,10 +260,7 @@ class Feeding {
         return 'batch-done';
       },
       // The server may be waiting for the very file that failed, and this for the server.
-      onFailure: error => {
-        this.#failure = error;
-        failed.abort(error);
-      },
+      onFailure: error => failed.abort(error),
       signal,
     });
     const feed = async (index: number, reuse: string | null): Promise<void> => {
@@ -248,7 +278,7 @@ class Feeding {
 
   /** A file that the server has replayed, for file number `index`; null where there is none. */
   #takeOldest(index: number): string | null {
-    while (this.#mayReuse && this.#oldest < this.#known - FILES_KEPT) {
+    while (this.#oldest < this.#known - this.#filesKept) {
       const oldest = this.#oldest;
       this.#oldest += 1;
       const { as, path } = this.#files[oldest]!;

@@ -22,7 +22,6 @@ import type { Binaries } from '../../engines/postgres/service-binaries.ts';
 import type { RunOptions } from '../instance-context.ts';
 import { historyName, parseHistory } from '../log/log-view.ts';
 import type { Layout } from './assemble-directory.ts';
-import { feedAgain } from './feed-again.ts';
 import type { LogFeeder } from './log-feeder.ts';
 import type { RecoveryPlan } from './plan-restore.ts';
 
@@ -81,7 +80,6 @@ export async function replayLog(
     if (plan.resolved.lsn === null || !endedBeforeTarget(error)) throw error;
     // No record lies at the target or behind it. If the log ends right there, all that was wanted has been replayed; the
     // server goes on from where it was, and where it comes to is looked at as ever.
-    await feedAgain(feeder, dataDirectory);
     const withoutTarget = { ...settings, recovery_target_lsn: '' };
     return await replayTo(dataDirectory, { ...request, settings: withoutTarget }, options);
   }

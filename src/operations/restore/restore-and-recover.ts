@@ -73,7 +73,7 @@ export function feedLog(context: InstanceContext, restoring: Restoring, options:
       directory: join(layout.dataDirectory, 'pg_wal'),
       owner,
       workers: context.workers,
-      reuse: true,
+      reuseBehind: null,
       onEvent: options.onEvent,
     },
     options.signal,

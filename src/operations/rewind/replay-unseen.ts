@@ -58,13 +58,32 @@ export async function replayUnseen(replay: UnseenReplay, options: RunOptions): P
   await replay.feeder.firstFed;
   const target = { kind: 'lsn', lsn: formatLsn(replay.targetLsn), inclusive: false } as const;
   try {
-    return await replayTo(replay, target, options);
+    return await replayTwice(replay, target, options);
   } catch (error) {
     if (!endedBeforeTarget(error)) throw error;
-    await feedAgain(replay.feeder, replay.dataDirectory);
     // The log may end right at the target, as with --latest. It goes on from where it was, to the end, and where that is
     // is looked at as ever.
-    return await replayTo(replay, { kind: 'latest' }, options);
+    return await replayTwice(replay, { kind: 'latest' }, options);
+  }
+}
+
+/**
+ * Once more, with all of the log, where files of it were written over that the server turned out to need again: those of a
+ * transaction that was prepared long ago and is open at the target, or of a record longer than most logs.
+ * @source twophase.c, XlogReadTwoPhaseData; xlogrecovery.c, FinishWalRecovery
+ */
+async function replayTwice(
+  replay: UnseenReplay,
+  target: RecoveryTarget,
+  options: RunOptions,
+): Promise<UnseenResult> {
+  try {
+    return await replayTo(replay, target, options);
+  } catch (error) {
+    options.signal.throwIfAborted();
+    if (!(error instanceof AppError) || error.code !== 'RECOVERY_FAILED') throw error;
+    if (!(await feedAgain(replay.feeder, replay.dataDirectory))) throw error;
+    return await replayTo(replay, target, options);
   }
 }
 
@@ -135,6 +154,8 @@ async function untilOpen(server: IsolatedServer, replay: UnseenReplay, options: 
       const at = await replayedSegment(postmaster.pid);
       if (at !== segment) movedAt = performance.now();
       segment = at;
+      if (at !== null && feeder.lacks(at))
+        throw new AppError('RECOVERY_FAILED', `the recovery needs segment ${at} of the log once more`);
       feeder.replaying(at);
       tell(at);
     }

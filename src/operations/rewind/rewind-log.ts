@@ -130,6 +130,7 @@ export function wasReadBehind(history: string, lsn: bigint): boolean {
 export interface LogFile {
   readonly name: string;
   readonly as: string;
+  readonly sizeBytes?: number;
   readonly path?: string;
 }
 
@@ -151,7 +152,7 @@ export function logFilesOf(
     const name = view.nameAt(lsn);
     const path = kept.names.has(as) ? { path: join(kept.directory, as) } : {};
     if (name === null && path.path === undefined) break;
-    files.push({ name: name ?? as, as, ...path });
+    files.push({ name: name ?? as, as, sizeBytes: view.segmentSize, ...path });
   }
   for (const name of view.historyFiles) files.push({ name, as: name });
   return files;

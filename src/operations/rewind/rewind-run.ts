@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { runStep } from '../../base/events.ts';
 import { counted } from '../../base/sizes.ts';
 import { type ControlFile, parseControlFile } from '../../engines/postgres/control-file.ts';
-import { formatLsn, parseLsn } from '../../engines/postgres/lsn.ts';
+import { formatLsn, parseLsn, segmentName } from '../../engines/postgres/lsn.ts';
 import type { Binaries } from '../../engines/postgres/service-binaries.ts';
 import type { Manifest } from '../../repository/manifest-reader.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
@@ -118,7 +118,11 @@ async function rewriteAndRecover(
           directory: places.log,
           owner,
           workers: context.workers,
-          reuse: true,
+          reuseBehind: segmentName(
+            manifest.backup.timeline,
+            parseLsn(manifest.backup.stopLsn),
+            manifest.backup.walSegmentSize,
+          ),
           onEvent: options.onEvent,
         },
         options.signal,

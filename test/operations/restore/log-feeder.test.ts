@@ -63,7 +63,7 @@ function feed(archive: Archive, request: Partial<FeedRequest> = {}): LogFeeder {
       directory: archive.log,
       owner: null,
       workers: 2,
-      reuse: false,
+      reuseBehind: null,
       ...request,
     },
     never,
@@ -200,7 +200,7 @@ test('a server that moves on - what it has replayed is written over, and comes b
   await using archive = await archiveOf(30);
   const inode = (index: number): number => statSync(join(archive.log, nameOf(index))).ino;
   const all = (): number[] => fed(archive).map(name => Number.parseInt(name.slice(-2), 16));
-  await using feeder = feed(archive, { reuse: true });
+  await using feeder = feed(archive, { reuseBehind: nameOf(4) });
   await expect.poll(() => fed(archive).length, { timeout: 20_000 }).toBe(8);
   const kept = join(archive.path, 'kept');
   await link(join(archive.log, nameOf(2)), kept);
@@ -218,7 +218,10 @@ test('a server that moves on - what it has replayed is written over, and comes b
     expect(readFileSync(join(archive.log, name)), name).toEqual(archive.contents.get(name));
   expect(readFileSync(kept)).toEqual(archive.contents.get(nameOf(2)));
 
-  await feeder.again(nameOf(4).replace('00000001', '00000007'));
+  expect([4, 5].map(index => feeder.lacks(nameOf(index)))).toEqual([true, false]);
+
+  expect(await feeder.again(nameOf(4).replace('00000001', '00000007'))).toBe(true);
+  expect(feeder.lacks(nameOf(4))).toBe(false);
   expect(all()).toEqual([4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]);
   // It has all but caught up, so twice as much may lie ahead: here, all there is.
   feeder.replaying(nameOf(19));
@@ -227,6 +230,23 @@ test('a server that moves on - what it has replayed is written over, and comes b
   expect(all()).toEqual(Array.from({ length: 27 }, (_, index) => index + 4));
   for (const name of fed(archive))
     expect(readFileSync(join(archive.log, name)), name).toEqual(archive.contents.get(name));
+});
+
+test('a server that reads its checkpoint before the log in front of it - finds all of that log', async () => {
+  await using archive = await archiveOf(30);
+  await using feeder = feed(archive, { reuseBehind: nameOf(12) });
+  const all = (): string[] => [...archive.contents.keys()];
+  await feeder.firstFed;
+  // It waits for it, for which twice as much is fed ahead, reads it, and begins.
+  feeder.replaying(nameOf(12));
+  await expect.poll(() => fed(archive), { timeout: 20_000 }).toEqual(all().slice(0, 27));
+  feeder.replaying(nameOf(1));
+  feeder.replaying(nameOf(12));
+  await sleep(200);
+  expect(fed(archive)).toEqual(all().slice(0, 27));
+  feeder.replaying(nameOf(13));
+  await expect.poll(() => fed(archive).at(-1), { timeout: 20_000 }).toBe(nameOf(28));
+  expect(fed(archive)).toEqual(all().slice(1, 28));
 });
 
 test('no log at all - the server may start, and hears that there is no more', async () => {
