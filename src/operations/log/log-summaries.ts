@@ -153,12 +153,13 @@ export async function beginChanges(
   return { joiner, target, upTo };
 }
 
-/** What was begun, as a map: it lacks what a record changed that crosses its end. */
+/** What was begun, as a map: it lacks what a record changed that crosses its end. @throws CORRUPT as {@link readChanges} */
 export function changesSoFar(
   { joiner, target, upTo }: BegunChanges,
   from: bigint,
   segmentSize: number,
 ): ChangeMap {
+  assertWhole(joiner, { from, to: upTo });
   return changeMapOf(joiner, { from, to: upTo, target }, segmentStart(from, segmentSize));
 }
 
@@ -199,6 +200,12 @@ export async function readChanges(
   const question = { repository: context.repository, view, from, to, target, signal: options.signal };
   for await (const summary of summariesOf({ ...question, startAt, extra: options.extra }))
     joiner.add(summary);
+  assertWhole(joiner, { from, to });
+  return changeMapOf(joiner, { from, to, target }, origin);
+}
+
+/** @throws CORRUPT where the log that was joined does not reach `to` */
+function assertWhole(joiner: SummaryJoiner, { from, to }: LogSpan): void {
   const end = joiner.endLsn ?? from;
   // Where a server writes next can be behind the header of a page that it has not begun.
   if (joiner.ended !== 'segment end' && end + BigInt(LONG_HEADER_BYTES) < to) {
@@ -208,7 +215,6 @@ export async function readChanges(
       { hint: 'The segment that holds this position is cut off or damaged.' },
     );
   }
-  return changeMapOf(joiner, { from, to, target }, origin);
 }
 
 /** The smallest transaction that is listed by itself. */

@@ -9,6 +9,7 @@ import type { RecoveryPlan } from '../restore/plan-restore.ts';
 import { isDamage } from '../verify/verify-problem.ts';
 import { decideWork, type RewindAmount } from './decide-work.ts';
 import { estimateFull, estimateRewind } from './estimate-rewind.ts';
+import { KEEPING_COSTS } from './page-rules.ts';
 import { findPlaces } from './places.ts';
 import { whyNotTheseFiles, whyNotThisDirectory, whyNotThisLog } from './rewind-check.ts';
 import {
@@ -67,6 +68,7 @@ export async function assessRewind(
     log: listLogDirectory(places),
     spGist: findSpGist(places, found, map),
     map,
+    keepingCosts: KEEPING_COSTS,
   };
   const { amount, neededDamage } = await decideWork(context, { manifest: plan.manifest, state }, signal);
   if (neededDamage !== null)

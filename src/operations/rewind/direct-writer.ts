@@ -33,7 +33,7 @@ export function openDirectWriter(path: string): DirectWriter {
       try {
         done = writeSync(file, buffer, 0, length, position);
       } catch (error) {
-        if (systemCode(error) !== 'EINVAL') throw fileError('write', path, error);
+        if (!isRefusal(error)) throw fileError('write', path, error);
       }
       if (done < length) goOnThroughCache();
     }
@@ -74,13 +74,18 @@ export function openDirectWriter(path: string): DirectWriter {
   };
 }
 
+/** What file systems say that do not write directly. */
+function isRefusal(error: unknown): boolean {
+  return ['EINVAL', 'ENOTSUP', 'EOPNOTSUPP'].includes(systemCode(error));
+}
+
 function open(path: string): { file: number; isDirect: boolean } {
   const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW;
   try {
     try {
       return { file: openSync(path, flags | constants.O_DIRECT, 0o600), isDirect: true };
     } catch (error) {
-      if (systemCode(error) !== 'EINVAL') throw error;
+      if (!isRefusal(error)) throw error;
       return { file: openSync(path, flags, 0o600), isDirect: false };
     }
   } catch (error) {

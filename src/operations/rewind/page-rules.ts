@@ -32,6 +32,9 @@ export interface FileFacts {
   readonly isSpGist: () => boolean;
 }
 
+/** What keeping a page of a file costs, where copying one to a new file costs 1: past the page cache, hardly more. */
+export const KEEPING_COSTS = 1;
+
 export interface PageRules {
   /** Null for what is no main fork: such files are always replaced. */
   workOf(file: FileFacts): PageWork | null;
@@ -44,6 +47,7 @@ export interface PageRules {
 export function pageRules(
   map: ChangeMap,
   facts: { readonly blockSize: number; readonly relationSegmentBlocks: number },
+  keepingCosts: number = KEEPING_COSTS,
 ): PageRules {
   const { blockSize, relationSegmentBlocks } = facts;
   const storage = storageRules(map);
@@ -63,6 +67,7 @@ export function pageRules(
         return { kind: 'keep' };
       const cutBytes = Math.max(0, (cutBlocks - own.firstBlock) * blockSize);
       return decide({
+        keepingCosts,
         baseBytes: file.baseBytes,
         liveBytes,
         // A page that was written in part only is none.
@@ -149,6 +154,7 @@ function namedPages(
 }
 
 interface Decision {
+  readonly keepingCosts: number;
   readonly baseBytes: number;
   readonly liveBytes: number;
   readonly liveWholeBytes: number;
@@ -176,7 +182,8 @@ function decide(file: Decision): PageWork {
   const fromLive = gapsBetween(uniteRanges(fromBase, left), soundBytes);
   // Either what changes is copied aside, which must be on the disk before anything is written over, and the rest stays; or
   // the file is renamed aside, and the rest is copied.
-  if (rangeBytes(changed) > rangeBytes(fromLive)) return { kind: 'replace', left, fromLive };
+  if (file.keepingCosts * rangeBytes(changed) > rangeBytes(fromLive))
+    return { kind: 'replace', left, fromLive };
   return { kind: 'patch', fromBase, changed, leftBytes };
 }
 

@@ -33,7 +33,7 @@ export async function* rewindWork(
   },
 ): AsyncGenerator<FileWork, void, undefined> {
   const { manifest, state } = from;
-  const rules = pageRules(state.map, manifest.backup);
+  const rules = pageRules(state.map, manifest.backup, state.keepingCosts);
   for await (const line of manifestLines(context.repository, manifest, { signal: options.signal })) {
     if (line.t === 'config') continue;
     const isOurs = line.p === 'backup_label' || isServerFile(line.p) || line.p.startsWith('pg_wal/');

@@ -17,6 +17,7 @@ import { rewindLogOf } from './assess-rewind.ts';
 import { decideWork, type RewindWork } from './decide-work.ts';
 import { encodeRequest } from './encode-request.ts';
 import { pointToJournal, type RewindJournal, removePointer, writeJournal } from './journal.ts';
+import { KEEPING_COSTS } from './page-rules.ts';
 import { findPlaces, flushedLayout, ownerOfFiles, type Places } from './places.ts';
 import { whyNotTheseFiles, whyNotThisDirectory, whyNotThisLog } from './rewind-check.ts';
 import { readWholeChanges, whyStandbyHints } from './rewind-log.ts';
@@ -140,6 +141,7 @@ async function decide(
     log: listLogDirectory(places),
     spGist: findSpGist(places, found, map),
     map,
+    keepingCosts: KEEPING_COSTS,
   };
   const work = await decideWork(context, { manifest: plan.manifest, state }, signal);
   const { neededDamage } = work;

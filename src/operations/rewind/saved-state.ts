@@ -19,7 +19,12 @@ export interface SavedState {
   /** The first files of the SP-GiST indexes that the log names. */
   readonly spGist: ReadonlySet<string>;
   readonly map: ChangeMap;
+  /** Of {@link pageRules}: an attempt that is begun anew, by a later program perhaps, must decide as the first one did. */
+  readonly keepingCosts: number;
 }
+
+/** What it was before it was written down. */
+const FIRST_KEEPING_COSTS = 2;
 
 const STATE_FILE = 'state.json';
 const SINCE_FILE = 'since.json';
@@ -31,17 +36,21 @@ export async function writeSavedState(safety: string, state: SavedState): Promis
     log: listing(state.log),
     spGist: [...state.spGist],
     map: storedMap(state.map),
+    keepingCosts: state.keepingCosts,
   });
 }
 
 /** @throws CORRUPT */
 export async function readSavedState(safety: string): Promise<SavedState> {
-  const { live, log, spGist, map } = (await readChecked(join(safety, STATE_FILE))) as StoredState;
+  const { live, log, spGist, map, keepingCosts } = (await readChecked(
+    join(safety, STATE_FILE),
+  )) as StoredState;
   return {
     live: fromListing(live),
     log: fromListing(log),
     spGist: new Set(spGist),
     map: fromStoredMap(map),
+    keepingCosts: keepingCosts ?? FIRST_KEEPING_COSTS,
   };
 }
 
@@ -88,6 +97,7 @@ interface StoredState {
   readonly log: Listing;
   readonly spGist: readonly string[];
   readonly map: StoredMap;
+  readonly keepingCosts?: number;
 }
 
 function storedMap(map: ChangeMap): unknown {
