@@ -115,10 +115,18 @@ export function startWorkerPool<Start, Batch, Message>(options: {
       hand(least(), batch);
     },
     async deal(next) {
+      const nextOrFail = (worker: number): Batch | null => {
+        try {
+          return next(worker);
+        } catch (error) {
+          fail(error);
+          throw error;
+        }
+      };
       const serve = async (member: Member<Batch>, worker: number): Promise<void> => {
         for (;;) {
           await until(() => member.outstanding < BATCHES_IN_FLIGHT);
-          const batch = next(worker);
+          const batch = nextOrFail(worker);
           if (batch === null) return;
           hand(member, batch);
         }
