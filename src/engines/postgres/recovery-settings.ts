@@ -119,7 +119,8 @@ export function isolatingSettingsFor(majorVersion: number): Settings {
     ...isolatingSettings,
     ...(majorVersion >= 15 ? { archive_library: '' } : { stats_temp_directory: 'pg_stat_tmp' }),
     ...(majorVersion <= 15 ? { promote_trigger_file: '' } : {}),
-    ...(majorVersion >= 17 ? { sync_replication_slots: 'off' } : {}),
+    // What summarizes the log reads it behind the recovery, where it may be gone.
+    ...(majorVersion >= 17 ? { sync_replication_slots: 'off', summarize_wal: 'off' } : {}),
   };
 }
 

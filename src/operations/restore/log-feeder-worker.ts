@@ -1,8 +1,8 @@
 import {
   closeSync,
   constants,
+  fstatSync,
   ftruncateSync,
-  lstatSync,
   openSync,
   renameSync,
   unlinkSync,
@@ -76,8 +76,9 @@ function write(task: FeedTask, pieces: Iterable<Uint8Array>): number {
       releaseMemory(piece);
     }
     ftruncateSync(file, at);
-    closeSync(file);
+    // Not closed before: its number could be another file's when what follows fails.
     renameSync(task.aside, task.target);
+    closeSync(file);
     return at;
   } catch (error) {
     discard(file, task.aside);
@@ -87,16 +88,19 @@ function write(task: FeedTask, pieces: Iterable<Uint8Array>): number {
 
 /** Opens a file that is to be written over, under its new name; null where it is gone, or is no file of ours alone. */
 function takeOver(path: string, aside: string): number | null {
+  let file: number | null = null;
   try {
     renameSync(path, aside);
-    const stats = lstatSync(aside);
-    if (stats.isFile() && stats.nlink === 1) return openSync(aside, constants.O_RDWR | constants.O_NOFOLLOW);
-    unlinkSync(aside);
-    return null;
+    file = openSync(aside, constants.O_RDWR | constants.O_NOFOLLOW);
+    const stats = fstatSync(file);
+    if (stats.isFile() && stats.nlink === 1) return file;
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return null;
-    throw fileError('write', path, error);
+    if (systemCode(error) !== 'ELOOP') throw fileError('write', path, error);
   }
+  if (file !== null) closeSync(file);
+  unlinkSync(aside);
+  return null;
 }
 
 function discard(file: number, path: string): void {

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { link, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { delay } from '../../base/abort.ts';
@@ -42,15 +43,18 @@ export interface FeedFacts {
 export interface LogFeeder extends AsyncDisposable {
   /** Resolves when the server may start: history files and the first segments are there. Rejects as `allFed` does. */
   readonly firstFed: Promise<void>;
-  /** Resolves when all files are there; rejects with what went wrong, of the storage, of an object or of the disk. */
+  /**
+   * Resolves when all files are there; rejects with what went wrong, of the storage, of an object or of the disk. Another one
+   * after {@link again}.
+   */
   readonly allFed: Promise<void>;
   /** Where the running server is, so that the next files may come; null: it does not say. */
   replaying(segment: string | null): void;
   /** Whether a file was written over: a server that is there needs it again, and will wait for ever. */
   lacks(segment: string): boolean;
   /**
-   * For a server that begins at that segment again: brings back what of it and all behind it was written over. From then on
-   * nothing is any more. @returns whether anything was
+   * For a server that begins at that segment again: what of it and all behind it was written over comes once more, no further
+   * ahead of it than ever. From then on nothing is written over. @returns whether anything was, once the first of it is there
    */
   again(segment: string): Promise<boolean>;
   facts(): FeedFacts;
@@ -93,7 +97,7 @@ const FILES_FIRST = 4;
 /** Where the system does not show what the server replays, the files go in all the same. */
 const SILENCE_MS = 10_000;
 const ASIDE = 'aishell-feed';
-const REUSING_MS = 20;
+const LOOK_MS = 20;
 /** Of a segment's name; the rest is its position. */
 const TIMELINE_DIGITS = 8;
 /**
@@ -115,22 +119,23 @@ export function roomForLog(logBytes: number): number {
 export function startLogFeeder(source: FeedSource, request: FeedRequest, signal: AbortSignal): LogFeeder {
   const stop = new AbortController();
   const feeding = new Feeding(request);
-  const allFed = feeding.run(source, AbortSignal.any([signal, stop.signal]));
-  allFed.catch(error => feeding.failed(error));
+  const allFed = feeding.start(source, AbortSignal.any([signal, stop.signal]));
   const firstFed = Promise.race([feeding.firstFed, allFed]);
   // Both are looked at by whoever waits for them; a failure before that must not count as unhandled.
   allFed.catch(() => undefined);
   firstFed.catch(() => undefined);
   return {
     firstFed,
-    allFed,
+    get allFed() {
+      return feeding.allFed;
+    },
     replaying: segment => feeding.replaying(segment),
     lacks: segment => feeding.lacks(segment),
     again: segment => feeding.again(segment, source, AbortSignal.any([signal, stop.signal])),
     facts: () => feeding.facts,
     [Symbol.asyncDispose]: async () => {
       stop.abort(new AppError('CANCELLED', 'the recovery has ended'));
-      await allFed.catch(() => undefined);
+      await feeding.allFed.catch(() => undefined);
       request.onEvent?.({ type: 'facts', topic: LOG_FED, facts: { ...feeding.facts } });
     },
   };
@@ -142,6 +147,7 @@ class Feeding {
   facts: FeedFacts = { files: 0, bytes: 0, workMs: 0, waitedMs: 0 };
   readonly #request: FeedRequest;
   readonly #files: readonly LogFileToFeed[];
+  /** By position alone: a server that waits for a segment shows the name it has on the oldest timeline that may have it. */
   readonly #places: ReadonlyMap<string, number>;
   readonly #fed = new Set<number>();
   readonly #tellFirst: () => void;
@@ -158,20 +164,22 @@ class Feeding {
   readonly #reused = new Set<number>();
   /** Those that are being fed into the place of another. */
   readonly #reusing = new Set<number>();
+  #allFed: Promise<void> = Promise.resolve();
   #failure: unknown = null;
   #silentSince: number | null = null;
-  #wake: (() => void) | null = null;
+  readonly #wakes = new Set<() => void>();
 
   constructor(request: FeedRequest) {
     this.#request = request;
     // The server reads the history of its timeline before anything else.
     const isHistory = (file: LogFileToFeed): boolean => file.as.endsWith('.history');
     this.#files = [...request.files.filter(isHistory), ...request.files.filter(file => !isHistory(file))];
-    this.#places = new Map(this.#files.map((file, index) => [file.as, index]));
+    this.#places = new Map(this.#files.map((file, index) => [positionOf(file.as), index]));
     this.#lastOfFirst = Math.min(this.#files.length, request.files.filter(isHistory).length + FILES_FIRST);
     const { reuseBehind } = request;
     this.#reuseFrom = reuseBehind === null ? Number.POSITIVE_INFINITY : this.#placeOf(reuseBehind) + 1;
-    const largest = Math.max(1, ...this.#files.map(file => file.sizeBytes ?? SEGMENT_BYTES));
+    const segments = this.#files.filter(file => !isHistory(file));
+    const largest = Math.max(1, ...segments.map(file => file.sizeBytes ?? SEGMENT_BYTES));
     this.#filesAhead = this.#lastOfFirst + Math.ceil(BYTES_AHEAD / largest);
     this.#filesKept = Math.max(FILES_KEPT, Math.ceil(BYTES_KEPT / largest));
     this.#mostAhead = this.#lastOfFirst + Math.ceil(MOST_BYTES_AHEAD / largest);
@@ -181,9 +189,9 @@ class Feeding {
   }
 
   replaying(segment: string | null): void {
-    if (segment === null) this.#silentSince ??= performance.now();
+    const place = segment === null ? undefined : this.#places.get(positionOf(segment));
+    if (place === undefined) this.#silentSince ??= performance.now();
     const isSilent = this.#silentSince !== null && performance.now() - this.#silentSince > SILENCE_MS;
-    const place = segment === null ? undefined : this.#places.get(segment);
     if (place !== undefined) this.#silentSince = null;
     if (place !== undefined && place >= this.#reuseFrom) this.#known = Math.max(this.#known, place);
     // It is about to wait for the storage.
@@ -191,10 +199,28 @@ class Feeding {
       this.#filesAhead = Math.min(this.#mostAhead, 2 * this.#filesAhead);
     // Better too many files than a server that waits for the next one, of which nobody knows.
     this.#replayed = Math.max(this.#replayed, isSilent ? Number.POSITIVE_INFINITY : (place ?? 0));
-    this.#wake?.();
+    for (const wake of this.#wakes) wake();
   }
 
-  async run(source: FeedSource, signal: AbortSignal): Promise<void> {
+  get allFed(): Promise<void> {
+    return this.#allFed;
+  }
+
+  start(source: FeedSource, signal: AbortSignal): Promise<void> {
+    return this.#watch(this.#run(source, signal));
+  }
+
+  /** Makes it part of what {@link allFed} waits for. */
+  #watch(fed: Promise<void>): Promise<void> {
+    this.#allFed = Promise.all([this.#allFed, fed]).then(() => undefined);
+    // Looked at by whoever waits for it; a failure before that must not count as unhandled.
+    this.#allFed.catch((error: unknown) => {
+      this.#failure = error;
+    });
+    return this.#allFed;
+  }
+
+  async #run(source: FeedSource, signal: AbortSignal): Promise<void> {
     if (this.#files.length === 0) return;
     await this.#withPool({ ...source, aside: ASIDE }, signal, async (feed, until) => {
       for (const [index, file] of this.#files.entries()) {
@@ -207,37 +233,46 @@ class Feeding {
     });
   }
 
-  failed(error: unknown): void {
-    this.#failure = error;
-  }
-
   lacks(segment: string): boolean {
-    const place = this.#places.get(segment);
+    const place = this.#places.get(positionOf(segment));
     return place !== undefined && this.#reused.has(place);
   }
 
   async again(segment: string, source: FeedSource, signal: AbortSignal): Promise<boolean> {
     this.#reuseFrom = Number.POSITIVE_INFINITY;
     this.#known = 0;
-    while (this.#reusing.size > 0) {
-      if (this.#failure !== null) throw this.#failure;
-      await delay(REUSING_MS, signal);
-    }
+    await this.#until(() => this.#reusing.size === 0, signal);
     const first = this.#placeOf(segment);
     const missing = [...this.#reused].filter(index => index >= first).sort((a, b) => a - b);
     this.#reused.clear();
     if (missing.length === 0) return false;
+    this.#replayed = first;
     // The other one may still be at work.
-    await this.#withPool({ ...source, aside: `${ASIDE}-again` }, signal, async feed => {
-      for (const index of missing) await feed(index, null);
+    const feeding = this.#withPool({ ...source, aside: `${ASIDE}-again` }, signal, async (feed, until) => {
+      for (const index of missing) {
+        await this.#untilNear(index, until);
+        await feed(index, null);
+      }
     });
+    this.#watch(feeding).catch(() => undefined);
+    const begin = missing
+      .slice(0, FILES_FIRST)
+      .map(index => join(this.#request.directory, this.#files[index]!.as));
+    await this.#until(() => begin.every(path => existsSync(path)), signal);
     return true;
+  }
+
+  async #until(isReady: () => boolean, signal: AbortSignal): Promise<void> {
+    while (!isReady()) {
+      if (this.#failure !== null) throw this.#failure;
+      await delay(LOOK_MS, signal);
+    }
   }
 
   /** The place of a segment, on whatever timeline; behind all of them where it is none of these files. */
   #placeOf(segment: string): number {
-    const position = segment.slice(TIMELINE_DIGITS);
-    const place = this.#files.findIndex(({ as }) => as.slice(TIMELINE_DIGITS) >= position);
+    const position = positionOf(segment);
+    const place = this.#files.findIndex(({ as }) => positionOf(as) >= position);
     return place < 0 ? this.#files.length : place;
   }
 
@@ -309,13 +344,18 @@ class Feeding {
       signal.throwIfAborted();
       const { promise, resolve } = Promise.withResolvers<'moved'>();
       const wake = (): void => resolve('moved');
-      this.#wake = wake;
+      this.#wakes.add(wake);
       signal.addEventListener('abort', wake, { once: true });
       await promise;
       signal.removeEventListener('abort', wake);
-      this.#wake = null;
+      this.#wakes.delete(wake);
     }
   }
+}
+
+/** What orders segments of all timelines; that of a history comes before all of them. */
+function positionOf(name: string): string {
+  return name.slice(TIMELINE_DIGITS);
 }
 
 /** @returns false where the file lies elsewhere or links are unknown: then it is fetched */

@@ -82,7 +82,9 @@ async function replayTwice(
   } catch (error) {
     options.signal.throwIfAborted();
     if (!(error instanceof AppError) || error.code !== 'RECOVERY_FAILED') throw error;
-    if (!(await feedAgain(replay.feeder, replay.dataDirectory))) throw error;
+    const isFedAgain = await feedAgain(replay.feeder, replay.dataDirectory);
+    // It has read all there is, forwards, and what was written over lies behind it.
+    if (!isFedAgain || endedBeforeTarget(error)) throw error;
     return await replayTo(replay, target, options);
   }
 }
