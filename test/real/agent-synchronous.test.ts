@@ -38,10 +38,16 @@ test.each([15, 18] as const)(
     await using agent = await startAgent(instance, synchronous);
     await agent.until('synchronous');
     expect(await setting(cluster)).toBe(OURS);
-    const [replication] = await cluster.query(
-      "select sync_state, application_name as name from pg_stat_replication where state = 'streaming'",
-    );
-    expect(replication).toEqual({ sync_state: 'sync', name: 'aishell_shop' });
+    // The process that sends reads its settings when it looks for them.
+    await expect
+      .poll(
+        () =>
+          cluster.query(
+            "select sync_state, application_name as name from pg_stat_replication where state = 'streaming'",
+          ),
+        { timeout: 20_000 },
+      )
+      .toEqual([{ sync_state: 'sync', name: 'aishell_shop' }]);
     for (let id = 1; id <= 20; id += 1) await commitMs(cluster, id);
     // Nothing is applied here: what waits for that is answered all the same.
     const client = await cluster.connect();

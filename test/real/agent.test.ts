@@ -47,6 +47,10 @@ test.each([14, 15, 16, 17, 18] as const)(
       2,
     );
     await cluster.query("insert into orders (account, status, items) values (1, 'last', '[]')");
+    // What holds the log back is asked for now and then.
+    await expect
+      .poll(() => agent.status(), { timeout: 20_000 })
+      .toMatchObject({ state: 'streaming', slot: { name: 'aishell_shop' } });
     const status = await agent.status();
     expect(status).toMatchObject({ state: 'streaming', timeline: 1, problem: null, gaps: [] });
     expect(status.slot).toMatchObject({ name: 'aishell_shop', warning: null });

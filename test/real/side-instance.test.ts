@@ -274,7 +274,10 @@ test('killed while its server recovers - the next run ends it, removes what is l
   const xid = await commit(shop, 'delete from users');
   const running = instance.start(['backup', 'undo', '--xid', String(xid), '--yes']);
   const done = running.done.catch(() => null);
-  while (!running.stdout().includes('"step":"replay"')) await sleep(5);
+  while (!running.stdout().includes('"step":"replay"')) {
+    expect(running.process.exitCode, running.stdout()).toBeNull();
+    await sleep(5);
+  }
   process.kill(-running.process.pid!, 'SIGKILL');
   await done;
   const side = `aishell-undo-${instance.name}-${xid}`;
