@@ -119,10 +119,10 @@ export function roomForLog(logBytes: number): number {
 export function startLogFeeder(source: FeedSource, request: FeedRequest, signal: AbortSignal): LogFeeder {
   const stop = new AbortController();
   const feeding = new Feeding(request);
-  const allFed = feeding.start(source, AbortSignal.any([signal, stop.signal]));
-  const firstFed = Promise.race([feeding.firstFed, allFed]);
-  // Both are looked at by whoever waits for them; a failure before that must not count as unhandled.
-  allFed.catch(() => undefined);
+  const until = AbortSignal.any([signal, stop.signal]);
+  feeding.start(source, until);
+  const firstFed = Promise.race([feeding.firstFed, feeding.allFed]);
+  // Looked at by whoever waits for it; a failure before that must not count as unhandled.
   firstFed.catch(() => undefined);
   return {
     firstFed,
@@ -131,11 +131,11 @@ export function startLogFeeder(source: FeedSource, request: FeedRequest, signal:
     },
     replaying: segment => feeding.replaying(segment),
     lacks: segment => feeding.lacks(segment),
-    again: segment => feeding.again(segment, source, AbortSignal.any([signal, stop.signal])),
+    again: segment => feeding.again(segment, source, until),
     facts: () => feeding.facts,
     [Symbol.asyncDispose]: async () => {
       stop.abort(new AppError('CANCELLED', 'the recovery has ended'));
-      await feeding.allFed.catch(() => undefined);
+      await feeding.ended();
       request.onEvent?.({ type: 'facts', topic: LOG_FED, facts: { ...feeding.facts } });
     },
   };
@@ -164,7 +164,8 @@ class Feeding {
   readonly #reused = new Set<number>();
   /** Those that are being fed into the place of another. */
   readonly #reusing = new Set<number>();
-  #allFed: Promise<void> = Promise.resolve();
+  allFed: Promise<void> = Promise.resolve();
+  readonly #runs: Promise<void>[] = [];
   #failure: unknown = null;
   #silentSince: number | null = null;
   readonly #wakes = new Set<() => void>();
@@ -172,13 +173,12 @@ class Feeding {
   constructor(request: FeedRequest) {
     this.#request = request;
     // The server reads the history of its timeline before anything else.
-    const isHistory = (file: LogFileToFeed): boolean => file.as.endsWith('.history');
-    this.#files = [...request.files.filter(isHistory), ...request.files.filter(file => !isHistory(file))];
+    const segments = request.files.filter(file => !isHistory(file));
+    this.#files = [...request.files.filter(isHistory), ...segments];
     this.#places = new Map(this.#files.map((file, index) => [positionOf(file.as), index]));
     this.#lastOfFirst = Math.min(this.#files.length, request.files.filter(isHistory).length + FILES_FIRST);
     const { reuseBehind } = request;
     this.#reuseFrom = reuseBehind === null ? Number.POSITIVE_INFINITY : this.#placeOf(reuseBehind) + 1;
-    const segments = this.#files.filter(file => !isHistory(file));
     const largest = Math.max(1, ...segments.map(file => file.sizeBytes ?? SEGMENT_BYTES));
     this.#filesAhead = this.#lastOfFirst + Math.ceil(BYTES_AHEAD / largest);
     this.#filesKept = Math.max(FILES_KEPT, Math.ceil(BYTES_KEPT / largest));
@@ -202,22 +202,23 @@ class Feeding {
     for (const wake of this.#wakes) wake();
   }
 
-  get allFed(): Promise<void> {
-    return this.#allFed;
+  start(source: FeedSource, signal: AbortSignal): void {
+    this.#watch(this.#run(source, signal));
   }
 
-  start(source: FeedSource, signal: AbortSignal): Promise<void> {
-    return this.#watch(this.#run(source, signal));
+  /** Resolves when nothing is fed any more, however that ended. */
+  async ended(): Promise<void> {
+    await Promise.allSettled(this.#runs);
   }
 
   /** Makes it part of what {@link allFed} waits for. */
-  #watch(fed: Promise<void>): Promise<void> {
-    this.#allFed = Promise.all([this.#allFed, fed]).then(() => undefined);
+  #watch(run: Promise<void>): void {
+    this.#runs.push(run);
+    this.allFed = Promise.all([this.allFed, run]).then(() => undefined);
     // Looked at by whoever waits for it; a failure before that must not count as unhandled.
-    this.#allFed.catch((error: unknown) => {
+    this.allFed.catch((error: unknown) => {
       this.#failure = error;
     });
-    return this.#allFed;
   }
 
   async #run(source: FeedSource, signal: AbortSignal): Promise<void> {
@@ -254,7 +255,7 @@ class Feeding {
         await feed(index, null);
       }
     });
-    this.#watch(feeding).catch(() => undefined);
+    this.#watch(feeding);
     const begin = missing
       .slice(0, FILES_FIRST)
       .map(index => join(this.#request.directory, this.#files[index]!.as));
@@ -316,11 +317,11 @@ class Feeding {
     while (this.#oldest < this.#known - this.#filesKept) {
       const oldest = this.#oldest;
       this.#oldest += 1;
-      const { as, path } = this.#files[oldest]!;
-      if (path !== undefined || as.endsWith('.history')) continue;
+      const file = this.#files[oldest]!;
+      if (file.path !== undefined || isHistory(file)) continue;
       this.#reused.add(oldest);
       this.#reusing.add(index);
-      return join(this.#request.directory, as);
+      return join(this.#request.directory, file.as);
     }
     return null;
   }
@@ -351,6 +352,10 @@ class Feeding {
       this.#wakes.delete(wake);
     }
   }
+}
+
+function isHistory({ as }: LogFileToFeed): boolean {
+  return as.endsWith('.history');
 }
 
 /** What orders segments of all timelines; that of a history comes before all of them. */

@@ -6,7 +6,8 @@ export interface FileJob<T> {
   tasks(): T[];
 }
 
-const BATCH_TASKS = 256;
+/** So many tasks at most are handed to a thread at once. */
+export const BATCH_TASKS = 256;
 
 /**
  * Deals the work on files out to threads, so that each works on a file of its own as long as there is one: two that write

@@ -7,7 +7,13 @@ import { readPostmasterFile } from '../../engines/postgres/data-directory.ts';
 import { type IsolatedServer, startIsolatedServer } from '../../engines/postgres/isolated-server.ts';
 import { endedBeforeTarget, findLogDamage } from '../../engines/postgres/isolated-server-log.ts';
 import { replayedSegment } from '../../engines/postgres/isolated-server-process.ts';
-import { formatLsn, nextRecordStart, parseLsn, parseSegmentName } from '../../engines/postgres/lsn.ts';
+import {
+  formatLsn,
+  nextRecordStart,
+  parseLsn,
+  parseSegmentName,
+  segmentName,
+} from '../../engines/postgres/lsn.ts';
 import {
   fedRecoverySettings,
   pagesInMemory,
@@ -18,7 +24,6 @@ import type { Binaries } from '../../engines/postgres/service-binaries.ts';
 import type { BackupFacts } from '../../repository/manifest.ts';
 import type { RunOptions } from '../instance-context.ts';
 import { historyName, parseHistory } from '../log/log-view.ts';
-import { feedAgain } from '../restore/feed-again.ts';
 import type { LogFeeder } from '../restore/log-feeder.ts';
 import type { Owner } from '../restore/new-files.ts';
 
@@ -82,11 +87,17 @@ async function replayTwice(
   } catch (error) {
     options.signal.throwIfAborted();
     if (!(error instanceof AppError) || error.code !== 'RECOVERY_FAILED') throw error;
-    const isFedAgain = await feedAgain(replay.feeder, replay.dataDirectory);
+    const isFedAgain = await feedAgain(replay);
     // It has read all there is, forwards, and what was written over lies behind it.
     if (!isFedAgain || endedBeforeTarget(error)) throw error;
     return await replayTo(replay, target, options);
   }
+}
+
+/** A server that is started once more begins at its last restartpoint. Whether it would have missed some of the log. */
+async function feedAgain({ feeder, dataDirectory }: UnseenReplay): Promise<boolean> {
+  const { checkpoint, walSegmentSize } = await readControlFile(dataDirectory);
+  return await feeder.again(segmentName(checkpoint.timeline, checkpoint.redoLsn, walSegmentSize));
 }
 
 async function replayTo(

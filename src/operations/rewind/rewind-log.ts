@@ -8,6 +8,7 @@ import type { InstanceContext } from '../instance-context.ts';
 import { type BegunChanges, beginChanges, changesSoFar, readChanges } from '../log/log-summaries.ts';
 import { historyName, type LogView } from '../log/log-view.ts';
 import { compareLiveLog } from '../log/same-log.ts';
+import type { LogFileToFeed } from '../restore/log-feeder.ts';
 import { findLiveLogEnd, readSegments } from './live-log-end.ts';
 
 /** The log of a rewind: from the start of the backup to the target, and on to the end of the live database's own. */
@@ -126,21 +127,13 @@ export function wasReadBehind(history: string, lsn: bigint): boolean {
   });
 }
 
-/** A file of the log that the replay needs, and where the safety copy has it, if it does. */
-export interface LogFile {
-  readonly name: string;
-  readonly as: string;
-  readonly sizeBytes?: number;
-  readonly path?: string;
-}
-
-/** The log files from the start of the backup to behind the target, and the histories of timelines. */
+/** The log files from the start of the backup to behind the target, and the histories of timelines; linked where they were kept. */
 export function logFilesOf(
   log: RewindLog,
   kept: { readonly names: ReadonlySet<string>; readonly directory: string },
-): LogFile[] {
+): LogFileToFeed[] {
   const { view, backup, targetLsn } = log;
-  const files: LogFile[] = [];
+  const files: LogFileToFeed[] = [];
   // The record at the target, which the replay must see to stop, may go on in the next segment.
   const end = nextSegment(nextSegment(targetLsn, view.segmentSize), view.segmentSize);
   for (

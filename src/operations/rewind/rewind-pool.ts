@@ -3,7 +3,7 @@ import type { DamagedPage } from '../../repository/manifest.ts';
 import { type Manifest, packPathOf } from '../../repository/manifest-reader.ts';
 import type { InstanceContext } from '../instance-context.ts';
 import { startWorkerPool } from '../worker-pool.ts';
-import { FileDealer, type FileJob } from './file-dealer.ts';
+import { BATCH_TASKS, FileDealer, type FileJob } from './file-dealer.ts';
 import type { Places } from './places.ts';
 import type { RewindBatch, RewindMessage, RewindTask, RewindWorkerStart } from './rewind-protocol.ts';
 
@@ -30,7 +30,6 @@ export interface RewindPool {
 }
 
 const BATCH_BYTES = 8 * 1024 * 1024;
-const BATCH_TASKS = 256;
 
 export function rewindPool(
   context: Pick<InstanceContext, 'repository' | 'location' | 'workers'>,
