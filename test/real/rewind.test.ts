@@ -11,7 +11,7 @@ import {
   type TestClusterOptions,
 } from '../support/postgres.ts';
 import { contextOf, planRewind } from '../support/rewind-plan.ts';
-import { compareDirectories, restoreTruth } from '../support/rewind-truth.ts';
+import { compareDirectories, restoreTruth, visibilityBeyond } from '../support/rewind-truth.ts';
 import {
   changeDatabases,
   changeWorld,
@@ -61,6 +61,8 @@ async function rewindAndCompare(
   const { journal } = await finishRewind(begun.run, begun.journal, options);
   const compared = await compareDirectories(truth, journal.places, rewinding.plan.backup);
   expect(compared.differences.slice(0, 50)).toEqual([]);
+  expect((await visibilityBeyond(journal.places, truth, rewinding.plan.backup)).slice(0, 50)).toEqual([]);
+  console.log(compared.pages, compared.hinted, begun.run.work.amount);
   // Every way of treating a file was taken.
   const { filesPatched, filesReplaced, filesUntouched, filesRemoved, pagesLeft, pagesKept } =
     begun.run.work.amount;

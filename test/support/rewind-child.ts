@@ -31,7 +31,7 @@ if (what === 'begin') {
   if (what === 'resume') {
     const opened = await openRewind(context, found, options.signal);
     const binaries = await binariesOf(context, found, opened.manifest);
-    const work = await decideWork(context, opened, options.signal);
+    const work = await decideWork(context, { ...opened, leaveSettled: false }, options.signal);
     const run = { context, ...opened, work, binaries, owner: await ownerOfFiles(dataDirectory) };
     let journal = await takeOver(found);
     if (journal.phase === 'saving') journal = await saveLive(run, journal, options);

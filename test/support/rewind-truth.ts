@@ -12,6 +12,7 @@ import { livePlace, ownerOfFiles, type Places } from '../../src/operations/rewin
 import { replayUnseen } from '../../src/operations/rewind/replay-unseen.ts';
 import type { Rewinding } from '../../src/operations/rewind/rewind.ts';
 import { listLogDirectory, listServerFiles } from '../../src/operations/rewind/server-files.ts';
+import { maskPage } from './page-mask.ts';
 
 const options = { signal: new AbortController().signal, onEvent: () => undefined };
 
@@ -62,6 +63,8 @@ export async function restoreTruth(
 export interface Comparison {
   readonly files: number;
   readonly pages: number;
+  /** Pages that are the same but for hints, which no record tells. */
+  readonly hinted: number;
   /** `path: …` for every file or page that is not the same. */
   readonly differences: readonly string[];
 }
@@ -69,7 +72,7 @@ export interface Comparison {
 /** The state of transactions, beside the pages themselves. */
 const COMPARED = /^pg_(xact|multixact|twophase|commit_ts)\/|pg_filenode\.map$|PG_VERSION$/;
 
-/** Compares the main forks of all relations, page by page, and the state of transactions, byte by byte. Nothing is masked. */
+/** Compares the main forks of all relations, page by page, and the state of transactions, byte by byte. */
 export async function compareDirectories(
   one: Places,
   other: Places,
@@ -84,6 +87,7 @@ export async function compareDirectories(
   const paths = new Set([...a!.keys(), ...b!.keys()].filter(wanted));
   const differences: string[] = [];
   let pages = 0;
+  let hinted = 0;
   for (const path of [...paths].sort()) {
     const [x, y] = [a!.get(path), b!.get(path)];
     if (x === undefined || y === undefined) {
@@ -95,11 +99,30 @@ export async function compareDirectories(
       differences.push(`${path}: ${first.length} and ${second.length} bytes`);
     for (let at = 0; at < Math.min(first.length, second.length); at += blockSize) {
       pages += 1;
-      if (!first.subarray(at, at + blockSize).equals(second.subarray(at, at + blockSize)))
-        differences.push(`${path}: block ${at / blockSize}`);
+      const [x, y] = [first.subarray(at, at + blockSize), second.subarray(at, at + blockSize)];
+      if (x.equals(y)) continue;
+      if (relationOf(path, relationSegmentBlocks) !== null && maskPage(x).equals(maskPage(y))) hinted += 1;
+      else differences.push(`${path}: block ${at / blockSize}`);
     }
   }
-  return { files: paths.size, pages, differences };
+  return { files: paths.size, pages, hinted, differences };
+}
+
+/** Bits of the visibility maps of one directory that the other's do not have, as `path: byte`. */
+export async function visibilityBeyond(
+  one: Places,
+  other: Places,
+  backup: RecoveryPlan['backup'],
+): Promise<string[]> {
+  const beyond: string[] = [];
+  for (const path of listServerFiles(one, backup.tablespaceVersionDirectory).files.keys()) {
+    if (!path.endsWith('_vm')) continue;
+    const first = await readFile(livePlace(one, path));
+    const second = await readFile(livePlace(other, path)).catch(() => Buffer.alloc(0));
+    for (let at = 0; at < first.length; at += 1)
+      if (at % backup.blockSize >= 24 && first[at]! & ~(second[at] ?? 0)) beyond.push(`${path}: ${at}`);
+  }
+  return beyond;
 }
 
 /** Every file of the server with its size and content: what going back must give again. */

@@ -1,10 +1,10 @@
 import { runStep } from '../../base/events.ts';
 import { counted, formatCount, formatSeconds } from '../../base/sizes.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
-import type { BegunChanges } from '../log/log-summaries.ts';
 import { assessRewind, type RewindAssessment } from '../rewind/assess-rewind.ts';
 import type { RewindAmount } from '../rewind/decide-work.ts';
 import { impossible } from '../rewind/rewind.ts';
+import type { BegunLog } from '../rewind/rewind-log.ts';
 import type { LiveInstance } from './live-instance.ts';
 import type { RecoveryPlan } from './plan-restore.ts';
 import type { RestoreWay } from './restore-report.ts';
@@ -16,7 +16,7 @@ export type ChosenWay =
       readonly kind: 'rewind';
       readonly way: RestoreWay;
       readonly amount: RewindAmount;
-      readonly begun: BegunChanges | null;
+      readonly begun: BegunLog | null;
     }
   | { readonly kind: 'full'; readonly way: RestoreWay };
 

@@ -3,7 +3,6 @@ import type { ChangeMap } from '../../engines/postgres/change-map.ts';
 import { readControlFile } from '../../engines/postgres/control-file.ts';
 import { parseLsn } from '../../engines/postgres/lsn.ts';
 import type { InstanceContext } from '../instance-context.ts';
-import type { BegunChanges } from '../log/log-summaries.ts';
 import type { LiveInstance } from '../restore/live-instance.ts';
 import type { RecoveryPlan } from '../restore/plan-restore.ts';
 import { isDamage } from '../verify/verify-problem.ts';
@@ -14,6 +13,7 @@ import { findPlaces } from './places.ts';
 import { whyNotTheseFiles, whyNotThisDirectory, whyNotThisLog } from './rewind-check.ts';
 import {
   archivedEnd,
+  type BegunLog,
   beginArchivedChanges,
   type RewindLog,
   readWholeChanges,
@@ -23,6 +23,7 @@ import {
 import { findSpGist } from './rewind-work.ts';
 import type { SavedState } from './saved-state.ts';
 import { listLogDirectory, listServerFiles } from './server-files.ts';
+import type { Settling } from './settling.ts';
 
 /** Whether a live data directory can be rewound to a plan's target, and what that takes; or why it cannot. */
 export type RewindAssessment =
@@ -31,7 +32,7 @@ export type RewindAssessment =
       readonly possible: true;
       readonly amount: RewindAmount;
       /** What of the log was read for it, where the server still runs. */
-      readonly begun: BegunChanges | null;
+      readonly begun: BegunLog | null;
       /** Both from now to open, as far as they differ: what both of them do is in neither. */
       readonly rewindSeconds: number;
       readonly fullSeconds: number;
@@ -57,7 +58,7 @@ export async function assessRewind(
   if (hints !== null) return { possible: false, reason: hints };
   const read = await readMap(context, { log, live, logDirectory: places.log }, signal);
   if (typeof read === 'string') return { possible: false, reason: read };
-  const { map, begun } = read;
+  const { map, settling, begun } = read;
   const why = whyNotThisLog(map, map.events, { checksums: plan.backup.pageChecksums });
   if (why !== null) return { possible: false, reason: why };
   const found = listServerFiles(places, plan.backup.tablespaceVersionDirectory);
@@ -69,8 +70,13 @@ export async function assessRewind(
     spGist: findSpGist(places, found, map),
     map,
     keepingCosts: KEEPING_COSTS,
+    settling,
   };
-  const { amount, neededDamage } = await decideWork(context, { manifest: plan.manifest, state }, signal);
+  const { amount, neededDamage } = await decideWork(
+    context,
+    { manifest: plan.manifest, state, leaveSettled: true },
+    signal,
+  );
   if (neededDamage !== null)
     return { possible: false, reason: `${neededDamage} is damaged in the backup, and would be needed` };
   return {
@@ -95,7 +101,9 @@ async function readMap(
   context: InstanceContext,
   from: { readonly log: RewindLog; readonly live: LiveInstance; readonly logDirectory: string },
   signal: AbortSignal,
-): Promise<{ readonly map: ChangeMap; readonly begun: BegunChanges | null } | string> {
+): Promise<
+  { readonly map: ChangeMap; readonly settling: Settling | null; readonly begun: BegunLog | null } | string
+> {
   const { log, live, logDirectory } = from;
   try {
     if (live.running) {
@@ -104,7 +112,7 @@ async function readMap(
     }
     const control = await readControlFile(live.dataDirectory);
     const whole = await readWholeChanges(context, log, { control, logDirectory, begun: null }, signal);
-    return typeof whole === 'string' ? whole : { map: whole.map, begun: null };
+    return typeof whole === 'string' ? whole : { map: whole.map, settling: whole.settling, begun: null };
   } catch (error) {
     const isMissing = error instanceof AppError && error.code === 'LOG_NOT_FOUND';
     if (!isMissing && !isDamage(error)) throw error;

@@ -116,7 +116,8 @@ async function writeFromBackup(
   const spGist = findSpGist(places, state.live, map);
   const pool = rewindPool(context, { manifest, places }, { ...options, onProgress: () => undefined });
   try {
-    const work = rewindWork(context, { manifest, state }, { signal: options.signal, seen: () => undefined });
+    const decided = { manifest, state, leaveSettled: false };
+    const work = rewindWork(context, decided, { signal: options.signal, seen: () => undefined });
     for await (const file of work) {
       const live = state.live.files.get(file.line.p);
       // What was put aside is back as a whole.

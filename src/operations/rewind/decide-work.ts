@@ -1,5 +1,7 @@
 import { assert } from '../../base/errors.ts';
-import { relationFileOf } from '../../engines/postgres/data-files-names.ts';
+import { forkKey } from '../../engines/postgres/change-map.ts';
+import { relationFileOf, relationOf } from '../../engines/postgres/data-files-names.ts';
+import { SettledPages } from '../../engines/postgres/settled-pages.ts';
 import type { FileLine } from '../../repository/manifest.ts';
 import type { Manifest } from '../../repository/manifest-reader.ts';
 import { gapsBetween, type Ranges, rangeBytes, uniteRanges } from '../backup/ranges.ts';
@@ -7,7 +9,7 @@ import type { InstanceContext } from '../instance-context.ts';
 import type { PageWork } from './page-rules.ts';
 import { piecesOf } from './pieces.ts';
 import type { Piece } from './rewind-protocol.ts';
-import { CONTROL_FILE, rewindWork } from './rewind-work.ts';
+import { CONTROL_FILE, firstFileOf, rewindWork } from './rewind-work.ts';
 import type { SavedState } from './saved-state.ts';
 
 /** A file that a rewind writes, and where in the backup it finds what. */
@@ -32,8 +34,17 @@ export interface RewindWork {
   /** All directories of the backup, with their modes; parents first. */
   readonly directories: ReadonlyMap<string, number>;
   readonly amount: RewindAmount;
+  /** What the log is thinned by; null: all of it is replayed. */
+  readonly settled: SettledFiles | null;
   /** A damaged page of the backup that would be needed, for people; null when there is none. */
   readonly neededDamage: string | null;
+}
+
+/** The pages that a rewind leaves as they are. */
+export interface SettledFiles {
+  readonly pages: SettledPages;
+  /** The first files of the relations that have any. */
+  readonly relations: readonly { readonly path: string; readonly key: string }[];
 }
 
 /** What a rewind costs and changes, counted before anything is changed. */
@@ -42,6 +53,8 @@ export interface RewindAmount {
   readonly pagesFromBackup: number;
   /** Changed since, and left to the replay, which overwrites them whole. */
   readonly pagesLeft: number;
+  /** Changed since, but as they have to be at the target, or at a checkpoint before it: neither written nor replayed until then. */
+  readonly pagesSettled: number;
   /** Of the live files, copied into the safety copy. */
   readonly pagesKept: number;
   readonly filesPatched: number;
@@ -62,7 +75,12 @@ export interface RewindAmount {
 /** Decides about every file of the backup, reading its list once. */
 export async function decideWork(
   context: Pick<InstanceContext, 'repository'>,
-  from: { readonly manifest: Manifest; readonly state: SavedState },
+  from: {
+    readonly manifest: Manifest;
+    readonly state: SavedState;
+    /** Only where nothing was replayed over them yet. */
+    readonly leaveSettled: boolean;
+  },
   signal: AbortSignal,
 ): Promise<RewindWork> {
   const { manifest, state } = from;
@@ -75,6 +93,7 @@ export async function decideWork(
   const items: WorkItem[] = [];
   const untouched = new Set<string>();
   const tally = newTally(manifest.backup.blockSize);
+  const settled = gatherSettled(from.state, manifest.backup);
   let control: WorkItem | null = null;
   let neededDamage: string | null = null;
   for await (const { line, work } of rewindWork(context, from, { signal, seen })) {
@@ -85,6 +104,7 @@ export async function decideWork(
     const wanted = wantedRanges(line, work);
     const pieces = piecesOf(line, wanted);
     tally.add(line, work, wanted);
+    settled.add(line.p, work);
     neededDamage ??= damageIn(line, wanted, manifest.backup);
     const copies = piecesOf(line, fromLiveOf(work));
     const item = { path: line.p, sizeBytes: line.s, mode: line.m, work, pieces, copies };
@@ -95,7 +115,33 @@ export async function decideWork(
   let filesRemoved = 0;
   for (const path of state.live.files.keys()) if (path.includes('/') && !files.has(path)) filesRemoved += 1;
   const amount = { ...tally.total(), filesUntouched: untouched.size, filesRemoved };
-  return { items, control, untouched, files, directories, amount, neededDamage };
+  return {
+    ...{ items, control, untouched, files, directories, amount, neededDamage },
+    settled: settled.found(),
+  };
+}
+
+function gatherSettled(
+  { settling }: SavedState,
+  backup: Manifest['backup'],
+): { add(path: string, work: PageWork): void; found(): SettledFiles | null } {
+  const { blockSize, relationSegmentBlocks } = backup;
+  const pages = new SettledPages();
+  const relations = new Map<string, string>();
+  return {
+    found: () =>
+      pages.isEmpty ? null : { pages, relations: [...relations].map(([path, key]) => ({ path, key })) },
+    add(path, work) {
+      if (settling === null || work.kind !== 'patch' || work.soundBytes === 0) return;
+      const relation = relationFileOf(path);
+      const own = relationOf(path, relationSegmentBlocks);
+      assert(relation !== null && own !== null, 'only relations have settled pages');
+      const key = forkKey(relation, 0);
+      const end = own.firstBlock + Math.trunc(work.soundBytes / blockSize);
+      pages.add(relation, own.firstBlock, end, settling.pages.get(key) ?? null);
+      relations.set(firstFileOf(path), key);
+    },
+  };
 }
 
 type Tally = Omit<RewindAmount, 'filesUntouched' | 'filesRemoved'>;
@@ -107,7 +153,7 @@ function newTally(blockSize: number): {
   const pagesOf = (line: FileLine, bytes: number): number =>
     relationFileOf(line.p) === null ? 0 : Math.ceil(bytes / blockSize);
   const count = {
-    ...{ pagesFromBackup: 0, pagesLeft: 0, pagesKept: 0, filesPatched: 0, filesReplaced: 0 },
+    ...{ pagesFromBackup: 0, pagesLeft: 0, pagesSettled: 0, pagesKept: 0, filesPatched: 0, filesReplaced: 0 },
     ...{ writtenBytes: 0, copiedBytes: 0, keptBytes: 0, fetchedBytes: 0, openedBytes: 0 },
   };
   return {
@@ -121,6 +167,7 @@ function newTally(blockSize: number): {
         const keptBytes = rangeBytes(work.changed);
         count.filesPatched += 1;
         count.pagesLeft += pagesOf(line, work.leftBytes);
+        count.pagesSettled += pagesOf(line, work.settledBytes);
         count.pagesKept += pagesOf(line, keptBytes);
         count.keptBytes += keptBytes;
       } else {

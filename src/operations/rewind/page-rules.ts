@@ -1,7 +1,8 @@
 import { type ChangeMap, type ForkChanges, forkKey } from '../../engines/postgres/change-map.ts';
 import { relationFileOf, relationOf } from '../../engines/postgres/data-files-names.ts';
-import { gapsBetween, type Ranges, rangeBytes, uniteRanges } from '../backup/ranges.ts';
+import { commonRanges, gapsBetween, type Ranges, rangeBytes, uniteRanges } from '../backup/ranges.ts';
 import { cutRanges, oneRange, pushRange } from './byte-ranges.ts';
+import type { Settling } from './settling.ts';
 
 /** What a rewind does with one file of a relation's main fork. Ranges are of bytes in the file. */
 export type PageWork =
@@ -15,6 +16,10 @@ export type PageWork =
       readonly changed: Ranges;
       /** Named pages that the replay overwrites whole. */
       readonly leftBytes: number;
+      /** Named pages that are left as they are. */
+      readonly settledBytes: number;
+      /** So many bytes from its start are settled, but for the pages that were changed since and not overwritten first. */
+      readonly soundBytes: number;
     }
   /**
    * It is put aside and made anew. `left` is not even fetched; `fromLive` are pages that no record names, which the file
@@ -47,7 +52,13 @@ export interface PageRules {
 export function pageRules(
   map: ChangeMap,
   facts: { readonly blockSize: number; readonly relationSegmentBlocks: number },
-  keepingCosts: number = KEEPING_COSTS,
+  by: {
+    readonly keepingCosts: number;
+    /** Null: all of the range is replayed. */
+    readonly settling: Settling | null;
+    /** False: as with it, but every page that a replay of the whole log reads comes from the backup. */
+    readonly leaveSettled: boolean;
+  } = { keepingCosts: KEEPING_COSTS, settling: null, leaveSettled: false },
 ): PageRules {
   const { blockSize, relationSegmentBlocks } = facts;
   const storage = storageRules(map);
@@ -66,14 +77,24 @@ export function pageRules(
       if (changes === undefined && cutBlocks === Number.POSITIVE_INFINITY && liveBytes === file.baseBytes)
         return { kind: 'keep' };
       const cutBytes = Math.max(0, (cutBlocks - own.firstBlock) * blockSize);
+      const place = { firstBlock: own.firstBlock, blockSize, relationSegmentBlocks };
+      const canSettle =
+        by.settling !== null &&
+        cutBlocks === Number.POSITIVE_INFINITY &&
+        !storage.copied.has(relation.database) &&
+        changes !== undefined &&
+        !file.isSpGist();
+      const since = canSettle ? namedPages(by.settling?.pages.get(forkKey(relation, 0)), place) : null;
       return decide({
-        keepingCosts,
+        keepingCosts: by.keepingCosts,
+        leaveSettled: by.leaveSettled,
+        unsettled: since === null ? null : since.needed,
         baseBytes: file.baseBytes,
         liveBytes,
         // A page that was written in part only is none.
         liveWholeBytes: liveBytes - (liveBytes % blockSize),
         cutBytes,
-        ...namedPages(changes, { firstBlock: own.firstBlock, blockSize, relationSegmentBlocks }),
+        ...namedPages(changes, place),
         // Its metapage changes without a record, whenever the index does.
         alwaysBytes: own.segmentNumber === 0 && changes !== undefined && file.isSpGist() ? blockSize : 0,
       });
@@ -114,12 +135,15 @@ interface StorageRules {
   readonly truncated: ReadonlyMap<string, number>;
   /** Databases that were created or dropped, as `tablespace/database`. */
   readonly databases: ReadonlySet<string>;
+  /** Databases whose files were copied as they lay on the disk, which a replay of the log does again. */
+  readonly copied: ReadonlySet<number>;
 }
 
 function storageRules(map: ChangeMap): StorageRules {
   const relations = new Set<string>();
   const truncated = new Map<string, number>();
   const databases = new Set<string>();
+  const copied = new Set<number>();
   for (const event of map.storage) {
     if (event.kind === 'relation created' && event.fork === 0) relations.add(forkKey(event.relation, 0));
     if (event.kind === 'relation dropped') relations.add(forkKey(event.relation, 0));
@@ -128,10 +152,11 @@ function storageRules(map: ChangeMap): StorageRules {
       truncated.set(key, Math.min(event.blocks, truncated.get(key) ?? Number.POSITIVE_INFINITY));
     }
     if (event.kind === 'database created') databases.add(`${event.tablespace}/${event.database}`);
+    if (event.kind === 'database created' && event.source !== null) copied.add(event.source.database);
     if (event.kind === 'database dropped')
       for (const tablespace of event.tablespaces) databases.add(`${tablespace}/${event.database}`);
   }
-  return { relations, truncated, databases };
+  return { relations, truncated, databases, copied };
 }
 
 /** The pages of one file that the log names: those the replay overwrites whole, and the others. */
@@ -155,6 +180,9 @@ function namedPages(
 
 interface Decision {
   readonly keepingCosts: number;
+  readonly leaveSettled: boolean;
+  /** Pages of it that are not settled; null: none are. */
+  readonly unsettled: Ranges | null;
   readonly baseBytes: number;
   readonly liveBytes: number;
   readonly liveWholeBytes: number;
@@ -167,7 +195,7 @@ interface Decision {
 }
 
 function decide(file: Decision): PageWork {
-  const { baseBytes, liveBytes, needed } = file;
+  const { baseBytes, liveBytes, needed, unsettled } = file;
   /** Behind it nothing of the live file is used. */
   const soundBytes = Math.min(file.liveWholeBytes, file.cutBytes, baseBytes);
   const left = cutRanges(cutRanges(file.left, file.alwaysBytes, soundBytes), 0, baseBytes);
@@ -177,14 +205,24 @@ function decide(file: Decision): PageWork {
     return cutRanges(uniteRanges(named, around), 0, end);
   };
   const fromBase = alwaysAnd(baseBytes, needed);
-  const changed = alwaysAnd(liveBytes, uniteRanges(needed, file.left));
-  const leftBytes = rangeBytes(left);
+  const named = uniteRanges(needed, file.left);
+  const changed = alwaysAnd(liveBytes, named);
   const fromLive = gapsBetween(uniteRanges(fromBase, left), soundBytes);
+  const still = (ranges: Ranges): Ranges => (unsettled === null ? ranges : commonRanges(ranges, unsettled));
+  const neededStill = alwaysAnd(baseBytes, still(needed));
+  const settledBytes =
+    rangeBytes(cutRanges(named, 0, soundBytes)) - rangeBytes(cutRanges(still(named), 0, soundBytes));
+  const notFetched = rangeBytes(fromBase) - rangeBytes(neededStill);
   // Either what changes is copied aside, which must be on the disk before anything is written over, and the rest stays; or
-  // the file is renamed aside, and the rest is copied.
-  if (file.keepingCosts * rangeBytes(changed) > rangeBytes(fromLive))
+  // the file is renamed aside, and the rest is copied. Only what stays can be settled, and then need not be replayed.
+  if (file.keepingCosts * rangeBytes(changed) > rangeBytes(fromLive) + notFetched + settledBytes)
     return { kind: 'replace', left, fromLive };
-  return { kind: 'patch', fromBase, changed, leftBytes };
+  return unsettled !== null && file.leaveSettled
+    ? {
+        ...{ kind: 'patch', fromBase: neededStill, changed, leftBytes: rangeBytes(still(left)) },
+        ...{ settledBytes, soundBytes },
+      }
+    : { kind: 'patch', fromBase, changed, leftBytes: rangeBytes(left), settledBytes: 0, soundBytes: 0 };
 }
 
 /** The index of the first item that is at least `value`. */

@@ -51,7 +51,8 @@ export async function resumeRewind(
     { id: 'resume', title: 'A rewind that was cut off is gone on with', detail: () => found.requested },
     () => openRewind(context, found, options.signal),
   );
-  const work = await decideWork(context, { manifest, state }, options.signal);
+  // Something may have been replayed over pages that were settled.
+  const work = await decideWork(context, { manifest, state, leaveSettled: false }, options.signal);
   const { amount } = work;
   const service = await serviceOf(context, found);
   const binaries = await binariesOf(context, found, manifest);

@@ -1,7 +1,6 @@
 import type { Binaries } from '../../engines/postgres/service-binaries.ts';
 import type { Service } from '../../engines/postgres/service-contract.ts';
 import type { InstanceContext } from '../instance-context.ts';
-import type { BegunChanges } from '../log/log-summaries.ts';
 import type { LiveInstance } from '../restore/live-instance.ts';
 import type { RecoveryPlan } from '../restore/plan-restore.ts';
 import { checkPacks } from '../restore/plan-with-log.ts';
@@ -19,6 +18,7 @@ import type { RewindAmount } from './decide-work.ts';
 import type { RewindJournal } from './journal.ts';
 import { findPlaces } from './places.ts';
 import { type BegunRewind, beginRewind } from './rewind.ts';
+import type { BegunLog } from './rewind-log.ts';
 
 /** A rewind that is planned and possible. */
 export interface RewindJob {
@@ -29,7 +29,7 @@ export interface RewindJob {
   readonly stamp: string;
   readonly way: RestoreWay;
   readonly amount: RewindAmount;
-  readonly begun: BegunChanges | null;
+  readonly begun: BegunLog | null;
   readonly verifyBeforeOpen: boolean;
   readonly dryRun: boolean;
   readonly startedAt: number;

@@ -10,6 +10,7 @@ import { historyName, type LogView } from '../log/log-view.ts';
 import { compareLiveLog } from '../log/same-log.ts';
 import type { LogFileToFeed } from '../restore/log-feeder.ts';
 import { findLiveLogEnd, readSegments } from './live-log-end.ts';
+import { type Settling, settlingFrom } from './settling.ts';
 
 /** The log of a rewind: from the start of the backup to the target, and on to the end of the live database's own. */
 export interface RewindLog {
@@ -33,20 +34,33 @@ export function archivedFrom(view: LogView, lsn: bigint): bigint {
   }
 }
 
+/** What was read of a log whose end is not known yet. */
+export interface BegunLog {
+  readonly changes: BegunChanges;
+  readonly since: { readonly from: bigint; readonly changes: BegunChanges } | null;
+}
+
 /** What the archived log alone names: enough to plan with while the server still runs, and to go on from. */
 export async function beginArchivedChanges(
   context: Pick<InstanceContext, 'repository'>,
   log: RewindLog,
   signal: AbortSignal,
-): Promise<{ readonly map: ChangeMap; readonly begun: BegunChanges }> {
+): Promise<{ readonly map: ChangeMap; readonly settling: Settling | null; readonly begun: BegunLog }> {
+  const { view, targetLsn: target } = log;
   const from = parseLsn(log.backup.startLsn);
-  const range = { from, upTo: archivedEnd(log), target: log.targetLsn };
-  const begun = await beginChanges(context, log.view, range, signal);
-  return { begun, map: changesSoFar(begun, from, log.view.segmentSize) };
+  const upTo = archivedEnd(log);
+  const changes = await beginChanges(context, view, { from, upTo, target }, signal);
+  const map = changesSoFar(changes, from, view.segmentSize);
+  const since = settlingFrom(log, map.events);
+  if (since === null) return { map, settling: null, begun: { changes, since: null } };
+  const later = await beginChanges(context, view, { from: since, upTo, target }, signal);
+  const settling = { from: since, pages: changesSoFar(later, since, view.segmentSize).forks };
+  return { map, settling, begun: { changes, since: { from: since, changes: later } } };
 }
 
 export interface WholeLog {
   readonly map: ChangeMap;
+  readonly settling: Settling | null;
   readonly endLsn: bigint;
 }
 
@@ -63,13 +77,13 @@ export async function readWholeChanges(
     readonly control: ControlFile;
     readonly logDirectory: string;
     /** What was read of the same log, for the same target, while the server still ran. */
-    readonly begun: BegunChanges | null;
+    readonly begun: BegunLog | null;
   },
   signal: AbortSignal,
 ): Promise<WholeLog | string> {
   const { control, logDirectory } = live;
   // To the end of the log is further by now.
-  const begun = live.begun?.target === log.targetLsn ? live.begun : null;
+  const begun = live.begun?.changes.target === log.targetLsn ? live.begun : null;
   const archived = archivedEnd(log);
   const foreign = await whyOtherLog(log, logDirectory);
   if (foreign !== null) return foreign;
@@ -81,9 +95,17 @@ export async function readWholeChanges(
   });
   if (typeof end === 'string') return end;
   const unarchived = end.segments.filter(segment => segment.lsn >= archived);
-  const range = { from: parseLsn(log.backup.startLsn), to: end.endLsn, target: log.targetLsn };
-  const map = await readChanges(context, log.view, range, { signal, begun, extra: readSegments(unarchived) });
-  return { map, endLsn: end.endLsn };
+  const to = { to: end.endLsn, target: log.targetLsn };
+  const read = (from: bigint, before: BegunChanges | null): Promise<ChangeMap> => {
+    const options = { signal, begun: before, extra: readSegments(unarchived) };
+    return readChanges(context, log.view, { from, ...to }, options);
+  };
+  const map = await read(parseLsn(log.backup.startLsn), begun?.changes ?? null);
+  // What a crashed server has not written to its files, no page of them tells.
+  const since = control.state === 'shut down' ? settlingFrom(log, map.events) : null;
+  if (since === null) return { map, settling: null, endLsn: end.endLsn };
+  const later = await read(since, begun?.since?.from === since ? begun.since.changes : null);
+  return { map, settling: { from: since, pages: later.forks }, endLsn: end.endLsn };
 }
 
 /**
@@ -130,7 +152,12 @@ export function wasReadBehind(history: string, lsn: bigint): boolean {
 /** The log files from the start of the backup to behind the target, and the histories of timelines; linked where they were kept. */
 export function logFilesOf(
   log: RewindLog,
-  kept: { readonly names: ReadonlySet<string>; readonly directory: string },
+  kept: {
+    readonly names: ReadonlySet<string>;
+    readonly directory: string;
+    /** Segments before it come from the archive, so that they can be changed. */
+    readonly notBefore: bigint;
+  },
 ): LogFileToFeed[] {
   const { view, backup, targetLsn } = log;
   const files: LogFileToFeed[] = [];
@@ -143,7 +170,7 @@ export function logFilesOf(
   ) {
     const as = view.expectedName(lsn);
     const name = view.nameAt(lsn);
-    const path = kept.names.has(as) ? { path: join(kept.directory, as) } : {};
+    const path = kept.names.has(as) && lsn >= kept.notBefore ? { path: join(kept.directory, as) } : {};
     if (name === null && path.path === undefined) break;
     files.push({ name: name ?? as, as, sizeBytes: view.segmentSize, ...path });
   }

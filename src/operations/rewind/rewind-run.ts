@@ -1,10 +1,12 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { AppError } from '../../base/errors.ts';
 import { runStep } from '../../base/events.ts';
 import { counted } from '../../base/sizes.ts';
 import { type ControlFile, parseControlFile } from '../../engines/postgres/control-file.ts';
-import { formatLsn, parseLsn, segmentName } from '../../engines/postgres/lsn.ts';
+import { formatLsn, parseLsn, segmentName, segmentStart } from '../../engines/postgres/lsn.ts';
 import type { Binaries } from '../../engines/postgres/service-binaries.ts';
+import { createWalThinner, type WalThinner } from '../../engines/postgres/wal-thinner.ts';
 import type { Manifest } from '../../repository/manifest-reader.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
 import type { LogView } from '../log/log-view.ts';
@@ -12,8 +14,9 @@ import { finishLog, markForArchiving } from '../restore/assemble-directory.ts';
 import { startLogFeeder } from '../restore/log-feeder.ts';
 import type { Owner } from '../restore/new-files.ts';
 import { syncDirectories } from '../restore/recover-directory.ts';
+import { carryVisibility } from './carry-visibility.ts';
 import { checkTouched, type TouchedPages } from './check-touched.ts';
-import type { RewindWork } from './decide-work.ts';
+import { decideWork, type RewindWork } from './decide-work.ts';
 import { guardDirectory, holdControlFile, placeControlFile, unguardDirectory } from './guard.ts';
 import { type RewindJournal, removePointer, writeJournal } from './journal.ts';
 import { flushedLayout, keptPlace } from './places.ts';
@@ -79,15 +82,48 @@ export async function placeRewound(journal: RewindJournal, options: RunOptions):
   );
 }
 
+interface Recovered {
+  readonly at: NonNullable<RewindJournal['recovered']>;
+  readonly done: RewindDone;
+}
+
+/**
+ * Once more, with the backup's pages and all of the log, where what was left as it is was not as it should be: a page that is
+ * damaged on the disk, say, and that nothing would have read.
+ */
 async function rewriteAndRecover(
   run: RewindRun,
   journal: RewindJournal,
   options: RunOptions,
-): Promise<{ readonly at: NonNullable<RewindJournal['recovered']>; readonly done: RewindDone }> {
+): Promise<Recovered> {
+  try {
+    return await rewriteAndRecoverBy(run, journal, options);
+  } catch (error) {
+    options.signal.throwIfAborted();
+    const isOfPages =
+      error instanceof AppError && ['RECOVERY_FAILED', 'CORRUPT', 'VERIFICATION_FAILED'].includes(error.code);
+    if (run.work.settled === null || !isOfPages) throw error;
+    const message = `once more, with all of the log and no page left as it is: ${error.message}`;
+    options.onEvent({ type: 'note', level: 'warning', message });
+    const { context, manifest, state } = run;
+    const work = await decideWork(context, { manifest, state, leaveSettled: false }, options.signal);
+    return await rewriteAndRecoverBy({ ...run, work }, journal, options);
+  }
+}
+
+async function rewriteAndRecoverBy(
+  run: RewindRun,
+  journal: RewindJournal,
+  options: RunOptions,
+): Promise<Recovered> {
   const { context, manifest, owner, state, work } = run;
+  const { backup } = manifest;
   const { places } = journal;
   const targetLsn = parseLsn(journal.targetLsn);
-  const beforeControl = (): Promise<void> => guardDirectory(places, { targetLsn: journal.targetLsn, owner });
+  const beforeControl = async (): Promise<void> => {
+    if (work.settled !== null) carryVisibility(work.settled, { places, state, backup, owner });
+    await guardDirectory(places, { targetLsn: journal.targetLsn, owner });
+  };
   const rewritten = await runStep(
     options.onEvent,
     {
@@ -107,22 +143,20 @@ async function rewriteAndRecover(
       detail: (reached: UnseenResult) => `to ${formatLsn(reached.lsn)}, timeline ${reached.timeline}`,
     },
     async () => {
+      const thin = thinningOf(run);
       await using feeder = startLogFeeder(
         context,
         {
           files: logFilesOf(
-            { view: run.view, backup: manifest.backup, targetLsn },
-            { names, directory: keptLog },
+            { view: run.view, backup, targetLsn },
+            { names, directory: keptLog, notBefore: thin?.from ?? 0n },
           ),
+          thin,
           log: { instance: journal.instance, systemIdentifier: journal.systemIdentifier },
           directory: places.log,
           owner,
           workers: context.workers,
-          reuseBehind: segmentName(
-            manifest.backup.timeline,
-            parseLsn(manifest.backup.stopLsn),
-            manifest.backup.walSegmentSize,
-          ),
+          reuseBehind: segmentName(backup.timeline, parseLsn(backup.stopLsn), backup.walSegmentSize),
           onEvent: options.onEvent,
         },
         options.signal,
@@ -130,7 +164,7 @@ async function rewriteAndRecover(
       return await replayUnseen(
         {
           dataDirectory: places.dataDirectory,
-          backup: manifest.backup,
+          backup,
           binaries: run.binaries,
           owner,
           feeder,
@@ -152,6 +186,23 @@ async function rewriteAndRecover(
     syncDirectories(flushedLayout(places)),
   ]);
   return { at: { timeline: at.timeline, lsn: formatLsn(at.lsn) }, done: { rewritten, touched } };
+}
+
+/** How the log up to the checkpoint before the target is thinned. */
+function thinningOf({ work, state, view, manifest }: RewindRun): {
+  readonly thinner: WalThinner;
+  readonly before: string;
+  readonly from: bigint;
+} | null {
+  if (work.settled === null || state.settling === null) return null;
+  const { segmentSize } = view;
+  const startLsn = segmentStart(parseLsn(manifest.backup.startLsn), segmentSize);
+  const { from } = state.settling;
+  return {
+    thinner: createWalThinner({ segmentSize, startLsn, settled: work.settled.pages }),
+    before: view.expectedName(from),
+    from,
+  };
 }
 
 async function flush({ places }: RewindJournal, options: RunOptions): Promise<void> {

@@ -26,14 +26,17 @@ const TABLESPACE_MAP = 'tablespace_map';
  */
 export async function* rewindWork(
   context: Pick<InstanceContext, 'repository'>,
-  from: { readonly manifest: Manifest; readonly state: SavedState },
+  from: { readonly manifest: Manifest; readonly state: SavedState; readonly leaveSettled: boolean },
   options: {
     readonly signal: AbortSignal;
     readonly seen: (path: string, mode: number, isFile: boolean) => void;
   },
 ): AsyncGenerator<FileWork, void, undefined> {
   const { manifest, state } = from;
-  const rules = pageRules(state.map, manifest.backup, state.keepingCosts);
+  const { keepingCosts, settling } = state;
+  const rules = pageRules(state.map, manifest.backup, {
+    ...{ keepingCosts, settling, leaveSettled: from.leaveSettled },
+  });
   for await (const line of manifestLines(context.repository, manifest, { signal: options.signal })) {
     if (line.t === 'config') continue;
     const isOurs = line.p === 'backup_label' || isServerFile(line.p) || line.p.startsWith('pg_wal/');
@@ -44,10 +47,15 @@ export async function* rewindWork(
       path: line.p,
       baseBytes: line.s,
       liveBytes: state.live.files.get(line.p)?.sizeBytes ?? null,
-      isSpGist: () => state.spGist.has(line.p),
+      isSpGist: () => state.spGist.has(firstFileOf(line.p)),
     });
     yield { line, work: work ?? { kind: 'replace', left: [], fromLive: [] } };
   }
+}
+
+/** Of a fork of a relation, the path of the first of its files. */
+export function firstFileOf(path: string): string {
+  return path.replace(/\.\d+$/, '');
 }
 
 /** @source access/spgist_private.h, SPGIST_MAGIC_NUMBER, behind the page header */

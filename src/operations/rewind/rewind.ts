@@ -6,7 +6,6 @@ import { formatLsn } from '../../engines/postgres/lsn.ts';
 import type { Binaries } from '../../engines/postgres/service-binaries.ts';
 import type { Service } from '../../engines/postgres/service-contract.ts';
 import type { InstanceContext, RunOptions } from '../instance-context.ts';
-import type { BegunChanges } from '../log/log-summaries.ts';
 import { type LogView, reopenLogView } from '../log/log-view.ts';
 import { secureStoppedLog } from '../log/secure-live-log.ts';
 import type { LiveInstance } from '../restore/live-instance.ts';
@@ -20,7 +19,7 @@ import { pointToJournal, type RewindJournal, removePointer, writeJournal } from 
 import { KEEPING_COSTS } from './page-rules.ts';
 import { findPlaces, flushedLayout, ownerOfFiles, type Places } from './places.ts';
 import { whyNotTheseFiles, whyNotThisDirectory, whyNotThisLog } from './rewind-check.ts';
-import { readWholeChanges, whyStandbyHints } from './rewind-log.ts';
+import { type BegunLog, readWholeChanges, whyStandbyHints } from './rewind-log.ts';
 import type { RewindRun } from './rewind-run.ts';
 import { findSpGist } from './rewind-work.ts';
 import { bringBackMoved, keepLive, makeSafetyDirectory, removeSafetyCopy } from './safety-copy.ts';
@@ -36,7 +35,7 @@ export interface Rewinding {
   readonly binaries: Binaries;
   readonly stamp: string;
   /** What of the log was read already, for the plan's target. */
-  readonly begun: BegunChanges | null;
+  readonly begun: BegunLog | null;
   /** For people. */
   readonly requested: string;
 }
@@ -65,7 +64,7 @@ export async function beginRewind(
       id: 'rewind-plan',
       title: 'Every page accounted for',
       detail: ({ work: { amount } }) =>
-        `${formatCount(amount.pagesFromBackup)} from the backup, ${formatCount(amount.pagesLeft)} left to the log`,
+        `${formatCount(amount.pagesFromBackup)} from the backup, ${formatCount(amount.pagesLeft)} left to the log${amount.pagesSettled === 0 ? '' : `, ${formatCount(amount.pagesSettled)} good as they are`}`,
     },
     () => decide(context, rewinding, options),
   );
@@ -131,7 +130,7 @@ async function decide(
   const where = { control, logDirectory: places.log, begun: rewinding.begun };
   const whole = await readWholeChanges(context, planned, where, signal);
   if (typeof whole === 'string') throw impossible(whole);
-  const { map, endLsn } = whole;
+  const { map, settling, endLsn } = whole;
   const isAtEnd = plan.resolved.lsn === null && !plan.toBackupEnd;
   refuse(whyNotThisLog(map, map.events, { checksums: plan.backup.pageChecksums }));
   const found = listServerFiles(places, plan.backup.tablespaceVersionDirectory);
@@ -142,8 +141,9 @@ async function decide(
     spGist: findSpGist(places, found, map),
     map,
     keepingCosts: KEEPING_COSTS,
+    settling,
   };
-  const work = await decideWork(context, { manifest: plan.manifest, state }, signal);
+  const work = await decideWork(context, { manifest: plan.manifest, state, leaveSettled: true }, signal);
   const { neededDamage } = work;
   refuse(neededDamage === null ? null : `${neededDamage} is damaged in the backup, and would be needed`);
   const at = isAtEnd ? endLsn : planned.targetLsn;

@@ -2,11 +2,12 @@ import { hash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { AppError, fileError } from '../../base/errors.ts';
-import { type ChangeMap, forkKey } from '../../engines/postgres/change-map.ts';
+import { type ChangeMap, type ForkChanges, forkKey } from '../../engines/postgres/change-map.ts';
 import type { StorageEvent } from '../../engines/postgres/wal-storage.ts';
 import type { RelationFile } from '../../engines/postgres/wal-transactions.ts';
 import { writeDurably } from './durable-files.ts';
 import type { ServerFiles } from './server-files.ts';
+import type { Settling } from './settling.ts';
 
 /**
  * What all decisions of a rewind come from, as it was before anything was changed. A rewind that is begun anew decides by
@@ -21,6 +22,8 @@ export interface SavedState {
   readonly map: ChangeMap;
   /** Of {@link pageRules}: an attempt that is begun anew, by a later program perhaps, must decide as the first one did. */
   readonly keepingCosts: number;
+  /** What was changed since a checkpoint before the target; null: that does not tell. */
+  readonly settling: Settling | null;
 }
 
 /** What it was before it was written down. */
@@ -37,12 +40,16 @@ export async function writeSavedState(safety: string, state: SavedState): Promis
     spGist: [...state.spGist],
     map: storedMap(state.map),
     keepingCosts: state.keepingCosts,
+    settling:
+      state.settling === null
+        ? null
+        : { from: state.settling.from, pages: storedForks(state.settling.pages.values()) },
   });
 }
 
 /** @throws CORRUPT */
 export async function readSavedState(safety: string): Promise<SavedState> {
-  const { live, log, spGist, map, keepingCosts } = (await readChecked(
+  const { live, log, spGist, map, keepingCosts, settling } = (await readChecked(
     join(safety, STATE_FILE),
   )) as StoredState;
   return {
@@ -51,6 +58,7 @@ export async function readSavedState(safety: string): Promise<SavedState> {
     spGist: new Set(spGist),
     map: fromStoredMap(map),
     keepingCosts: keepingCosts ?? FIRST_KEEPING_COSTS,
+    settling: settling ? { from: BigInt(settling.from), pages: fromStoredForks(settling.pages) } : null,
   };
 }
 
@@ -84,11 +92,13 @@ type Listing = {
   readonly directories: readonly (readonly [path: string, mode: number])[];
 };
 
+type StoredFork = readonly [number, number, number, number, string, string];
+
 interface StoredMap {
   readonly from: string;
   readonly to: string;
   readonly target: string | null;
-  readonly forks: readonly (readonly [number, number, number, number, string, string])[];
+  readonly forks: readonly StoredFork[];
   readonly storage: readonly (Record<string, unknown> & { readonly lsn: string })[];
 }
 
@@ -98,31 +108,38 @@ interface StoredState {
   readonly spGist: readonly string[];
   readonly map: StoredMap;
   readonly keepingCosts?: number;
+  readonly settling?: { readonly from: string; readonly pages: readonly StoredFork[] } | null;
 }
 
 function storedMap(map: ChangeMap): unknown {
   const { from, to, target, storage } = map;
-  const forks = [...map.forks.values()].map(fork => [
+  return { from, to, target, forks: storedForks(map.forks.values()), storage };
+}
+
+function storedForks(forks: Iterable<ForkChanges>): unknown[] {
+  return [...forks].map(fork => [
     ...[fork.relation.tablespace, fork.relation.database, fork.relation.file, fork.fork],
     ...[toBase64(fork.blocks), toBase64(fork.overwrittenFirst)],
   ]);
-  return { from, to, target, forks, storage };
+}
+
+function fromStoredForks(forks: readonly StoredFork[]): Map<string, ForkChanges> {
+  return new Map(
+    forks.map(([tablespace, database, file, fork, blocks, overwritten]) => {
+      const relation: RelationFile = { tablespace, database, file };
+      const overwrittenFirst = new Uint8Array(Buffer.from(overwritten, 'base64'));
+      const changes = { relation, fork, blocks: toNumbers(blocks), overwrittenFirst };
+      return [forkKey(relation, fork), changes];
+    }),
+  );
 }
 
 function fromStoredMap(map: StoredMap): ChangeMap {
-  const forks = map.forks.map(([tablespace, database, file, fork, blocks, overwritten]) => {
-    const relation: RelationFile = { tablespace, database, file };
-    const overwrittenFirst = new Uint8Array(Buffer.from(overwritten, 'base64'));
-    return [
-      forkKey(relation, fork),
-      { relation, fork, blocks: toNumbers(blocks), overwrittenFirst },
-    ] as const;
-  });
   return {
     from: BigInt(map.from),
     to: BigInt(map.to),
     target: map.target === null ? null : BigInt(map.target),
-    forks: new Map(forks),
+    forks: fromStoredForks(map.forks),
     storage: map.storage.map(event => ({ ...event, lsn: BigInt(event.lsn) }) as StorageEvent),
     // They decide whether a rewind is made, not how.
     events: [],

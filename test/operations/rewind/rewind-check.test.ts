@@ -87,6 +87,7 @@ test('what a rewind is decided by - is read as it was written, or not at all', a
     log: { files: new Map(), directories: new Map([['pg_wal', { mode: 0o750 }]]), links: [] },
     spGist: new Set(['base/5/16401']),
     keepingCosts: 1,
+    settling: null,
     map: {
       ...mapWith([{ kind: 'relation truncated', relation, blocks: 3, forks: [0, 1] }]),
       forks: new Map([

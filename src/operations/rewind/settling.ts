@@ -1,0 +1,34 @@
+import type { ChangeMap, ForkChanges } from '../../engines/postgres/change-map.ts';
+import { parseLsn, segmentStart } from '../../engines/postgres/lsn.ts';
+import { archivedEnd, type RewindLog } from './rewind-log.ts';
+
+/**
+ * What was changed since a place at or before the last checkpoint before a target, to the end of the log. A page that it does not
+ * name was the same at that checkpoint, is the same at the target and is the same now, hints included: a hint that is set in a
+ * page whose last record is older than the checkpoint names the page too. So a rewind need not bring it back to replay the log
+ * over it.
+ *
+ * @source storage/buffer/bufmgr.c, MarkBufferDirtyHint; access/transam/xloginsert.c, XLogSaveBufferForHint. pg_rewind takes the pages
+ * since the last common checkpoint for the same reason
+ */
+export interface Settling {
+  /** The start of a segment: the log before it is thinned. */
+  readonly from: bigint;
+  /** By {@link forkKey}: first references at or after `from`, for the target. */
+  readonly pages: ReadonlyMap<string, ForkChanges>;
+}
+
+/**
+ * From where on changes tell which pages are settled; null where nothing would be gained, or where they do not tell: after a
+ * promotion, hints can be of who read on a standby.
+ */
+export function settlingFrom(log: RewindLog, events: ChangeMap['events']): bigint | null {
+  const { view, backup, targetLsn } = log;
+  const checkpoint = events.findLast(event => event.kind === 'checkpoint' && event.endLsn <= targetLsn);
+  if (checkpoint?.kind !== 'checkpoint') return null;
+  const redo = segmentStart(checkpoint.checkpoint.redoLsn, view.segmentSize);
+  const archived = archivedEnd(log);
+  const from = redo < archived ? redo : archived;
+  if (from <= segmentStart(parseLsn(backup.startLsn), view.segmentSize)) return null;
+  return view.chain.some(step => step.begin > from) ? null : from;
+}
