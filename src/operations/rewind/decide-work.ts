@@ -107,7 +107,8 @@ export async function decideWork(
     settled.add(line.p, work);
     neededDamage ??= damageIn(line, wanted, manifest.backup);
     const copies = piecesOf(line, fromLiveOf(work));
-    const item = { path: line.p, sizeBytes: line.s, mode: line.m, work, pieces, copies };
+    const sizeBytes = work.kind === 'patch' ? Math.max(line.s, work.settledUpTo) : line.s;
+    const item = { path: line.p, sizeBytes, mode: line.m, work, pieces, copies };
     if (line.p === CONTROL_FILE) control = item;
     else items.push(item);
   }
@@ -132,12 +133,12 @@ function gatherSettled(
     found: () =>
       pages.isEmpty ? null : { pages, relations: [...relations].map(([path, key]) => ({ path, key })) },
     add(path, work) {
-      if (settling === null || work.kind !== 'patch' || work.soundBytes === 0) return;
+      if (settling === null || work.kind !== 'patch' || work.settledUpTo === 0) return;
       const relation = relationFileOf(path);
       const own = relationOf(path, relationSegmentBlocks);
       assert(relation !== null && own !== null, 'only relations have settled pages');
       const key = forkKey(relation, 0);
-      const end = own.firstBlock + Math.trunc(work.soundBytes / blockSize);
+      const end = own.firstBlock + Math.trunc(work.settledUpTo / blockSize);
       pages.add(relation, own.firstBlock, end, settling.pages.get(key) ?? null);
       relations.set(firstFileOf(path), key);
     },

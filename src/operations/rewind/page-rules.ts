@@ -18,8 +18,13 @@ export type PageWork =
       readonly leftBytes: number;
       /** Named pages that are left as they are. */
       readonly settledBytes: number;
-      /** So many bytes from its start are settled, but for the pages that were changed since and not overwritten first. */
-      readonly soundBytes: number;
+      /**
+       * So many bytes from its start are settled, but for the pages that were changed since and not overwritten first; more than
+       * the backup has, where the file has grown. 0: none.
+       */
+      readonly settledUpTo: number;
+      /** Pages that the backup does not have, and that are none yet at the checkpoint before the target. */
+      readonly zeroed: Ranges;
     }
   /**
    * It is put aside and made anew. `left` is not even fetched; `fromLive` are pages that no record names, which the file
@@ -39,6 +44,9 @@ export interface FileFacts {
 
 /** What keeping a page of a file costs, where copying one to a new file costs 1: past the page cache, hardly more. */
 export const KEEPING_COSTS = 1;
+
+/** What not replaying all changes of a page spares, in the same measure. */
+const SETTLED_SPARES = 3;
 
 export interface PageRules {
   /** Null for what is no main fork: such files are always replaced. */
@@ -195,8 +203,8 @@ interface Decision {
 }
 
 function decide(file: Decision): PageWork {
-  const { baseBytes, liveBytes, needed, unsettled } = file;
-  /** Behind it nothing of the live file is used. */
+  const { baseBytes, liveBytes, needed } = file;
+  /** Behind it nothing of the live file is used, but for settled pages. */
   const soundBytes = Math.min(file.liveWholeBytes, file.cutBytes, baseBytes);
   const left = cutRanges(cutRanges(file.left, file.alwaysBytes, soundBytes), 0, baseBytes);
   /** The start, whatever is named, and everything behind what is sound. */
@@ -205,24 +213,47 @@ function decide(file: Decision): PageWork {
     return cutRanges(uniteRanges(named, around), 0, end);
   };
   const fromBase = alwaysAnd(baseBytes, needed);
-  const named = uniteRanges(needed, file.left);
-  const changed = alwaysAnd(liveBytes, named);
+  const changed = alwaysAnd(liveBytes, uniteRanges(needed, file.left));
   const fromLive = gapsBetween(uniteRanges(fromBase, left), soundBytes);
-  const still = (ranges: Ranges): Ranges => (unsettled === null ? ranges : commonRanges(ranges, unsettled));
+  const settled = settle(file, soundBytes);
+  const still = (ranges: Ranges): Ranges =>
+    settled === null ? ranges : commonRanges(ranges, settled.except);
   const neededStill = alwaysAnd(baseBytes, still(needed));
-  const settledBytes =
-    rangeBytes(cutRanges(named, 0, soundBytes)) - rangeBytes(cutRanges(still(named), 0, soundBytes));
-  const notFetched = rangeBytes(fromBase) - rangeBytes(neededStill);
+  const settledBytes = settled?.bytes ?? 0;
+  const notDone = rangeBytes(fromBase) - rangeBytes(neededStill) + SETTLED_SPARES * settledBytes;
   // Either what changes is copied aside, which must be on the disk before anything is written over, and the rest stays; or
   // the file is renamed aside, and the rest is copied. Only what stays can be settled, and then need not be replayed.
-  if (file.keepingCosts * rangeBytes(changed) > rangeBytes(fromLive) + notFetched + settledBytes)
+  if (file.keepingCosts * rangeBytes(changed) > rangeBytes(fromLive) + notDone)
     return { kind: 'replace', left, fromLive };
-  return unsettled !== null && file.leaveSettled
-    ? {
-        ...{ kind: 'patch', fromBase: neededStill, changed, leftBytes: rangeBytes(still(left)) },
-        ...{ settledBytes, soundBytes },
-      }
-    : { kind: 'patch', fromBase, changed, leftBytes: rangeBytes(left), settledBytes: 0, soundBytes: 0 };
+  if (settled === null || !file.leaveSettled)
+    return {
+      ...{ kind: 'patch', fromBase, changed, leftBytes: rangeBytes(left), settledBytes: 0 },
+      ...{ settledUpTo: 0, zeroed: [] },
+    };
+  return {
+    ...{ kind: 'patch', fromBase: neededStill, changed, leftBytes: rangeBytes(still(left)), settledBytes },
+    ...{ settledUpTo: settled.upTo, zeroed: cutRanges(settled.except, soundBytes, settled.upTo) },
+  };
+}
+
+/** How far a file has settled pages, but for some; null where it has none. */
+function settle(
+  { unsettled, needed, left, baseBytes, liveWholeBytes }: Decision,
+  soundBytes: number,
+): { readonly upTo: number; readonly except: Ranges; readonly bytes: number } | null {
+  if (unsettled === null) return null;
+  const named = uniteRanges(needed, left);
+  const settledOf = (end: number): Ranges => {
+    const all = cutRanges(named, 0, end);
+    return commonRanges(all, gapsBetween(unsettled, end));
+  };
+  const all = settledOf(liveWholeBytes);
+  const last = all.length - 2;
+  // Where the file has grown: a page that was changed before the target, or the checkpoint, was there at the target, and so were
+  // those in front of it.
+  const grown = soundBytes === baseBytes && last >= 0 ? all[last]! + all[last + 1]! : 0;
+  const upTo = Math.max(soundBytes, grown);
+  return { upTo, except: unsettled, bytes: rangeBytes(settledOf(upTo)) };
 }
 
 /** The index of the first item that is at least `value`. */

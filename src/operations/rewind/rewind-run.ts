@@ -14,7 +14,6 @@ import { finishLog, markForArchiving } from '../restore/assemble-directory.ts';
 import { startLogFeeder } from '../restore/log-feeder.ts';
 import type { Owner } from '../restore/new-files.ts';
 import { syncDirectories } from '../restore/recover-directory.ts';
-import { carryVisibility } from './carry-visibility.ts';
 import { checkTouched, type TouchedPages } from './check-touched.ts';
 import { decideWork, type RewindWork } from './decide-work.ts';
 import { guardDirectory, holdControlFile, placeControlFile, unguardDirectory } from './guard.ts';
@@ -24,6 +23,7 @@ import { replayUnseen, type UnseenResult } from './replay-unseen.ts';
 import { logFilesOf } from './rewind-log.ts';
 import { type Rewritten, rewriteFiles } from './rewrite-files.ts';
 import type { SavedState } from './saved-state.ts';
+import { settleFiles } from './settle-files.ts';
 
 /** What a rewind works with once its safety copy is whole. */
 export interface RewindRun {
@@ -121,7 +121,7 @@ async function rewriteAndRecoverBy(
   const { places } = journal;
   const targetLsn = parseLsn(journal.targetLsn);
   const beforeControl = async (): Promise<void> => {
-    if (work.settled !== null) carryVisibility(work.settled, { places, state, backup, owner });
+    settleFiles(work, { places, state, backup, owner });
     await guardDirectory(places, { targetLsn: journal.targetLsn, owner });
   };
   const rewritten = await runStep(

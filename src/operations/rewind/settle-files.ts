@@ -1,19 +1,51 @@
-import { closeSync, existsSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, constants, existsSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { fileError } from '../../base/errors.ts';
 import { clearVisibility } from '../../engines/postgres/visibility-map.ts';
 import type { BackupFacts } from '../../repository/manifest.ts';
+import { eachRange, type Ranges } from '../backup/ranges.ts';
 import { createFile, type Owner } from '../restore/new-files.ts';
 import { writeFully } from '../restore/write-fully.ts';
-import type { SettledFiles } from './decide-work.ts';
+import type { RewindWork, SettledFiles } from './decide-work.ts';
 import { keptPlace, livePlace, type Places } from './places.ts';
 import type { SavedState } from './saved-state.ts';
+
+/** What pages that are left as they are need beside: before the control file is there, when all else is written. */
+export function settleFiles(
+  work: RewindWork,
+  from: {
+    readonly places: Places;
+    readonly state: SavedState;
+    readonly backup: BackupFacts;
+    readonly owner: Owner;
+  },
+): void {
+  if (work.settled !== null) carryVisibility(work.settled, from);
+  for (const item of work.items)
+    if (item.work.kind === 'patch' && item.work.zeroed.length > 0)
+      zero(livePlace(from.places, item.path), item.work.zeroed);
+}
+
+function zero(path: string, ranges: Ranges): void {
+  let file: number;
+  try {
+    file = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW);
+  } catch (error) {
+    throw fileError('open', path, error);
+  }
+  try {
+    for (const [position, length] of eachRange(ranges))
+      writeFully(file, new Uint8Array(length), { position, path });
+  } finally {
+    closeSync(file);
+  }
+}
 
 /**
  * Gives relations that have settled pages the visibility maps they had before the rewind, put aside by now, without the bits of
  * pages that were changed since: what their records would make of the backup's is not replayed. A map may always say less than
  * it could: the next vacuum tells more.
  */
-export function carryVisibility(
+function carryVisibility(
   settled: SettledFiles,
   from: {
     readonly places: Places;
