@@ -1,6 +1,7 @@
 import type { LogOwner } from '../../repository/log-archive.ts';
 import type { StorageLocation } from '../../storage/storage.ts';
 import type { Owner } from './new-files.ts';
+import type { LogFilePlace } from './write-log-file.ts';
 
 export interface LogFeederWorkerStart {
   readonly location: StorageLocation;
@@ -9,15 +10,13 @@ export interface LogFeederWorkerStart {
   readonly owner: Owner;
 }
 
-/** One file of the log: fetched, written as `aside`, and renamed to `target` once it is whole. */
-export interface FeedTask {
+/** One file of the log: fetched, and written, or put into memory that the threads share. */
+export interface FeedTask extends LogFilePlace {
   readonly index: number;
   /** Its name in the archive. */
   readonly name: string;
-  readonly aside: string;
-  readonly target: string;
-  /** A file that nobody needs any more, to be written over instead of a new one; it may be gone. */
-  readonly reuse: string | null;
+  /** Null: it is written. */
+  readonly into: SharedArrayBuffer | null;
 }
 
 export interface FedFile {

@@ -1,15 +1,5 @@
-import {
-  closeSync,
-  constants,
-  fstatSync,
-  ftruncateSync,
-  openSync,
-  renameSync,
-  unlinkSync,
-  writeSync,
-} from 'node:fs';
 import { workerData } from 'node:worker_threads';
-import { AppError, fileError, systemCode } from '../../base/errors.ts';
+import { AppError } from '../../base/errors.ts';
 import { releaseMemory } from '../../base/release-memory.ts';
 import { Keyring } from '../../crypto/keyring.ts';
 import { logPath } from '../../repository/layout.ts';
@@ -18,7 +8,7 @@ import { logFrames } from '../../repository/log-frames.ts';
 import { openStorage } from '../../storage/registry.ts';
 import { serveBatches } from '../worker-thread.ts';
 import type { FedFile, FeedTask, LogFeederWorkerStart } from './log-feeder-protocol.ts';
-import { createFile } from './new-files.ts';
+import { writeLogFile } from './write-log-file.ts';
 
 /**
  * A thread that puts log files where a recovering server reads them. The file after the one it works on is fetched
@@ -26,7 +16,6 @@ import { createFile } from './new-files.ts';
  */
 const start = workerData as LogFeederWorkerStart;
 
-const LOG_FILE_MODE = 0o600;
 const storage = openStorage(start.location);
 const keyring = Keyring.fromWorker(start.keys);
 const fetching = new Map<number, Promise<Iterable<Uint8Array>>>();
@@ -54,61 +43,31 @@ async function fetch({ name }: FeedTask): Promise<Iterable<Uint8Array>> {
 
 async function feed(task: FeedTask): Promise<void> {
   const askedAt = performance.now();
-  const pieces = await (fetching.get(task.index) ?? fetch(task));
+  const pieces = releasing(await (fetching.get(task.index) ?? fetch(task)));
   fetching.delete(task.index);
   const fetchedAt = performance.now();
-  const bytes = write(task, pieces);
+  const bytes = task.into === null ? writeLogFile(task, start.owner, pieces) : fill(task.into, pieces);
   const workMs = performance.now() - fetchedAt;
   send({ index: task.index, bytes, workMs, waitedMs: fetchedAt - askedAt });
 }
 
-/** Under its own name only once it is whole: the server may look for it at any moment. */
-function write(task: FeedTask, pieces: Iterable<Uint8Array>): number {
-  const file =
-    (task.reuse === null ? null : takeOver(task.reuse, task.aside)) ??
-    createFile(task.aside, { sizeBytes: 0, mode: LOG_FILE_MODE, owner: start.owner });
+/** Gives each piece back when the next one is asked for. */
+function* releasing(pieces: Iterable<Uint8Array>): Generator<Uint8Array> {
+  for (const piece of pieces) {
+    yield piece;
+    releaseMemory(piece);
+  }
+}
+
+/** @returns how much it is; more than there is room for is no segment */
+function fill(into: SharedArrayBuffer, pieces: Iterable<Uint8Array>): number {
+  const room = new Uint8Array(into);
   let at = 0;
-  try {
-    for (const piece of pieces) {
-      for (let done = 0; done < piece.length; )
-        done += writeSync(file, piece, done, piece.length - done, at + done);
-      at += piece.length;
-      releaseMemory(piece);
-    }
-    ftruncateSync(file, at);
-    // Not closed before: its number could be another file's when what follows fails.
-    renameSync(task.aside, task.target);
-    closeSync(file);
-    return at;
-  } catch (error) {
-    discard(file, task.aside);
-    throw error instanceof AppError ? error : fileError('write', task.target, error);
+  for (const piece of pieces) {
+    if (at + piece.length > room.length)
+      throw new AppError('CORRUPT', 'a segment of the log is longer than a segment');
+    room.set(piece, at);
+    at += piece.length;
   }
-}
-
-/** Opens a file that is to be written over, under its new name; null where it is gone, or is no file of ours alone. */
-function takeOver(path: string, aside: string): number | null {
-  let file: number | null = null;
-  try {
-    renameSync(path, aside);
-    file = openSync(aside, constants.O_RDWR | constants.O_NOFOLLOW);
-    const stats = fstatSync(file);
-    if (stats.isFile() && stats.nlink === 1) return file;
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return null;
-    if (systemCode(error) !== 'ELOOP') throw fileError('write', path, error);
-  }
-  if (file !== null) closeSync(file);
-  unlinkSync(aside);
-  return null;
-}
-
-function discard(file: number, path: string): void {
-  for (const undo of [() => closeSync(file), () => unlinkSync(path)]) {
-    try {
-      undo();
-    } catch {
-      // Closed or renamed already; the error that led here is the one to tell.
-    }
-  }
+  return at;
 }

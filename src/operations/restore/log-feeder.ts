@@ -1,4 +1,4 @@
-import { closeSync, existsSync, fstatSync, openSync, readSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { link, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { delay } from '../../base/abort.ts';
@@ -14,7 +14,7 @@ import { LOG_FED } from '../recovery-time/watch-recovery.ts';
 import { startWorkerPool } from '../worker-pool.ts';
 import type { FedFile, FeedTask, LogFeederWorkerStart } from './log-feeder-protocol.ts';
 import { makeDirectory, type Owner } from './new-files.ts';
-import { writeFully } from './write-fully.ts';
+import { ThinQueue } from './thin-queue.ts';
 
 /** A file of the log that a recovery needs. */
 export interface LogFileToFeed {
@@ -171,15 +171,7 @@ class Feeding {
   allFed: Promise<void> = Promise.resolve();
   readonly #runs: Promise<void>[] = [];
   #failure: unknown = null;
-  /** Files in front of this place are thinned, in order. */
-  readonly #thinBefore: number;
-  #thinner: WalThinner | null;
-  #nextToThin: number;
-  /** Where those are put that the server may not see yet. */
-  readonly #staged = new Map<number, string>();
-  /** Of these, those that wait for their turn. */
-  readonly #toThin = new Map<number, FedFile>();
-  readonly #thinned = new Set<number>();
+  readonly #thinning: ThinQueue | null;
   #silentSince: number | null = null;
   readonly #wakes = new Set<() => void>();
 
@@ -196,9 +188,15 @@ class Feeding {
     this.#filesAhead = this.#lastOfFirst + Math.ceil(BYTES_AHEAD / largest);
     this.#filesKept = Math.max(FILES_KEPT, Math.ceil(BYTES_KEPT / largest));
     this.#mostAhead = this.#lastOfFirst + Math.ceil(MOST_BYTES_AHEAD / largest);
-    this.#thinner = request.thin?.thinner ?? null;
-    this.#nextToThin = request.files.filter(isHistory).length;
-    this.#thinBefore = request.thin ? this.#placeOf(request.thin.before) : 0;
+    const { thin } = request;
+    this.#thinning = thin
+      ? new ThinQueue({
+          thinner: thin.thinner,
+          ...{ first: request.files.filter(isHistory).length, end: this.#placeOf(thin.before) },
+          ...{ segmentBytes: largest, workers: request.workers, owner: request.owner },
+          onWritten: fed => this.#count(fed),
+        })
+      : null;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.firstFed = promise;
     this.#tellFirst = resolve;
@@ -259,10 +257,11 @@ class Feeding {
     this.#known = 0;
     await this.#until(() => this.#reusing.size === 0, signal);
     const first = this.#placeOf(segment);
-    const changed = this.#takeBackThinned(first);
-    const missing = [...new Set([...this.#reused, ...changed])]
-      .filter(index => index >= first)
-      .sort((a, b) => a - b);
+    // What was thinned comes as it is: which pages are settled from there on, nobody knows any more.
+    const thinned = (this.#thinning?.stop() ?? []).filter(index => index >= first);
+    for (const index of thinned) rmSync(this.#targetOf(index), { force: true });
+    const reused = [...this.#reused].filter(index => index >= first);
+    const missing = [...new Set([...reused, ...thinned])].sort((a, b) => a - b);
     this.#reused.clear();
     if (missing.length === 0) return false;
     this.#replayed = first;
@@ -277,16 +276,6 @@ class Feeding {
     const begin = missing.slice(0, FILES_FIRST).map(index => this.#targetOf(index));
     await this.#until(() => begin.every(path => existsSync(path)), signal);
     return true;
-  }
-
-  /** Nothing is thinned any more. @returns what was, from `first` on: it is gone, to come again as it is */
-  #takeBackThinned(first: number): number[] {
-    this.#thinner = null;
-    this.#thinInOrder();
-    const changed = [...this.#thinned].filter(index => index >= first);
-    this.#thinned.clear();
-    for (const index of changed) rmSync(this.#targetOf(index), { force: true });
-    return changed;
   }
 
   async #until(isReady: () => boolean, signal: AbortSignal): Promise<void> {
@@ -318,26 +307,22 @@ class Feeding {
       count: Math.min(workers, this.#files.length),
       start: { location: from.location, keys: from.repository.keyring.toWorker(), log, owner },
       onMessage: fed => {
-        if (this.#staged.has(fed.index)) {
-          this.#toThin.set(fed.index, fed);
-          this.#thinInOrder();
-        } else this.#count(fed);
+        if (!this.#thinning?.arrived(fed)) this.#count(fed);
         return 'batch-done';
       },
       // The server may be waiting for the very file that failed, and this for the server.
       onFailure: error => failed.abort(error),
       signal,
     });
+    const until = AbortSignal.any([signal, failed.signal]);
     const feed = async (index: number, reuse: string | null): Promise<void> => {
       const { name, as } = this.#files[index]!;
-      const isToBeThinned =
-        this.#thinner !== null && index < this.#thinBefore && !isHistory(this.#files[index]!);
-      if (isToBeThinned) this.#staged.set(index, join(aside, `${as}.staged`));
-      const target = this.#staged.get(index) ?? this.#targetOf(index);
-      await pool.submit({ index, name, reuse, aside: join(aside, as), target });
+      const place = { aside: join(aside, as), target: this.#targetOf(index), reuse };
+      const into = this.#thinning?.takes(index) ? await this.#thinning.expect(index, place, until) : null;
+      await pool.submit({ index, name, into, ...place });
     };
     try {
-      await work(feed, AbortSignal.any([signal, failed.signal]));
+      await work(feed, until);
       await pool.drain();
     } finally {
       await pool.terminate();
@@ -361,26 +346,6 @@ class Feeding {
 
   #targetOf(index: number): string {
     return join(this.#request.directory, this.#files[index]!.as);
-  }
-
-  /** Lets the server see what is there and has its turn: each depends on those in front of it. It takes 10 ms for 16 MiB. */
-  #thinInOrder(): void {
-    for (;;) {
-      const turn = this.#thinner === null ? [...this.#toThin.keys()][0] : this.#nextToThin;
-      const fed = turn === undefined ? undefined : this.#toThin.get(turn);
-      const staged = turn === undefined ? undefined : this.#staged.get(turn);
-      if (fed === undefined || staged === undefined) return;
-      const startedAt = performance.now();
-      if (this.#thinner !== null) {
-        thinFile(staged, this.#thinner);
-        this.#thinned.add(fed.index);
-        this.#nextToThin += 1;
-      }
-      renameSync(staged, this.#targetOf(fed.index));
-      this.#toThin.delete(fed.index);
-      this.#staged.delete(fed.index);
-      this.#count({ ...fed, workMs: fed.workMs + performance.now() - startedAt });
-    }
   }
 
   #count(fed: FedFile): void {
@@ -418,27 +383,6 @@ function isHistory({ as }: LogFileToFeed): boolean {
 /** What orders segments of all timelines; that of a history comes before all of them. */
 function positionOf(name: string): string {
   return name.slice(TIMELINE_DIGITS);
-}
-
-let thinning: Uint8Array = new Uint8Array(0);
-
-/** Changes a log file in its place. */
-function thinFile(path: string, thinner: WalThinner): void {
-  const file = openSync(path, 'r+');
-  try {
-    const { size } = fstatSync(file);
-    if (thinning.length < size) thinning = new Uint8Array(size);
-    const segment = thinning.subarray(0, size);
-    for (let done = 0; done < size; ) {
-      const got = readSync(file, segment, done, size - done, done);
-      if (got === 0) break;
-      done += got;
-    }
-    thinner.thin(segment);
-    writeFully(file, segment, { position: 0, path });
-  } finally {
-    closeSync(file);
-  }
 }
 
 /** @returns false where the file lies elsewhere or links are unknown: then it is fetched */
