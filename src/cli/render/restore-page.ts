@@ -47,7 +47,7 @@ function strategy(report: RestoreReport): readonly string[] {
     return [
       `Rewind in place: ${way?.reason ?? ''}`,
       `Keep what is going to be changed: ${counted(amount.pagesKept, 'page')} (${formatBytes(amount.keptBytes)}) copied, ${formatCount(amount.filesReplaced + amount.filesRemoved)} files put aside`,
-      `Take ${counted(amount.pagesFromBackup, 'page')} (${formatBytes(amount.writtenBytes)} with other files) from the backup${amount.copiedBytes === 0 ? '' : `, ${formatBytes(amount.copiedBytes)} that nothing has changed from files put aside`}; leave ${formatCount(amount.pagesLeft)} to the log, which overwrites them; ${formatCount(amount.filesUntouched)} files are not touched`,
+      `Take ${counted(amount.pagesFromBackup, 'page')} (${formatBytes(amount.writtenBytes)} with other files) from the backup${amount.copiedBytes === 0 ? '' : `, ${formatBytes(amount.copiedBytes)} that nothing has changed from files put aside`}; leave ${formatCount(amount.pagesLeft)} to the log, which overwrites them${amount.pagesSettled === 0 ? '' : `, and ${formatCount(amount.pagesSettled)} as they are, as nothing changed them since the checkpoint before the target`}; ${formatCount(amount.filesUntouched)} files are not touched`,
       target.lsn === null
         ? `Replay the log to ${target.requested}`
         : `Replay the log up to position ${target.lsn}`,
@@ -223,6 +223,7 @@ function restoredFacts({ rewind, backupBytes }: RestoreReport): [string, string 
     ['Rewritten from the backup', formatBytes(done.writtenBytes)],
     ['Copied, unchanged', done.copiedBytes === 0 ? null : formatBytes(done.copiedBytes)],
     ['Left to the log', counted(amount.pagesLeft, 'page')],
+    ['Left as they were', amount.pagesSettled === 0 ? null : counted(amount.pagesSettled, 'page')],
     ['Not touched', counted(amount.filesUntouched, 'file')],
     ['Kept of the old state', `${formatBytes(done.keptBytes)} of pages, and the files put aside`],
   ];

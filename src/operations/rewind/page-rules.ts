@@ -45,9 +45,6 @@ export interface FileFacts {
 /** What keeping a page of a file costs, where copying one to a new file costs 1: past the page cache, hardly more. */
 export const KEEPING_COSTS = 1;
 
-/** What not replaying all changes of a page spares, in the same measure. */
-const SETTLED_SPARES = 3;
-
 export interface PageRules {
   /** Null for what is no main fork: such files are always replaced. */
   workOf(file: FileFacts): PageWork | null;
@@ -97,6 +94,7 @@ export function pageRules(
         keepingCosts: by.keepingCosts,
         leaveSettled: by.leaveSettled,
         unsettled: since === null ? null : since.needed,
+        spares: by.settling?.spares ?? 0,
         baseBytes: file.baseBytes,
         liveBytes,
         // A page that was written in part only is none.
@@ -191,6 +189,7 @@ interface Decision {
   readonly leaveSettled: boolean;
   /** Pages of it that are not settled; null: none are. */
   readonly unsettled: Ranges | null;
+  readonly spares: number;
   readonly baseBytes: number;
   readonly liveBytes: number;
   readonly liveWholeBytes: number;
@@ -220,7 +219,7 @@ function decide(file: Decision): PageWork {
     settled === null ? ranges : commonRanges(ranges, settled.except);
   const neededStill = alwaysAnd(baseBytes, still(needed));
   const settledBytes = settled?.bytes ?? 0;
-  const notDone = rangeBytes(fromBase) - rangeBytes(neededStill) + SETTLED_SPARES * settledBytes;
+  const notDone = rangeBytes(fromBase) - rangeBytes(neededStill) + file.spares * settledBytes;
   // Either what changes is copied aside, which must be on the disk before anything is written over, and the rest stays; or
   // the file is renamed aside, and the rest is copied. Only what stays can be settled, and then need not be replayed.
   if (file.keepingCosts * rangeBytes(changed) > rangeBytes(fromLive) + notDone)

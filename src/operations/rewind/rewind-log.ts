@@ -10,7 +10,7 @@ import { historyName, type LogView } from '../log/log-view.ts';
 import { compareLiveLog } from '../log/same-log.ts';
 import type { LogFileToFeed } from '../restore/log-feeder.ts';
 import { findLiveLogEnd, readSegments } from './live-log-end.ts';
-import { type Settling, settlingFrom } from './settling.ts';
+import { SETTLED_SPARES, type Settling, settlingFrom } from './settling.ts';
 
 /** The log of a rewind: from the start of the backup to the target, and on to the end of the live database's own. */
 export interface RewindLog {
@@ -54,7 +54,8 @@ export async function beginArchivedChanges(
   const since = settlingFrom(log, map.events);
   if (since === null) return { map, settling: null, begun: { changes, since: null } };
   const later = await beginChanges(context, view, { from: since, upTo, target }, signal);
-  const settling = { from: since, pages: changesSoFar(later, since, view.segmentSize).forks };
+  const { forks: pages } = changesSoFar(later, since, view.segmentSize);
+  const settling = { from: since, spares: SETTLED_SPARES, pages };
   return { map, settling, begun: { changes, since: { from: since, changes: later } } };
 }
 
@@ -105,7 +106,7 @@ export async function readWholeChanges(
   const since = control.state === 'shut down' ? settlingFrom(log, map.events) : null;
   if (since === null) return { map, settling: null, endLsn: end.endLsn };
   const later = await read(since, begun?.since?.from === since ? begun.since.changes : null);
-  return { map, settling: { from: since, pages: later.forks }, endLsn: end.endLsn };
+  return { map, settling: { from: since, spares: SETTLED_SPARES, pages: later.forks }, endLsn: end.endLsn };
 }
 
 /**

@@ -43,7 +43,7 @@ export async function writeSavedState(safety: string, state: SavedState): Promis
     settling:
       state.settling === null
         ? null
-        : { from: state.settling.from, pages: storedForks(state.settling.pages.values()) },
+        : { ...state.settling, pages: storedForks(state.settling.pages.values()) },
   });
 }
 
@@ -58,7 +58,9 @@ export async function readSavedState(safety: string): Promise<SavedState> {
     spGist: new Set(spGist),
     map: fromStoredMap(map),
     keepingCosts: keepingCosts ?? FIRST_KEEPING_COSTS,
-    settling: settling ? { from: BigInt(settling.from), pages: fromStoredForks(settling.pages) } : null,
+    settling: settling
+      ? { ...settling, from: BigInt(settling.from), pages: fromStoredForks(settling.pages) }
+      : null,
   };
 }
 
@@ -108,7 +110,11 @@ interface StoredState {
   readonly spGist: readonly string[];
   readonly map: StoredMap;
   readonly keepingCosts?: number;
-  readonly settling?: { readonly from: string; readonly pages: readonly StoredFork[] } | null;
+  readonly settling?: {
+    readonly from: string;
+    readonly spares: number;
+    readonly pages: readonly StoredFork[];
+  } | null;
 }
 
 function storedMap(map: ChangeMap): unknown {

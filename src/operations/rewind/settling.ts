@@ -14,9 +14,14 @@ import { archivedEnd, type RewindLog } from './rewind-log.ts';
 export interface Settling {
   /** The start of a segment: the log before it is thinned. */
   readonly from: bigint;
+  /** What not replaying all changes of a page spares, where copying it to a new file costs 1. */
+  readonly spares: number;
   /** By {@link forkKey}: first references at or after `from`, for the target. */
   readonly pages: ReadonlyMap<string, ForkChanges>;
 }
+
+/** Of small changes; where each has an image of its page, less. */
+export const SETTLED_SPARES = 3;
 
 /**
  * From where on changes tell which pages are settled; null where nothing would be gained, or where they do not tell: after a
