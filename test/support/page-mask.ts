@@ -1,6 +1,6 @@
 /**
  * What may differ in two pages that say the same: hints, which no record need tell, and bytes that nothing uses.
- * @source access/common/bufmask.c; heap_mask, btree_mask, hash_mask, gist_mask
+ * @source access/common/bufmask.c; heap_mask, btree_mask, hash_mask, gist_mask, gin_mask, brin_mask, seq_mask
  */
 export function maskPage(bytes: Uint8Array): Buffer {
   const page = Buffer.from(bytes);
@@ -43,10 +43,35 @@ function maskIndex(page: Buffer, lower: number, special: number): void {
       // Known to be dead.
       if (((page.readUInt32LE(at) >>> 15) & 3) === 3)
         page.writeUInt32LE((page.readUInt32LE(at) & ~0x18000) | (1 << 15), at);
+  if (page.length - special === 8) maskSmallSpecial(page, special);
   if (isBtree) {
-    page.writeUInt16LE(page.readUInt16LE(special + 12) & ~0x40, special + 12);
+    // Garbage, and the end of a split that a vacuum looks for.
+    page.writeUInt16LE(page.readUInt16LE(special + 12) & ~0x60, special + 12);
     page.writeUInt16LE(0, special + 14);
   }
   if (isHash) page.writeUInt16LE(page.readUInt16LE(special + 12) & ~0x80, special + 12);
   if (isGist) page.writeUInt16LE(page.readUInt16LE(special + 12) & ~0x10, special + 12);
+}
+
+const GIN_DELETED = 0x04;
+const BRIN_EVACUATE_PAGE = 0x01;
+const SEQUENCE_MAGIC = 0x1717;
+
+/** Pages of GIN and BRIN indexes, and of sequences. */
+function maskSmallSpecial(page: Buffer, special: number): void {
+  if (page.readUInt16LE(special + 6) >>> 4 === 0xf09)
+    page.writeUInt16LE(page.readUInt16LE(special + 4) & ~BRIN_EVACUATE_PAGE, special + 4);
+  else if (page.readUInt32LE(special) === SEQUENCE_MAGIC) maskSequence(page);
+  // A page of the pending list that was taken out: redo empties it, who took it out has left its content.
+  else if (page.readUInt16LE(special + 6) === GIN_DELETED) page.fill(0, 12, 16).fill(0, 24, special + 6);
+}
+
+/**
+ * Its last value and how many of the logged ones are left: the log tells some numbers ahead. The page has the very ones that were given
+ * out, as the first number after a checkpoint is always logged. @source commands/sequence.c, nextval_internal
+ */
+function maskSequence(page: Buffer): void {
+  const tuple = page.readUInt32LE(24) & 0x7fff;
+  const data = tuple + page.readUInt8(tuple + 22);
+  page.fill(0, data, data + 16);
 }
