@@ -1,3 +1,4 @@
+import { readU16 } from './little-endian.ts';
 import { createPageChecker } from './page-checksum.ts';
 import { isNewPage } from './page-header.ts';
 
@@ -7,31 +8,43 @@ const CHECKSUM_OFFSET = 8;
 const PAGES_PER_BYTE = 4;
 const BITS = 0b11;
 
-/** Takes the bits, all-visible and all-frozen, of `blocks` away from a visibility map, in its place. */
+/**
+ * Takes the bits, all-visible and all-frozen, of `blocks` away from a visibility map, in its place. A page of it that is damaged says
+ * nothing any more: a new checksum would make what it says look right.
+ */
 export function clearVisibility(
   map: Uint8Array,
   blocks: Uint32Array,
   { blockSize, checksums }: { readonly blockSize: number; readonly checksums: boolean },
 ): void {
+  if (checksums) eachChecksum(map, blockSize, (page, isRight) => void (isRight || page.fill(0)));
   const perPage = (blockSize - PAGE_HEADER_BYTES) * PAGES_PER_BYTE;
-  const changed = new Set<number>();
   for (const block of blocks) {
     const page = Math.trunc(block / perPage);
     const at = page * blockSize + PAGE_HEADER_BYTES + Math.trunc((block % perPage) / PAGES_PER_BYTE);
     if ((page + 1) * blockSize > map.length) break;
-    const bits = BITS << (2 * (block % PAGES_PER_BYTE));
-    if ((map[at]! & bits) === 0) continue;
-    map[at]! &= ~bits;
-    changed.add(page);
+    map[at]! &= ~(BITS << (2 * (block % PAGES_PER_BYTE)));
   }
-  if (!checksums || changed.size === 0) return;
+  if (!checksums) return;
+  eachChecksum(map, blockSize, (page, isRight, checksum) => {
+    if (isRight) return;
+    page[CHECKSUM_OFFSET] = checksum & 0xff;
+    page[CHECKSUM_OFFSET + 1] = checksum >>> 8;
+  });
+}
+
+/** Whether each page of a map, but for new ones, has the checksum it must have. */
+function eachChecksum(
+  map: Uint8Array,
+  blockSize: number,
+  visit: (page: Uint8Array, isRight: boolean, checksum: number) => void,
+): void {
   const checker = createPageChecker(blockSize, blockSize);
-  for (const page of changed) {
+  for (let page = 0; (page + 1) * blockSize <= map.length; page += 1) {
     const bytes = map.subarray(page * blockSize, (page + 1) * blockSize);
     if (isNewPage(bytes, 0, blockSize)) continue;
     checker.buffer.set(bytes);
     const checksum = checker.expectedChecksum(0, page);
-    bytes[CHECKSUM_OFFSET] = checksum & 0xff;
-    bytes[CHECKSUM_OFFSET + 1] = checksum >>> 8;
+    visit(bytes, readU16(bytes, CHECKSUM_OFFSET) === checksum, checksum);
   }
 }
