@@ -121,6 +121,9 @@ test('a page whose first record overwrites it - is left; one that a record reads
     fromBase: [2 * BLOCK, BLOCK],
     changed: [BLOCK, 2 * BLOCK],
     leftBytes: BLOCK,
+    settledBytes: 0,
+    settledUpTo: 0,
+    zeroed: [],
   });
 });
 
