@@ -132,7 +132,7 @@ export class SettledWorld {
     const strategies =
       this.#cluster.binaries.version >= 15 ? [' strategy wal_log', ' strategy file_copy'] : [''];
     for (const strategy of strategies) {
-      const name = `copy_${(this.#made += 1)}`;
+      const name = `copy_${this.#next(1)}`;
       await this.#in('pattern', [`update notes set note = note || 'x' where id % 40 = ${this.#random(40)}`]);
       await this.#cluster.query(`create database ${name} template pattern${strategy}`);
       await this.#in(name, [`delete from notes where id % 3 = 0`]);
@@ -146,7 +146,7 @@ export class SettledWorld {
     for (let n = 0; n < 3; n += 1) {
       const client = await this.#cluster.connect();
       clients.push(client);
-      const id = (this.#made += 1000);
+      const id = this.#next(1000);
       await client.query(`begin; insert into steady select ${id} + i, 1, 'open' from generate_series(1, 60) i;
         update owned set n = n + 1 where id % 97 = ${this.#ownRows()}; savepoint s;
         update owned set filler = 'open' || filler where id % 97 = ${this.#ownRows()}; ${n === 1 ? 'rollback to s;' : ''}
@@ -154,7 +154,7 @@ export class SettledWorld {
         insert into orders select ${id} + i, i, 'open', 'open' from generate_series(1, 40) i;
         create table open_${id} as select generate_series(1, 300) id`);
     }
-    const prepared = `across_${(this.#made += 1)}`;
+    const prepared = `across_${this.#next(1)}`;
     await this.#run([
       `begin; delete from owned where id % 97 = ${this.#ownRows()}; prepare transaction '${prepared}'`,
     ]);
@@ -200,7 +200,7 @@ export class SettledWorld {
 
   async #rows(reach: Reach): Promise<void> {
     const [every, at] = this.#some(reach);
-    const id = (this.#made += 1000);
+    const id = this.#next(1000);
     await this.#run(
       this.#shuffled([
         `update orders set n = n + 1 where id % ${every} = ${at}`,
@@ -219,7 +219,7 @@ export class SettledWorld {
 
   async #indexed(reach: Reach): Promise<void> {
     const [every, at] = this.#some(reach);
-    const id = (this.#made += 1000);
+    const id = this.#next(1000);
     await this.#run(
       this.#shuffled([
         `update texts set words = to_tsvector('simple', 'u' || id % ${at + 2}) where id % ${every} = ${at}`,
@@ -242,7 +242,7 @@ export class SettledWorld {
 
   /** Tables that grow: row by row, and by more pages at once than are used. */
   async #grow(): Promise<void> {
-    const id = (this.#made += 1000);
+    const id = this.#next(1000);
     await this.#run([
       `insert into grown select ${id} + n, n, repeat('g', 160) from generate_series(1, ${this.#few(1200)}) n`,
       `copy bulk from program 'yes "${id}\tmore of the same, and more" | head -n ${500 + this.#random(4000)}'`,
@@ -256,21 +256,21 @@ export class SettledWorld {
     const [every, at] = this.#some(reach);
     const [one, other] = [await this.#cluster.connect(), await this.#cluster.connect()];
     const rows = `from locked where id % ${every * 2} = ${at}`;
-    const id = (this.#made += 1000);
+    const id = this.#next(1000);
     await one.query(`begin; select count(*) from (select 1 ${rows} for key share) t`);
     await other.query(`begin; select count(*) from (select 1 ${rows} for ${this.#random(2) === 0 ? 'share' : 'key share'}) t;
       savepoint s; select count(*) from (select 1 from locked where id % ${every * 3} = ${(at + 1) % every} for update) t;
       ${this.#random(2) === 0 ? 'rollback to s' : 'release s'}`);
     await one.query(this.#random(2) === 0 ? 'commit' : 'rollback');
     await other.query(`update locked set n = n + 1 where id % ${every * 4} = ${at};
-      insert into owners select ${id} + id, id from locked where id % ${every * 3} = ${at}`);
+      insert into owners select ${id} + id, id from locked where id % ${every * 3} = ${at} on conflict do nothing`);
     await other.query(this.#random(3) === 0 ? 'rollback' : 'commit');
     await Promise.all([one.end(), other.end()]);
   }
 
   /** Pages that are emptied, cut off or used again. */
   async #shrink(): Promise<void> {
-    const id = (this.#made += 1000);
+    const id = this.#next(1000);
     const [from, length] = [this.#random(7000), 300 + this.#random(900)];
     await this.#run([
       `delete from reused where id between ${from} and ${from + length}`,
@@ -284,7 +284,7 @@ export class SettledWorld {
 
   /** Relations that come, go and are written anew. */
   async #whole(reach: Reach): Promise<void> {
-    const name = `made_${(this.#made += 1)}`;
+    const name = `made_${this.#next(1)}`;
     await this.#run([
       `create table ${name} (id int primary key, t text); insert into ${name} select n, repeat('z', 80) from generate_series(1, 500) n`,
       ...[
@@ -304,7 +304,7 @@ export class SettledWorld {
 
   async #transactions(reach: Reach): Promise<void> {
     const [every, at] = this.#some(reach);
-    const id = (this.#made += 1000);
+    const id = this.#next(1000);
     await this.#run([
       `begin; insert into steady select ${id} + n, n, 'gone' from generate_series(1, 200) n; update orders set n = 0 where id % ${every} = ${at}; rollback`,
       `begin; savepoint a; update steady set note = 'a' || note where id % ${every * 5} = ${at}; rollback to a;
@@ -338,6 +338,11 @@ export class SettledWorld {
     ];
     for (const name of this.#shuffled(of).slice(0, reach === 'all over' ? 6 : 2))
       await this.#run([`vacuum ${kinds[this.#random(kinds.length)]!} ${name}`]);
+  }
+
+  #next(count: number): number {
+    this.#made += count;
+    return this.#made;
   }
 
   #ownRows(): number {

@@ -1,6 +1,6 @@
 import { readU16 } from './little-endian.ts';
 import { createPageChecker } from './page-checksum.ts';
-import { isNewPage } from './page-header.ts';
+import { isNewPage, pageLsn } from './page-header.ts';
 
 /** @source access/visibilitymap.c: behind the header of a page, two bits for each page of the main fork */
 const PAGE_HEADER_BYTES = 24;
@@ -10,13 +10,16 @@ const BITS = 0b11;
 
 /**
  * Takes the bits, all-visible and all-frozen, of `blocks` away from a visibility map, in its place. A page of it that is damaged says
- * nothing any more: a new checksum would make what it says look right.
+ * nothing any more: a new checksum would make what it says look right. Nor is any of its pages of a later time than `upTo`: a server
+ * whose log does not reach as far cannot write such a page.
+ * @source access/transam/xlog.c, XLogFlush
  */
 export function clearVisibility(
   map: Uint8Array,
   blocks: Uint32Array,
-  { blockSize, checksums }: { readonly blockSize: number; readonly checksums: boolean },
+  by: { readonly blockSize: number; readonly checksums: boolean; readonly upTo: bigint },
 ): void {
+  const { blockSize, checksums } = by;
   if (checksums) eachChecksum(map, blockSize, (page, isRight) => void (isRight || page.fill(0)));
   const perPage = (blockSize - PAGE_HEADER_BYTES) * PAGES_PER_BYTE;
   for (const block of blocks) {
@@ -25,6 +28,8 @@ export function clearVisibility(
     if ((page + 1) * blockSize > map.length) break;
     map[at]! &= ~(BITS << (2 * (block % PAGES_PER_BYTE)));
   }
+  for (let page = 0; (page + 1) * blockSize <= map.length; page += 1)
+    if (pageLsn(map, page, blockSize) > by.upTo) setPageLsn(map, page * blockSize, by.upTo);
   if (!checksums) return;
   eachChecksum(map, blockSize, (page, isRight, checksum) => {
     if (isRight) return;
@@ -47,4 +52,11 @@ function eachChecksum(
     const checksum = checker.expectedChecksum(0, page);
     visit(bytes, readU16(bytes, CHECKSUM_OFFSET) === checksum, checksum);
   }
+}
+
+/** Two 32-bit halves, the high one first. */
+function setPageLsn(bytes: Uint8Array, at: number, lsn: bigint): void {
+  const view = new DataView(bytes.buffer, bytes.byteOffset + at, 8);
+  view.setUint32(0, Number(lsn >> 32n), true);
+  view.setUint32(4, Number(lsn & 0xffff_ffffn), true);
 }

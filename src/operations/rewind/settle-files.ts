@@ -67,6 +67,8 @@ function carryVisibility(
     clearVisibility(bytes, state.settling?.pages.get(key)?.blocks ?? new Uint32Array(0), {
       blockSize: backup.blockSize,
       checksums: backup.pageChecksums,
+      // What is replayed from there on may set bits again; before it, none of a page whose records are thinned.
+      upTo: state.settling?.from ?? 0n,
     });
     const file = createFile(live, { sizeBytes: 0, mode: facts.mode, owner });
     try {
