@@ -1,3 +1,5 @@
+import { open, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import type { OperationEvent } from '../../src/base/events.ts';
 import { parseLsn } from '../../src/engines/postgres/lsn.ts';
@@ -125,6 +127,9 @@ test.each(cases)(
     const options = strict();
     const begun = await beginRewind(context, rewinding, options);
     const { journal } = await finishRewind(begun.run, begun.journal, options);
+    // A page of a later time than the log could not be written, and all would be replayed once more.
+    const log = await readFile(join(journal.places.safety, 'recovery.log'), 'utf8');
+    expect(log).not.toContain('xlog flush request');
     const compared = await compareDirectories(truth, journal.places, rewinding.plan.backup);
     const { amount } = begun.run.work;
     console.log({ version, name, seed, ...compared, differences: compared.differences.length, ...amount });
@@ -154,3 +159,132 @@ test.each(cases)(
   },
   300_000,
 );
+
+test('rewound with settled pages, opened, used and given up - to the byte what it was before', async () => {
+  await using cluster = await start(versions[0]!, chosen[0]!);
+  const instance = await protect(cluster);
+  const seed = seeds[0]! + 100;
+  const world = new SettledWorld(cluster, seed);
+  const changed = await changeMuch(instance, world, seed);
+  await cluster.stop();
+  const context = await contextOf(instance);
+  const rewinding = await planRewind(context, changed.lsn);
+  const { tablespaceVersionDirectory } = rewinding.plan.backup;
+  const live = await findPlaces(cluster.dataDirectory, 'none');
+  const before = await snapshotOf(live, tablespaceVersionDirectory);
+  const options = strict();
+  const begun = await beginRewind(context, rewinding, options);
+  expect(begun.run.work.amount.pagesSettled).toBeGreaterThan(2000);
+  const { journal } = await finishRewind(begun.run, begun.journal, options);
+  const { service } = rewinding;
+  await completeRewind(
+    begun.run,
+    journal,
+    { service, verifyBeforeOpen: false, onOpen: () => undefined },
+    options,
+  );
+  for (const { gid } of await cluster.query<{ gid: string }>('select gid from pg_prepared_xacts'))
+    await cluster.query(`rollback prepared '${gid}'`);
+  // Settled pages and others are changed, tables are cut off and written anew, maps of them too.
+  await world.readAll();
+  await world.change(1, 'all over');
+  for (const statement of [
+    'update owned set n = n',
+    'vacuum full shapes',
+    'vacuum (freeze) steady',
+    'checkpoint',
+  ])
+    await cluster.query(statement);
+  const client = await cluster.connect();
+  await checkVisibility(client);
+  await checkIndexes(client);
+  await checkClean(client);
+  await client.end();
+  await goBack({ ...context, whole: context }, begun.journal.places.safety, {
+    ...options,
+    confirm: async () => undefined,
+  });
+  const now = await snapshotOf(live, tablespaceVersionDirectory);
+  expect(snapshotDifferences(before, now)).toEqual([]);
+  await cluster.start();
+  const again = await cluster.connect();
+  await checkVisibility(again);
+  await checkIndexes(again);
+  await checkClean(again);
+  await again.end();
+});
+
+test('settled pages that are damaged on the disk - the rewind is made again with all of the log, and heals them', async () => {
+  await using cluster = await start(versions[0]!, 'plain');
+  const instance = await protect(cluster);
+  const seed = seeds[0]! + 200;
+  const changed = await changeMuch(instance, new SettledWorld(cluster, seed), seed);
+  const [row] = await cluster.query<{ path: string }>(`select pg_relation_filepath('texts') as path`);
+  await cluster.stop();
+  const context = await contextOf(instance);
+  const rewinding = await planRewind(context, changed.lsn);
+  const truth = await restoreTruth(context, rewinding, instance.path('truth'));
+  const notes: string[] = [];
+  const options = {
+    signal: new AbortController().signal,
+    onEvent: (event: OperationEvent) => {
+      if (event.type === 'note') notes.push(event.message);
+    },
+  };
+  const begun = await beginRewind(context, rewinding, options);
+  expect(begun.run.work.amount.pagesSettled).toBeGreaterThan(2000);
+  await using file = await open(join(cluster.dataDirectory, row!.path), 'r+');
+  await file.write(Buffer.from([0xa5]), 0, 1, 20 * 8192 + 8000);
+  const { journal } = await finishRewind(begun.run, begun.journal, options);
+  expect(notes.join('\n')).toContain('once more, with all of the log');
+  const compared = await compareDirectories(truth, journal.places, rewinding.plan.backup);
+  expect(compared.differences.slice(0, 50)).toEqual([]);
+  expect(await visibilityBeyond(journal.places, truth, rewinding.plan.backup)).toEqual([]);
+});
+
+test('a visibility map that was changed long after the target - the rewound server can write it', async () => {
+  await using cluster = await start(versions[0]!, 'plain');
+  const instance = await protect(cluster);
+  await cluster.query(
+    `create table calm as select n id, repeat('c', 300) note from generate_series(1, 9000) n`,
+  );
+  await cluster.query('vacuum calm');
+  await instance.backup();
+  await cluster.query('update calm set note = upper(note) where id % 100 = 1');
+  await cluster.query('vacuum calm');
+  await cluster.query('select pg_switch_wal()');
+  await cluster.query('checkpoint');
+  await cluster.query('create table behind as select 1 id');
+  const [row] = await cluster.query<{ lsn: string }>('select pg_current_wal_insert_lsn()::text as lsn');
+  await cluster.query(
+    `create table much as select n id, repeat('m', 500) note from generate_series(1, 40000) n`,
+  );
+  await cluster.query('update calm set note = lower(note) where id between 8000 and 8040');
+  await cluster.query('vacuum calm');
+  const context = await contextOf(instance);
+  const rewinding = await planRewind(context, parseLsn(row!.lsn));
+  await rewinding.service.stop();
+  const options = strict();
+  const begun = await beginRewind(context, rewinding, options);
+  expect(begun.run.work.amount.pagesSettled).toBeGreaterThan(50);
+  const { journal } = await finishRewind(begun.run, begun.journal, options);
+  const { service } = rewinding;
+  await completeRewind(
+    begun.run,
+    journal,
+    { service, verifyBeforeOpen: false, onOpen: () => undefined },
+    options,
+  );
+  // One replay was enough, and the log was thinned for it.
+  const log = await readFile(join(journal.places.safety, 'recovery.log'), 'utf8');
+  expect(log.split('redo starts at').length).toBe(2);
+  await cluster.query('create extension pg_visibility');
+  const [map] = await cluster.query<{ visible: number }>(
+    `select all_visible::int as visible from pg_visibility_map_summary('calm')`,
+  );
+  expect(map!.visible).toBeGreaterThan(200);
+  // Takes bits away.
+  await cluster.query('update calm set note = note where id % 50 = 7');
+  await cluster.query('checkpoint');
+  await cluster.stop();
+});
