@@ -38,8 +38,6 @@ const variants = {
   /** Records that go on in the next segment. */
   'small segments': { walSegmentSizeMb: 1 },
   compressed: { settings: { wal_compression: 'on' } },
-  lz4: { settings: { wal_compression: 'lz4' } },
-  zstd: { settings: { wal_compression: 'zstd' } },
   hints: { checksums: false, settings: { wal_log_hints: 'on' } },
   'no images': { settings: { full_page_writes: 'off' } },
 } as const satisfies Record<string, Partial<TestClusterOptions>>;
