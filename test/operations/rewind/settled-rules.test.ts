@@ -56,7 +56,7 @@ function workOf(
   const rules = pageRules(
     map,
     { blockSize: BLOCK, relationSegmentBlocks: FILE_BLOCKS },
-    { keepingCosts: 1, settling: { from: 4n, pages }, leaveSettled: how.leaveSettled ?? true },
+    { keepingCosts: 1, settling: { from: 4n, pages, spares: 3 }, leaveSettled: how.leaveSettled ?? true },
   );
   return rules.workOf({
     path: file.segment === 0 ? 'base/5/16400' : `base/5/16400.${file.segment}`,
