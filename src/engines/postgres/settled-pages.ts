@@ -31,7 +31,11 @@ export class SettledPages {
       found.bits = bits;
     }
     const { bits } = found;
-    for (let block = first; block < end; block += 1) bits[block >>> 3]! |= 1 << (block & 7);
+    const [wholeFrom, wholeEnd] = [Math.min(end, Math.ceil(first / 8) * 8), Math.trunc(end / 8) * 8];
+    for (let block = first; block < wholeFrom; block += 1) bits[block >>> 3]! |= 1 << (block & 7);
+    if (wholeEnd > wholeFrom) bits.fill(0xff, wholeFrom / 8, wholeEnd / 8);
+    for (let block = Math.max(wholeFrom, wholeEnd); block < end; block += 1)
+      bits[block >>> 3]! |= 1 << (block & 7);
     for (const [index, block] of changes?.blocks.entries() ?? [])
       if (changes?.overwrittenFirst[index] === 0 && block >= first && block < end)
         bits[block >>> 3]! &= ~(1 << (block & 7));

@@ -80,6 +80,8 @@ export async function decideWork(
     readonly state: SavedState;
     /** Only where nothing was replayed over them yet. */
     readonly leaveSettled: boolean;
+    /** Relations of which no page is left as it is, by {@link forkKey}. */
+    readonly replayed?: ReadonlySet<string>;
   },
   signal: AbortSignal,
 ): Promise<RewindWork> {
@@ -97,6 +99,7 @@ export async function decideWork(
   let control: WorkItem | null = null;
   let neededDamage: string | null = null;
   for await (const { line, work } of rewindWork(context, from, { signal, seen })) {
+    settled.add(line, work);
     if (work.kind === 'keep') {
       untouched.add(line.p);
       continue;
@@ -104,7 +107,6 @@ export async function decideWork(
     const wanted = wantedRanges(line, work);
     const pieces = piecesOf(line, wanted);
     tally.add(line, work, wanted);
-    settled.add(line.p, work);
     neededDamage ??= damageIn(line, wanted, manifest.backup);
     const copies = piecesOf(line, fromLiveOf(work));
     const sizeBytes = work.kind === 'patch' ? Math.max(line.s, work.settledUpTo) : line.s;
@@ -112,6 +114,8 @@ export async function decideWork(
     if (line.p === CONTROL_FILE) control = item;
     else items.push(item);
   }
+  const hidden = settled.hidden();
+  if (hidden.size > 0) return decideWork(context, { ...from, replayed: hidden }, signal);
   assert(control !== null, 'a backup has a control file');
   let filesRemoved = 0;
   for (const path of state.live.files.keys()) if (path.includes('/') && !files.has(path)) filesRemoved += 1;
@@ -125,22 +129,41 @@ export async function decideWork(
 function gatherSettled(
   { settling }: SavedState,
   backup: Manifest['backup'],
-): { add(path: string, work: PageWork): void; found(): SettledFiles | null } {
+): {
+  add(line: FileLine, work: PageWork): void;
+  found(): SettledFiles | null;
+  /**
+   * Relations with settled pages in a file behind one that is shorter than a whole one in the backup. What the replay would make
+   * that one longer for is not replayed, and the server looks for no file behind it: as where a table was longer once, and its second
+   * file is there, and empty. @source storage/smgr/md.c, mdnblocks
+   */
+  hidden(): ReadonlySet<string>;
+} {
   const { blockSize, relationSegmentBlocks } = backup;
   const pages = new SettledPages();
   const relations = new Map<string, string>();
+  const shortest = new Map<string, number>();
+  const last = new Map<string, number>();
   return {
     found: () =>
       pages.isEmpty ? null : { pages, relations: [...relations].map(([path, key]) => ({ path, key })) },
-    add(path, work) {
-      if (settling === null || work.kind !== 'patch' || work.settledUpTo === 0) return;
-      const relation = relationFileOf(path);
-      const own = relationOf(path, relationSegmentBlocks);
-      assert(relation !== null && own !== null, 'only relations have settled pages');
+    hidden: () => {
+      const isHidden = ([key, file]: [string, number]): boolean =>
+        file > (shortest.get(key) ?? Number.POSITIVE_INFINITY);
+      return new Set([...last].filter(isHidden).map(([key]) => key));
+    },
+    add(line, work) {
+      const own = relationOf(line.p, relationSegmentBlocks);
+      const relation = relationFileOf(line.p);
+      if (settling === null || own?.fork !== 'main' || relation === null) return;
       const key = forkKey(relation, 0);
+      if (line.s < relationSegmentBlocks * blockSize)
+        shortest.set(key, Math.min(own.segmentNumber, shortest.get(key) ?? own.segmentNumber));
+      if (work.kind !== 'patch' || work.settledUpTo === 0) return;
+      last.set(key, Math.max(own.segmentNumber, last.get(key) ?? 0));
       const end = own.firstBlock + Math.trunc(work.settledUpTo / blockSize);
       pages.add(relation, own.firstBlock, end, settling.pages.get(key) ?? null);
-      relations.set(firstFileOf(path), key);
+      relations.set(firstFileOf(line.p), key);
     },
   };
 }

@@ -63,6 +63,8 @@ export function pageRules(
     readonly settling: Settling | null;
     /** False: as with it, but every page that a replay of the whole log reads comes from the backup. */
     readonly leaveSettled: boolean;
+    /** Relations, by {@link forkKey}, for which that is so in any case. */
+    readonly replayed?: ReadonlySet<string>;
   } = { keepingCosts: KEEPING_COSTS, settling: null, leaveSettled: false },
 ): PageRules {
   const { blockSize, relationSegmentBlocks } = facts;
@@ -85,14 +87,14 @@ export function pageRules(
       const place = { firstBlock: own.firstBlock, blockSize, relationSegmentBlocks };
       const canSettle =
         by.settling !== null &&
-        cutBlocks === Number.POSITIVE_INFINITY &&
+        !storage.cut.has(forkKey(relation, 0)) &&
         !storage.copied.has(relation.database) &&
         changes !== undefined &&
         !file.isSpGist();
       const since = canSettle ? namedPages(by.settling?.pages.get(forkKey(relation, 0)), place) : null;
       return decide({
         keepingCosts: by.keepingCosts,
-        leaveSettled: by.leaveSettled,
+        leaveSettled: by.leaveSettled && !by.replayed?.has(forkKey(relation, 0)),
         unsettled: since === null ? null : since.needed,
         spares: by.settling?.spares ?? 0,
         baseBytes: file.baseBytes,
@@ -139,6 +141,8 @@ interface StorageRules {
   readonly relations: ReadonlySet<string>;
   /** The fewest pages a relation was ever cut to. */
   readonly truncated: ReadonlyMap<string, number>;
+  /** Relations of which any fork was cut: the visibility map alone, by `pg_truncate_visibility_map`. */
+  readonly cut: ReadonlySet<string>;
   /** Databases that were created or dropped, as `tablespace/database`. */
   readonly databases: ReadonlySet<string>;
   /** Databases whose files were copied as they lay on the disk, which a replay of the log does again. */
@@ -148,11 +152,13 @@ interface StorageRules {
 function storageRules(map: ChangeMap): StorageRules {
   const relations = new Set<string>();
   const truncated = new Map<string, number>();
+  const cut = new Set<string>();
   const databases = new Set<string>();
   const copied = new Set<number>();
   for (const event of map.storage) {
     if (event.kind === 'relation created' && event.fork === 0) relations.add(forkKey(event.relation, 0));
     if (event.kind === 'relation dropped') relations.add(forkKey(event.relation, 0));
+    if (event.kind === 'relation truncated') cut.add(forkKey(event.relation, 0));
     if (event.kind === 'relation truncated' && event.forks.includes(0)) {
       const key = forkKey(event.relation, 0);
       truncated.set(key, Math.min(event.blocks, truncated.get(key) ?? Number.POSITIVE_INFINITY));
@@ -162,7 +168,7 @@ function storageRules(map: ChangeMap): StorageRules {
     if (event.kind === 'database dropped')
       for (const tablespace of event.tablespaces) databases.add(`${tablespace}/${event.database}`);
   }
-  return { relations, truncated, databases, copied };
+  return { relations, truncated, cut, databases, copied };
 }
 
 /** The pages of one file that the log names: those the replay overwrites whole, and the others. */

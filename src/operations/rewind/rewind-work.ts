@@ -26,7 +26,12 @@ const TABLESPACE_MAP = 'tablespace_map';
  */
 export async function* rewindWork(
   context: Pick<InstanceContext, 'repository'>,
-  from: { readonly manifest: Manifest; readonly state: SavedState; readonly leaveSettled: boolean },
+  from: {
+    readonly manifest: Manifest;
+    readonly state: SavedState;
+    readonly leaveSettled: boolean;
+    readonly replayed?: ReadonlySet<string>;
+  },
   options: {
     readonly signal: AbortSignal;
     readonly seen: (path: string, mode: number, isFile: boolean) => void;
@@ -36,6 +41,7 @@ export async function* rewindWork(
   const { keepingCosts, settling } = state;
   const rules = pageRules(state.map, manifest.backup, {
     ...{ keepingCosts, settling, leaveSettled: from.leaveSettled },
+    ...(from.replayed === undefined ? {} : { replayed: from.replayed }),
   });
   for await (const line of manifestLines(context.repository, manifest, { signal: options.signal })) {
     if (line.t === 'config') continue;
