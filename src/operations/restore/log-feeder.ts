@@ -208,8 +208,9 @@ class Feeding {
     const isSilent = this.#silentSince !== null && performance.now() - this.#silentSince > SILENCE_MS;
     if (place !== undefined) this.#silentSince = null;
     if (place !== undefined && place >= this.#reuseFrom) this.#known = Math.max(this.#known, place);
-    // It is about to wait for the storage.
-    if (place !== undefined && place + 2 >= this.#fed.size)
+    // It is about to wait for the storage; where it is the unpacking that does not keep up, more of it ahead is of no use.
+    const { waitedMs, workMs } = this.facts;
+    if (place !== undefined && place + 2 >= this.#fed.size && waitedMs > workMs)
       this.#filesAhead = Math.min(this.#mostAhead, 2 * this.#filesAhead);
     // Better too many files than a server that waits for the next one, of which nobody knows.
     this.#replayed = Math.max(this.#replayed, isSilent ? Number.POSITIVE_INFINITY : (place ?? 0));

@@ -70,6 +70,11 @@ function feed(archive: Archive, request: Partial<FeedRequest> = {}): LogFeeder {
   );
 }
 
+/** More is then fed ahead, where a server waits for it. */
+function slowStorage(): void {
+  vi.stubEnv('AISHELL_STORAGE_FAULTS', JSON.stringify({ delayMs: 20 }));
+}
+
 const fed = (archive: Archive): string[] =>
   readdirSync(archive.log)
     .filter(name => !name.startsWith('aishell-feed'))
@@ -198,6 +203,7 @@ test('files that lie on the same disk - are linked, not fetched', async () => {
 
 test('a server that moves on - what it has replayed is written over, and comes back for one that begins again', async () => {
   await using archive = await archiveOf(30);
+  slowStorage();
   const inode = (index: number): number => statSync(join(archive.log, nameOf(index))).ino;
   const all = (): number[] => fed(archive).map(name => Number.parseInt(name.slice(-2), 16));
   await using feeder = feed(archive, { reuseBehind: nameOf(4) });
@@ -223,7 +229,7 @@ test('a server that moves on - what it has replayed is written over, and comes b
   expect(await feeder.again(nameOf(4).replace('00000001', '00000007'))).toBe(true);
   expect(feeder.lacks(nameOf(4))).toBe(false);
   expect(all()).toEqual([4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20]);
-  // It has all but caught up, so twice as much may lie ahead: here, all there is.
+  // It has all but caught up with a slow storage, so twice as much may lie ahead: here, all there is.
   feeder.replaying(nameOf(19));
   await feeder.allFed;
   // From then on nothing is taken any more.
@@ -234,6 +240,7 @@ test('a server that moves on - what it has replayed is written over, and comes b
 
 test('a server that reads its checkpoint before the log in front of it - finds all of that log', async () => {
   await using archive = await archiveOf(30);
+  slowStorage();
   await using feeder = feed(archive, { reuseBehind: nameOf(12) });
   const all = (): string[] => [...archive.contents.keys()];
   await feeder.firstFed;
