@@ -9,16 +9,15 @@ import type { RewindWork, SettledFiles } from './decide-work.ts';
 import { keptPlace, livePlace, type Places } from './places.ts';
 import type { SavedState } from './saved-state.ts';
 
+interface SettlingPlace {
+  readonly places: Places;
+  readonly state: SavedState;
+  readonly backup: BackupFacts;
+  readonly owner: Owner;
+}
+
 /** What pages that are left as they are need beside: before the control file is there, when all else is written. */
-export function settleFiles(
-  work: RewindWork,
-  from: {
-    readonly places: Places;
-    readonly state: SavedState;
-    readonly backup: BackupFacts;
-    readonly owner: Owner;
-  },
-): void {
+export function settleFiles(work: RewindWork, from: SettlingPlace): void {
   if (work.settled !== null) carryVisibility(work.settled, from);
   for (const item of work.items)
     if (item.work.kind === 'patch' && item.work.zeroed.length > 0)
@@ -45,15 +44,7 @@ function zero(path: string, ranges: Ranges): void {
  * pages that were changed since: what their records would make of the backup's is not replayed. A map may always say less than
  * it could: the next vacuum tells more.
  */
-function carryVisibility(
-  settled: SettledFiles,
-  from: {
-    readonly places: Places;
-    readonly state: SavedState;
-    readonly backup: BackupFacts;
-    readonly owner: Owner;
-  },
-): void {
+function carryVisibility(settled: SettledFiles, from: SettlingPlace): void {
   const { places, state, backup, owner } = from;
   for (const { path, key } of settled.relations) {
     const map = `${path}_vm`;
