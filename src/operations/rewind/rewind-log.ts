@@ -51,7 +51,7 @@ export async function beginArchivedChanges(
   const upTo = archivedEnd(log);
   const changes = await beginChanges(context, view, { from, upTo, target }, signal);
   const map = changesSoFar(changes, from, view.segmentSize);
-  const since = settlingFrom(log, map.events);
+  const since = settlingFrom({ view, startLsn: from, archivedEnd: upTo, targetLsn: target }, map.events);
   if (since === null) return { map, settling: null, begun: { changes, since: null } };
   const later = await beginChanges(context, view, { from: since, upTo, target }, signal);
   const { forks: pages } = changesSoFar(later, since, view.segmentSize);
@@ -101,9 +101,12 @@ export async function readWholeChanges(
     const options = { signal, begun: before, extra: readSegments(unarchived) };
     return readChanges(context, log.view, { from, ...to }, options);
   };
-  const map = await read(parseLsn(log.backup.startLsn), begun?.changes ?? null);
+  const startLsn = parseLsn(log.backup.startLsn);
+  const map = await read(startLsn, begun?.changes ?? null);
   // What a crashed server has not written to its files, no page of them tells.
-  const since = control.state === 'shut down' ? settlingFrom(log, map.events) : null;
+  const { view, targetLsn } = log;
+  const settledBy = { view, startLsn, archivedEnd: archived, targetLsn };
+  const since = control.state === 'shut down' ? settlingFrom(settledBy, map.events) : null;
   if (since === null) return { map, settling: null, endLsn: end.endLsn };
   const later = await read(since, begun?.since?.from === since ? begun.since.changes : null);
   return { map, settling: { from: since, spares: SETTLED_SPARES, pages: later.forks }, endLsn: end.endLsn };

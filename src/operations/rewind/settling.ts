@@ -1,6 +1,6 @@
 import type { ChangeMap, ForkChanges } from '../../engines/postgres/change-map.ts';
-import { parseLsn, segmentStart } from '../../engines/postgres/lsn.ts';
-import { archivedEnd, type RewindLog } from './rewind-log.ts';
+import { segmentStart } from '../../engines/postgres/lsn.ts';
+import type { LogView } from '../log/log-view.ts';
 
 /**
  * What was changed since a place at or before the last checkpoint before a target, to the end of the log. A page that it does not
@@ -27,13 +27,21 @@ export const SETTLED_SPARES = 3;
  * From where on changes tell which pages are settled; null where nothing would be gained, or where they do not tell: after a
  * promotion, hints can be of who read on a standby.
  */
-export function settlingFrom(log: RewindLog, events: ChangeMap['events']): bigint | null {
-  const { view, backup, targetLsn } = log;
-  const checkpoint = events.findLast(event => event.kind === 'checkpoint' && event.endLsn <= targetLsn);
+export function settlingFrom(
+  log: {
+    readonly view: Pick<LogView, 'segmentSize' | 'chain'>;
+    /** Where the backup starts, and where the archived log, whole from there on, ends. */
+    readonly startLsn: bigint;
+    readonly archivedEnd: bigint;
+    readonly targetLsn: bigint;
+  },
+  events: ChangeMap['events'],
+): bigint | null {
+  const { segmentSize, chain } = log.view;
+  const checkpoint = events.findLast(event => event.kind === 'checkpoint' && event.endLsn <= log.targetLsn);
   if (checkpoint?.kind !== 'checkpoint') return null;
-  const redo = segmentStart(checkpoint.checkpoint.redoLsn, view.segmentSize);
-  const archived = archivedEnd(log);
-  const from = redo < archived ? redo : archived;
-  if (from <= segmentStart(parseLsn(backup.startLsn), view.segmentSize)) return null;
-  return view.chain.some(step => step.begin > from) ? null : from;
+  const redo = segmentStart(checkpoint.checkpoint.redoLsn, segmentSize);
+  const from = redo < log.archivedEnd ? redo : log.archivedEnd;
+  if (from <= segmentStart(log.startLsn, segmentSize)) return null;
+  return chain.some(step => step.begin > from) ? null : from;
 }
