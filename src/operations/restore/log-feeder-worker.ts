@@ -46,7 +46,8 @@ async function feed(task: FeedTask): Promise<void> {
   const pieces = releasing(await (fetching.get(task.index) ?? fetch(task)));
   fetching.delete(task.index);
   const fetchedAt = performance.now();
-  const bytes = task.into === null ? writeLogFile(task, start.owner, pieces) : fill(task.into, pieces);
+  const bytes =
+    task.into === null ? writeLogFile(task, start.owner, pieces) : fill(task.into, task.name, pieces);
   const workMs = performance.now() - fetchedAt;
   send({ index: task.index, bytes, workMs, waitedMs: fetchedAt - askedAt });
 }
@@ -60,12 +61,12 @@ function* releasing(pieces: Iterable<Uint8Array>): Generator<Uint8Array> {
 }
 
 /** @returns how much it is; more than there is room for is no segment */
-function fill(into: SharedArrayBuffer, pieces: Iterable<Uint8Array>): number {
+function fill(into: SharedArrayBuffer, name: string, pieces: Iterable<Uint8Array>): number {
   const room = new Uint8Array(into);
   let at = 0;
   for (const piece of pieces) {
     if (at + piece.length > room.length)
-      throw new AppError('CORRUPT', 'a segment of the log is longer than a segment');
+      throw new AppError('CORRUPT', `log file '${name}' is longer than a segment`);
     room.set(piece, at);
     at += piece.length;
   }

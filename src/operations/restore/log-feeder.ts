@@ -1,4 +1,4 @@
-import { existsSync, rmSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { link, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { delay } from '../../base/abort.ts';
@@ -55,7 +55,7 @@ export interface LogFeeder extends AsyncDisposable {
   /** Whether a file was written over: a server that is there needs it again, and will wait for ever. */
   lacks(segment: string): boolean;
   /**
-   * For a server that begins at that segment again: what of it and all behind it was written over comes once more, no further
+   * For a server that begins at that segment again: what of it and all behind it was written over, or thinned, comes once more, no further
    * ahead of it than ever. From then on nothing is written over. @returns whether anything was, once the first of it is there
    */
   again(segment: string): Promise<boolean>;
@@ -260,7 +260,7 @@ class Feeding {
     const first = this.#placeOf(segment);
     // What was thinned comes as it is: which pages are settled from there on, nobody knows any more.
     const thinned = (this.#thinning?.stop() ?? []).filter(index => index >= first);
-    for (const index of thinned) rmSync(this.#targetOf(index), { force: true });
+    for (const index of thinned) await rm(this.#targetOf(index), { force: true });
     const reused = [...this.#reused].filter(index => index >= first);
     const missing = [...new Set([...reused, ...thinned])].sort((a, b) => a - b);
     this.#reused.clear();

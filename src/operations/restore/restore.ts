@@ -53,7 +53,10 @@ export async function restore(
     restoredBytes: report.rewind === null ? report.backupBytes : null,
     rewrittenBytes: rewritten && rewritten.writtenBytes + rewritten.copiedBytes,
   });
-  if (work !== null) await recordSpeeds(context.stateDirectory, context.instance, work);
+  // Of log that was thinned, only a part was replayed.
+  const isThinned = (report.rewind?.amount.pagesSettled ?? 0) > 0;
+  const { replay, ...others } = work ?? { replay: undefined, fixedSeconds: 0 };
+  if (work !== null) await recordSpeeds(context.stateDirectory, context.instance, isThinned ? others : work);
   return { ...report, work };
 }
 

@@ -57,8 +57,9 @@ export class ThinQueue {
     return true;
   }
 
-  /** From now on what arrives is written as it is. @returns the numbers of those that were thinned */
+  /** From now on what arrives is written as it is. @returns the numbers of those that were thinned; none the second time */
   stop(): number[] {
+    if (this.#hasStopped) return [];
     this.#hasStopped = true;
     this.#goOn();
     const { first } = this.#options;
@@ -76,7 +77,9 @@ export class ThinQueue {
       }
       writeLogFile(place, this.#options.owner, [segment]);
       this.#expected.delete(index);
-      this.#rooms.push(room);
+      // Once there are no more to come, the memory is given back.
+      if (this.takes(this.#next + this.#expected.size)) this.#rooms.push(room);
+      else this.#roomsLeft += 1;
       for (const wake of this.#wakes) wake();
       this.#options.onWritten({ ...fed, workMs: fed.workMs + performance.now() - startedAt });
     }

@@ -33,7 +33,10 @@ export type RewindAssessment =
       readonly amount: RewindAmount;
       /** What of the log was read for it, where the server still runs. */
       readonly begun: BegunLog | null;
-      /** Both from now to open, as far as they differ: what both of them do is in neither. */
+      /**
+       * Both from now to open, as far as they differ: what both of them do is in neither. Nor is what a rewind does not replay
+       * where pages are settled, which nobody knows beforehand.
+       */
       readonly rewindSeconds: number;
       readonly fullSeconds: number;
     };
@@ -91,9 +94,8 @@ export async function assessRewind(
 /** The log of a plan. A target at the end of the log is a position too: that end. */
 export function rewindLogOf(plan: RecoveryPlan): RewindLog {
   const { view, backup } = plan;
-  const log = { view, backup, targetLsn: 0n };
   const targetLsn = plan.toBackupEnd ? parseLsn(backup.stopLsn) : plan.resolved.lsn;
-  return { ...log, targetLsn: targetLsn ?? archivedEnd(log) };
+  return { view, backup, targetLsn: targetLsn ?? archivedEnd({ view, backup }), isToEnd: targetLsn === null };
 }
 
 /** What the log names; or why that is not known, as where it is damaged behind the target: a full restore does not need that. */

@@ -31,7 +31,8 @@ export type RewindPhase =
 
 /** Everything that a later run needs to go on with a rewind, or to go back. */
 export interface RewindJournal {
-  readonly format: 1;
+  /** 2: the state has settled pages, of which a program that knows only 1 would decide otherwise. */
+  readonly format: 1 | 2;
   readonly phase: RewindPhase;
   readonly instance: string;
   readonly places: Places;
@@ -110,7 +111,7 @@ export async function readJournal(safety: string): Promise<RewindJournal> {
       { hint: 'Name the directory that `aishell backup restore` printed, ….aishell-safety-….' },
     );
   }
-  if (read['format'] !== 1)
+  if (read['format'] !== 1 && read['format'] !== 2)
     throw new AppError('UNSUPPORTED', `unable to read '${path}': it was written by a newer version`);
   if (typeof read['phase'] !== 'string' || typeof read['places'] !== 'object') throw damaged(path);
   return read as unknown as RewindJournal;

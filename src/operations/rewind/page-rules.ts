@@ -252,13 +252,14 @@ function settle(
     const all = cutRanges(named, 0, end);
     return commonRanges(all, gapsBetween(unsettled, end));
   };
-  const all = settledOf(liveWholeBytes);
-  const last = all.length - 2;
+  const found = settledOf(liveWholeBytes);
+  const last = found.length - 2;
   // Where the file has grown: a page that was changed before the target, or the checkpoint, was there at the target, and so were
   // those in front of it.
-  const grown = soundBytes === baseBytes && last >= 0 ? all[last]! + all[last + 1]! : 0;
+  const grown = soundBytes === baseBytes && last >= 0 ? found[last]! + found[last + 1]! : 0;
   const upTo = Math.max(soundBytes, grown);
-  return { upTo, except: unsettled, bytes: rangeBytes(settledOf(upTo)) };
+  const bytes = rangeBytes(settledOf(upTo));
+  return bytes === 0 ? null : { upTo, except: unsettled, bytes };
 }
 
 /** The index of the first item that is at least `value`. */

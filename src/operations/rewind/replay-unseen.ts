@@ -90,7 +90,7 @@ async function replayTwice(
     const isFedAgain = await feedAgain(replay);
     // It has read all there is, forwards, and what was written over lies behind it.
     if (!isFedAgain || endedBeforeTarget(error)) throw error;
-    const message = `the log is replayed once more, as parts of it are needed again: ${error.message}`;
+    const message = `the log is replayed once more, all of it: ${error.message}`;
     options.onEvent({ type: 'note', level: 'info', message });
     return await replayTo(replay, target, options);
   }

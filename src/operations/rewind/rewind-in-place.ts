@@ -111,10 +111,11 @@ export function tellOpen(
 /** What was done and found, for a report. */
 export function outcomeOf(
   completed: CompletedRewind,
-  amount: RewindAmount,
+  planned: RewindAmount,
 ): Pick<Parameters<typeof reportOf>[0], 'recovered' | 'rewind' | 'problems'> {
   const { journal, done, verification, unverified } = completed;
   const { recovered } = journal;
+  const amount = done.amount ?? planned;
   const rewind: RewindFacts = {
     amount,
     done:

@@ -17,10 +17,12 @@ export interface RewindLog {
   readonly view: LogView;
   readonly backup: BackupFacts;
   readonly targetLsn: bigint;
+  /** The target is the end of the log, wherever that will be. */
+  readonly isToEnd: boolean;
 }
 
 /** Where the archived log, whole from the start of the backup on, ends. */
-export function archivedEnd({ view, backup }: RewindLog): bigint {
+export function archivedEnd({ view, backup }: Pick<RewindLog, 'view' | 'backup'>): bigint {
   return archivedFrom(view, parseLsn(backup.startLsn));
 }
 
@@ -51,12 +53,24 @@ export async function beginArchivedChanges(
   const upTo = archivedEnd(log);
   const changes = await beginChanges(context, view, { from, upTo, target }, signal);
   const map = changesSoFar(changes, from, view.segmentSize);
-  const since = settlingFrom({ view, startLsn: from, archivedEnd: upTo, targetLsn: target }, map.events);
+  const since = whereSettled(log, map);
   if (since === null) return { map, settling: null, begun: { changes, since: null } };
   const later = await beginChanges(context, view, { from: since, upTo, target }, signal);
   const { forks: pages } = changesSoFar(later, since, view.segmentSize);
   const settling = { from: since, spares: SETTLED_SPARES, pages };
   return { map, settling, begun: { changes, since: { from: since, changes: later } } };
+}
+
+/**
+ * From where on changes tell which pages are settled; null where none shall be. To the end of the log, the replay finds out that
+ * there is no more, begins again, and then needs all of it. And a page that is damaged in the backup could be settled, and be
+ * needed all the same when the rewind is gone on with.
+ */
+function whereSettled(log: RewindLog, map: ChangeMap): bigint | null {
+  const { view, backup, targetLsn, isToEnd } = log;
+  if (isToEnd || backup.damagedPages.length > 0) return null;
+  const range = { startLsn: parseLsn(backup.startLsn), archivedEnd: archivedEnd(log), targetLsn };
+  return settlingFrom({ view, ...range }, map.events);
 }
 
 export interface WholeLog {
@@ -104,9 +118,7 @@ export async function readWholeChanges(
   const startLsn = parseLsn(log.backup.startLsn);
   const map = await read(startLsn, begun?.changes ?? null);
   // What a crashed server has not written to its files, no page of them tells.
-  const { view, targetLsn } = log;
-  const settledBy = { view, startLsn, archivedEnd: archived, targetLsn };
-  const since = control.state === 'shut down' ? settlingFrom(settledBy, map.events) : null;
+  const since = control.state === 'shut down' ? whereSettled(log, map) : null;
   if (since === null) return { map, settling: null, endLsn: end.endLsn };
   const later = await read(since, begun?.since?.from === since ? begun.since.changes : null);
   return { map, settling: { from: since, spares: SETTLED_SPARES, pages: later.forks }, endLsn: end.endLsn };
@@ -155,7 +167,7 @@ export function wasReadBehind(history: string, lsn: bigint): boolean {
 
 /** The log files from the start of the backup to behind the target, and the histories of timelines; linked where they were kept. */
 export function logFilesOf(
-  log: RewindLog,
+  log: Omit<RewindLog, 'isToEnd'>,
   kept: {
     readonly names: ReadonlySet<string>;
     readonly directory: string;

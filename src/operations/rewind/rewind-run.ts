@@ -15,7 +15,7 @@ import { startLogFeeder } from '../restore/log-feeder.ts';
 import type { Owner } from '../restore/new-files.ts';
 import { syncDirectories } from '../restore/recover-directory.ts';
 import { checkTouched, type TouchedPages } from './check-touched.ts';
-import { decideWork, type RewindWork } from './decide-work.ts';
+import { decideWork, type RewindAmount, type RewindWork } from './decide-work.ts';
 import { guardDirectory, holdControlFile, placeControlFile, unguardDirectory } from './guard.ts';
 import { type RewindJournal, removePointer, writeJournal } from './journal.ts';
 import { flushedLayout, keptPlace } from './places.ts';
@@ -40,6 +40,8 @@ export interface RewindRun {
 export interface RewindDone {
   readonly rewritten: Rewritten | null;
   readonly touched: TouchedPages | null;
+  /** Where it had to be done once more, what that came to. */
+  readonly amount: RewindAmount | null;
 }
 
 /**
@@ -52,7 +54,7 @@ export async function finishRewind(
   options: RunOptions,
 ): Promise<{ readonly journal: RewindJournal; readonly done: RewindDone }> {
   let now = journal;
-  let done: RewindDone = { rewritten: null, touched: null };
+  let done: RewindDone = { rewritten: null, touched: null, amount: null };
   if (now.phase === 'rewriting') {
     const recovered = await rewriteAndRecover(run, now, options);
     done = recovered.done;
@@ -101,7 +103,7 @@ async function rewriteAndRecover(
   } catch (error) {
     options.signal.throwIfAborted();
     const isOfPages =
-      error instanceof AppError && ['RECOVERY_FAILED', 'CORRUPT', 'VERIFICATION_FAILED'].includes(error.code);
+      error instanceof AppError && ['RECOVERY_FAILED', 'VERIFICATION_FAILED'].includes(error.code);
     if (run.work.settled === null || !isOfPages) throw error;
     const message = `once more, with all of the log and no page left as it is: ${error.message}`;
     options.onEvent({ type: 'note', level: 'warning', message });
@@ -185,7 +187,10 @@ async function rewriteAndRecoverBy(
     checkTouched(run, places, options),
     syncDirectories(flushedLayout(places)),
   ]);
-  return { at: { timeline: at.timeline, lsn: formatLsn(at.lsn) }, done: { rewritten, touched } };
+  return {
+    at: { timeline: at.timeline, lsn: formatLsn(at.lsn) },
+    done: { rewritten, touched, amount: work.amount },
+  };
 }
 
 /** How the log up to the checkpoint before the target is thinned. */

@@ -75,7 +75,7 @@ export async function beginRewind(
   await secureTail(context, live, options);
   const made = await makeSafetyDirectory(places);
   const first: RewindJournal = {
-    format: 1,
+    format: state.settling === null ? 1 : 2,
     phase: 'saving',
     instance: context.instance,
     places: made,
@@ -131,7 +131,6 @@ async function decide(
   const whole = await readWholeChanges(context, planned, where, signal);
   if (typeof whole === 'string') throw impossible(whole);
   const { map, settling, endLsn } = whole;
-  const isAtEnd = plan.resolved.lsn === null && !plan.toBackupEnd;
   refuse(whyNotThisLog(map, map.events, { checksums: plan.backup.pageChecksums }));
   const found = listServerFiles(places, plan.backup.tablespaceVersionDirectory);
   refuse(whyNotTheseFiles(found));
@@ -146,7 +145,7 @@ async function decide(
   const work = await decideWork(context, { manifest: plan.manifest, state, leaveSettled: true }, signal);
   const { neededDamage } = work;
   refuse(neededDamage === null ? null : `${neededDamage} is damaged in the backup, and would be needed`);
-  const at = isAtEnd ? endLsn : planned.targetLsn;
+  const at = planned.isToEnd ? endLsn : planned.targetLsn;
   return { places, controlHash, view, state, work, endLsn, targetLsn: at };
 }
 

@@ -33,7 +33,7 @@ const TASK_BYTES = 16 * 1024 * 1024;
 
 /**
  * Makes the files of the data directory as they must be for a replay from the start of the backup: those that do not belong
- * there are gone, and all pages that the replay reads are the backup's. What is left to the replay is whatever it is.
+ * there are gone, and all pages that the replay reads are the backup's, or settled. What is left to the replay is whatever it is.
  *
  * What it does was decided by the saved state alone, and whole states are written, never changes, so it can be begun again after any
  * interruption, also of the replay after it. Nothing is flushed. The control file comes last.
