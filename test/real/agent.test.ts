@@ -194,10 +194,14 @@ test('log that the server removed before it was received - an error, remembered;
   const first = await startAgent(instance);
   await cluster.query('create table bulk (n int, x text)');
   await untilAllArchived(instance);
-  await cluster.query('insert into bulk values (0)');
-  await first.stop();
   const spool = join(instance.path('spool'), 'shop', await systemIdentifierOf(cluster));
-  const unfinished = (await readdir(spool)).find(name => name.endsWith('.partial'))!;
+  await cluster.query('insert into bulk values (0)');
+  // Received a moment after it is committed.
+  await expect
+    .poll(async () => (await readdir(spool)).some(name => name.endsWith('.partial')), { timeout: 10_000 })
+    .toBe(true);
+  await first.stop();
+  const unfinished = (await readdir(spool)).find(name => name.endsWith('.partial')) ?? '';
   const before = await readFile(join(spool, unfinished));
   for (let round = 0; round < 6; round += 1) {
     await cluster.query(
