@@ -47,7 +47,7 @@ function strategy(report: RestoreReport): readonly string[] {
     return [
       `Rewind in place: ${way?.reason ?? ''}`,
       `Keep what is going to be changed: ${counted(amount.pagesKept, 'page')} (${formatBytes(amount.keptBytes)}) copied, ${formatCount(amount.filesReplaced + amount.filesRemoved)} files put aside`,
-      `Take ${counted(amount.pagesFromBackup, 'page')} (${formatBytes(amount.writtenBytes)} with other files) from the backup${amount.copiedBytes === 0 ? '' : `, ${formatBytes(amount.copiedBytes)} that nothing has changed from files put aside`}; leave ${formatCount(amount.pagesLeft)} to the log, which overwrites them${amount.pagesSettled === 0 ? '' : `, and ${formatCount(amount.pagesSettled)} as they are, as nothing changed them since the checkpoint before the target`}; ${formatCount(amount.filesUntouched)} files are not touched`,
+      `Take ${counted(amount.pagesFromBackup, 'page')} (${formatBytes(amount.writtenBytes)} with other files) from the backup${amount.copiedBytes === 0 ? '' : `, ${formatBytes(amount.copiedBytes)} that nothing has changed from files put aside`}; leave ${formatCount(amount.pagesLeft)} to the log, which overwrites them${amount.pagesSettled === 0 ? '' : `, and ${formatCount(amount.pagesSettled)} that are right already, as nothing changed them since the last checkpoint before the target`}; ${formatCount(amount.filesUntouched)} files are not touched`,
       target.lsn === null
         ? `Replay the log to ${target.requested}`
         : `Replay the log up to position ${target.lsn}`,
@@ -153,7 +153,10 @@ export function drawRestored(page: Page, report: RestoreReport): void {
     ['Last transaction kept', describeEdge(report.target.lastKept)],
     ['First transaction dropped', describeEdge(report.target.firstDropped)],
     ...restoredFacts(report),
-    ['Log replayed', formatBytes(report.logBytes)],
+    [
+      'Log replayed',
+      `${formatBytes(report.logBytes)}${report.rewind?.done?.isLogThinned ? ', but for what only concerns pages that are right already' : ''}`,
+    ],
     ['New timeline', report.recovered === null ? null : String(report.recovered.timeline)],
   ]);
   if (report.copy !== null) {
@@ -223,7 +226,7 @@ function restoredFacts({ rewind, backupBytes }: RestoreReport): [string, string 
     ['Rewritten from the backup', formatBytes(done.writtenBytes)],
     ['Copied, unchanged', done.copiedBytes === 0 ? null : formatBytes(done.copiedBytes)],
     ['Left to the log', counted(amount.pagesLeft, 'page')],
-    ['Left as they were', amount.pagesSettled === 0 ? null : counted(amount.pagesSettled, 'page')],
+    ['Right already', amount.pagesSettled === 0 ? null : counted(amount.pagesSettled, 'page')],
     ['Not touched', counted(amount.filesUntouched, 'file')],
     ['Kept of the old state', `${formatBytes(done.keptBytes)} of pages, and the files put aside`],
   ];

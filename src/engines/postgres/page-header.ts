@@ -17,6 +17,13 @@ export function pageLsn(buffer: Uint8Array, pageIndex: number, blockSize = DEFAU
   return (BigInt(word(buffer, at)) << 32n) | BigInt(word(buffer, at + 4));
 }
 
+/** The checksum that covers it is the caller's. */
+export function setPageLsn(buffer: Uint8Array, pageIndex: number, lsn: bigint, blockSize: number): void {
+  const view = new DataView(buffer.buffer, buffer.byteOffset + pageIndex * blockSize, 8);
+  view.setUint32(0, Number(lsn >> 32n), true);
+  view.setUint32(4, Number(lsn & 0xffff_ffffn), true);
+}
+
 /** Whether the page was never initialised, as after a relation was extended and before the page was first used. */
 export function isNewPage(buffer: Uint8Array, pageIndex: number, blockSize = DEFAULT_BLOCK_SIZE): boolean {
   const pdUpper = pageIndex * blockSize + 14;

@@ -1,6 +1,6 @@
 import { readU16 } from './little-endian.ts';
 import { createPageChecker } from './page-checksum.ts';
-import { isNewPage, pageLsn } from './page-header.ts';
+import { isNewPage, pageLsn, setPageLsn } from './page-header.ts';
 
 /** @source access/visibilitymap.c: behind the header of a page, two bits for each page of the main fork */
 const PAGE_HEADER_BYTES = 24;
@@ -29,7 +29,7 @@ export function clearVisibility(
     map[at]! &= ~(BITS << (2 * (block % PAGES_PER_BYTE)));
   }
   for (let page = 0; (page + 1) * blockSize <= map.length; page += 1)
-    if (pageLsn(map, page, blockSize) > by.upTo) setPageLsn(map, page * blockSize, by.upTo);
+    if (pageLsn(map, page, blockSize) > by.upTo) setPageLsn(map, page, by.upTo, blockSize);
   if (!checksums) return;
   eachChecksum(map, blockSize, (page, isRight, checksum) => {
     if (isRight) return;
@@ -52,11 +52,4 @@ function eachChecksum(
     const checksum = checker.expectedChecksum(0, page);
     visit(bytes, readU16(bytes, CHECKSUM_OFFSET) === checksum, checksum);
   }
-}
-
-/** Two 32-bit halves, the high one first. */
-function setPageLsn(bytes: Uint8Array, at: number, lsn: bigint): void {
-  const view = new DataView(bytes.buffer, bytes.byteOffset + at, 8);
-  view.setUint32(0, Number(lsn >> 32n), true);
-  view.setUint32(4, Number(lsn & 0xffff_ffffn), true);
 }

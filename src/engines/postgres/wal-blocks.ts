@@ -1,6 +1,7 @@
 import { AppError } from '../../base/errors.ts';
 import { readU16, readU32 } from './little-endian.ts';
 import { formatLsn } from './lsn.ts';
+import type { PostgresMajorVersion } from './wal-pages.ts';
 import { RECORD_HEADER_BYTES, type WalRecord } from './wal-record.ts';
 import type { RelationFile } from './wal-transactions.ts';
 
@@ -52,8 +53,8 @@ const SAME_RELATION = 0x80;
 
 /** @source access/xlogrecord.h, BKPIMAGE_*: release 15 gave every method of compression a bit and moved APPLY */
 const IMAGE_HAS_HOLE = 0x01;
-const IMAGE_APPLY = 0x02;
-const IMAGE_APPLY_14 = 0x04;
+/** The flag of an image that redo restores. */
+export const imageApply = (version: PostgresMajorVersion): number => (version === 14 ? 0x04 : 0x02);
 const IMAGE_COMPRESSED = 0x1c;
 const IMAGE_COMPRESSED_14 = 0x02;
 
@@ -134,7 +135,7 @@ export class RecordHeaders {
       const image = bytes[at + 4]!;
       const is14 = record.majorVersion === 14;
       dataBytes += readU16(bytes, at);
-      if (image & (is14 ? IMAGE_APPLY_14 : IMAGE_APPLY)) overwritten = true;
+      if (image & imageApply(record.majorVersion)) overwritten = true;
       at += 5;
       if (image & IMAGE_HAS_HOLE && image & (is14 ? IMAGE_COMPRESSED_14 : IMAGE_COMPRESSED)) at += 2;
     }

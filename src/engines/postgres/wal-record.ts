@@ -15,6 +15,12 @@ export const RMGR_TABLESPACE = 5;
 export const RMGR_STANDBY = 8;
 export const RMGR_HEAP2 = 9;
 export const RMGR_HEAP = 10;
+export const RMGR_BTREE = 11;
+export const RMGR_HASH = 12;
+export const RMGR_GIN = 13;
+export const RMGR_GIST = 14;
+export const RMGR_SEQUENCE = 15;
+export const RMGR_BRIN = 17;
 export const RMGR_LAST_BUILT_IN = 21;
 export const RMGR_FIRST_CUSTOM = 128;
 

@@ -1,10 +1,21 @@
 import { CRC32C_INIT, recordCrc32c, updateCrc32c } from './crc32c.ts';
 import { readU32 } from './little-endian.ts';
 import type { SettledPages } from './settled-pages.ts';
-import { RecordHeaders } from './wal-blocks.ts';
+import { imageApply, RecordHeaders } from './wal-blocks.ts';
 import { SHORT_HEADER_BYTES, WAL_PAGE_BYTES } from './wal-pages.ts';
 import { createWalReader } from './wal-reader.ts';
-import { RMGR_HEAP, RMGR_HEAP2, RMGR_XLOG, type WalRecord } from './wal-record.ts';
+import {
+  RMGR_BRIN,
+  RMGR_BTREE,
+  RMGR_GIN,
+  RMGR_GIST,
+  RMGR_HASH,
+  RMGR_HEAP,
+  RMGR_HEAP2,
+  RMGR_SEQUENCE,
+  RMGR_XLOG,
+  type WalRecord,
+} from './wal-record.ts';
 
 /**
  * Takes out of the log what a replay need not do: a record that changes nothing but settled pages becomes one that does nothing
@@ -44,14 +55,6 @@ const HEAP2_NEW_CID = 0x70;
 /** @source catalog/pg_control.h */
 const FPI_FOR_HINT = 0xa0;
 const FPI = 0xb0;
-/** Resource managers that change nothing but the pages their records name. @source access/rmgrlist.h */
-const RMGR_BTREE = 11;
-const RMGR_HASH = 12;
-const RMGR_GIN = 13;
-const RMGR_GIST = 14;
-const RMGR_SEQUENCE = 15;
-const RMGR_BRIN = 17;
-
 const FORK_MAIN = 0;
 const FORK_VISIBILITY = 2;
 
@@ -60,8 +63,6 @@ const FORK_VISIBILITY = 2;
  * and length and hole of its image
  */
 const FIRST_IMAGE_FLAGS = 24 + 4 + 4;
-const IMAGE_APPLY = 0x02;
-const IMAGE_APPLY_14 = 0x04;
 
 /** Begins with the segment at `startLsn`; `settled` is used up. */
 export function createWalThinner(options: {
@@ -162,7 +163,7 @@ class Thinner implements WalThinner {
   #withoutImage(record: WalRecord): boolean {
     if (record.rmgr !== RMGR_HEAP2 || (record.info & OPERATION_MASK) !== HEAP2_VISIBLE) return false;
     const bytes = record.bytes.slice(record.start, record.start + record.length);
-    const apply = record.majorVersion === 14 ? IMAGE_APPLY_14 : IMAGE_APPLY;
+    const apply = imageApply(record.majorVersion);
     if ((bytes[FIRST_IMAGE_FLAGS]! & apply) === 0) return false;
     bytes[FIRST_IMAGE_FLAGS]! &= ~apply;
     const at = record.at - this.#segmentAt;

@@ -5,6 +5,7 @@ import { delay } from '../../base/abort.ts';
 import { AppError, fileError, systemCode } from '../../base/errors.ts';
 import type { OnEvent } from '../../base/events.ts';
 import { GIB, MIB } from '../../base/sizes.ts';
+import { Wakes } from '../../base/wakes.ts';
 import { workerUrl } from '../../base/worker-url.ts';
 import type { WalThinner } from '../../engines/postgres/wal-thinner.ts';
 import type { LogOwner } from '../../repository/log-archive.ts';
@@ -173,7 +174,7 @@ class Feeding {
   #failure: unknown = null;
   readonly #thinning: ThinQueue | null;
   #silentSince: number | null = null;
-  readonly #wakes = new Set<() => void>();
+  readonly #wakes = new Wakes();
 
   constructor(request: FeedRequest) {
     this.#request = request;
@@ -214,7 +215,7 @@ class Feeding {
       this.#filesAhead = Math.min(this.#mostAhead, 2 * this.#filesAhead);
     // Better too many files than a server that waits for the next one, of which nobody knows.
     this.#replayed = Math.max(this.#replayed, isSilent ? Number.POSITIVE_INFINITY : (place ?? 0));
-    for (const wake of this.#wakes) wake();
+    this.#wakes.wake();
   }
 
   start(source: FeedSource, signal: AbortSignal): void {
@@ -340,7 +341,7 @@ class Feeding {
       if (file.path !== undefined || isHistory(file)) continue;
       this.#reused.add(oldest);
       this.#reusing.add(index);
-      return join(this.#request.directory, file.as);
+      return this.#targetOf(oldest);
     }
     return null;
   }
@@ -364,16 +365,7 @@ class Feeding {
 
   /** Waits until the server is near enough to a file for it to come. */
   async #untilNear(index: number, signal: AbortSignal): Promise<void> {
-    while (index >= this.#replayed + this.#filesAhead) {
-      signal.throwIfAborted();
-      const { promise, resolve } = Promise.withResolvers<'moved'>();
-      const wake = (): void => resolve('moved');
-      this.#wakes.add(wake);
-      signal.addEventListener('abort', wake, { once: true });
-      await promise;
-      signal.removeEventListener('abort', wake);
-      this.#wakes.delete(wake);
-    }
+    while (index >= this.#replayed + this.#filesAhead) await this.#wakes.wait(signal);
   }
 }
 

@@ -85,6 +85,8 @@ export interface RewindFacts {
     readonly keptBytes: number;
     /** Pages compared with their checksums before it was opened; null without page checksums. */
     readonly checkedPages: number | null;
+    /** Of the log up to the checkpoint before the target, only what pages needed was replayed. */
+    readonly isLogThinned: boolean;
   } | null;
 }
 

@@ -53,10 +53,12 @@ export async function restore(
     restoredBytes: report.rewind === null ? report.backupBytes : null,
     rewrittenBytes: rewritten && rewritten.writtenBytes + rewritten.copiedBytes,
   });
-  // Of log that was thinned, only a part was replayed.
-  const isThinned = (report.rewind?.amount.pagesSettled ?? 0) > 0;
-  const { replay, ...others } = work ?? { replay: undefined, fixedSeconds: 0 };
-  if (work !== null) await recordSpeeds(context.stateDirectory, context.instance, isThinned ? others : work);
+  if (work !== null) {
+    const { replay, ...others } = work;
+    // Of log that was thinned, only a part was replayed: how fast a full restore would be, that does not tell.
+    const told = rewritten?.isLogThinned ? others : work;
+    await recordSpeeds(context.stateDirectory, context.instance, told);
+  }
   return { ...report, work };
 }
 

@@ -1,4 +1,5 @@
 import { MIB } from '../../base/sizes.ts';
+import { Wakes } from '../../base/wakes.ts';
 import type { WalThinner } from '../../engines/postgres/wal-thinner.ts';
 import type { FedFile } from './log-feeder-protocol.ts';
 import type { Owner } from './new-files.ts';
@@ -27,7 +28,7 @@ export class ThinQueue {
   readonly #expected = new Map<number, Expected>();
   #next: number;
   #hasStopped = false;
-  readonly #wakes = new Set<() => void>();
+  readonly #wakes = new Wakes();
 
   constructor(options: ThinQueueOptions) {
     this.#options = options;
@@ -80,7 +81,7 @@ export class ThinQueue {
       // Once there are no more to come, the memory is given back.
       if (this.takes(this.#next + this.#expected.size)) this.#rooms.push(room);
       else this.#roomsLeft += 1;
-      for (const wake of this.#wakes) wake();
+      this.#wakes.wake();
       this.#options.onWritten({ ...fed, workMs: fed.workMs + performance.now() - startedAt });
     }
   }
@@ -94,20 +95,13 @@ export class ThinQueue {
 
   async #takeRoom(signal: AbortSignal): Promise<SharedArrayBuffer> {
     for (;;) {
-      signal.throwIfAborted();
       const room = this.#rooms.pop();
       if (room !== undefined) return room;
       if (this.#roomsLeft > 0) {
         this.#roomsLeft -= 1;
         return new SharedArrayBuffer(this.#options.segmentBytes);
       }
-      const { promise, resolve } = Promise.withResolvers<void>();
-      const wake = (): void => resolve();
-      this.#wakes.add(wake);
-      signal.addEventListener('abort', wake, { once: true });
-      await promise;
-      signal.removeEventListener('abort', wake);
-      this.#wakes.delete(wake);
+      await this.#wakes.wait(signal);
     }
   }
 }

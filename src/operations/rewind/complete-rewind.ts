@@ -41,7 +41,7 @@ export async function completeRewind(
   const { places } = journal;
   let verification: OpenVerification | null = null;
   let now = journal;
-  let done: RewindDone = { rewritten: null, touched: null, amount: null };
+  let done: RewindDone = { rewritten: null, touched: null, work: null };
   if (now.phase !== 'placed') {
     try {
       const finished = await finishRewind(run, now, options);

@@ -11,6 +11,7 @@ import { piecesOf } from './pieces.ts';
 import type { Piece } from './rewind-protocol.ts';
 import { CONTROL_FILE, firstFileOf, rewindWork } from './rewind-work.ts';
 import type { SavedState } from './saved-state.ts';
+import type { Settling } from './settling.ts';
 
 /** A file that a rewind writes, and where in the backup it finds what. */
 export interface WorkItem {
@@ -42,6 +43,7 @@ export interface RewindWork {
 
 /** The pages that a rewind leaves as they are. */
 export interface SettledFiles {
+  readonly settling: Settling;
   readonly pages: SettledPages;
   /** The first files of the relations that have any. */
   readonly relations: readonly { readonly path: string; readonly key: string }[];
@@ -53,7 +55,7 @@ export interface RewindAmount {
   readonly pagesFromBackup: number;
   /** Changed since, and left to the replay, which overwrites them whole. */
   readonly pagesLeft: number;
-  /** Changed since, but as they have to be at the target, or at a checkpoint before it: neither written nor replayed until then. */
+  /** Changed since, but not since the last checkpoint before the target: they are as they have to be. */
   readonly pagesSettled: number;
   /** Of the live files, copied into the safety copy. */
   readonly pagesKept: number;
@@ -145,8 +147,10 @@ function gatherSettled(
   const shortest = new Map<string, number>();
   const last = new Map<string, number>();
   return {
-    found: () =>
-      pages.isEmpty ? null : { pages, relations: [...relations].map(([path, key]) => ({ path, key })) },
+    found: () => {
+      if (settling === null || pages.isEmpty) return null;
+      return { settling, pages, relations: [...relations].map(([path, key]) => ({ path, key })) };
+    },
     hidden: () => {
       const isHidden = ([key, file]: [string, number]): boolean =>
         file > (shortest.get(key) ?? Number.POSITIVE_INFINITY);
@@ -190,8 +194,8 @@ function newTally(blockSize: number): {
       if (work.kind === 'patch') {
         const keptBytes = rangeBytes(work.changed);
         count.filesPatched += 1;
-        count.pagesLeft += pagesOf(line, work.leftBytes);
-        count.pagesSettled += pagesOf(line, work.settledBytes);
+        count.pagesLeft += pagesOf(line, work.leftBytes + work.overwrittenBytes);
+        count.pagesSettled += pagesOf(line, work.settledBytes - work.overwrittenBytes);
         count.pagesKept += pagesOf(line, keptBytes);
         count.keptBytes += keptBytes;
       } else {

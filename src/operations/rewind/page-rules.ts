@@ -16,8 +16,10 @@ export type PageWork =
       readonly changed: Ranges;
       /** Named pages that the replay overwrites whole. */
       readonly leftBytes: number;
-      /** Named pages that are left as they are. */
+      /** Named pages that are left as they are until the checkpoint before the target. */
       readonly settledBytes: number;
+      /** Of these, what the replay overwrites whole after it. */
+      readonly overwrittenBytes: number;
       /**
        * So many bytes from its start are settled, but for the pages that were changed since and not overwritten first; more than
        * the backup has, where the file has grown. 0: none.
@@ -95,7 +97,7 @@ export function pageRules(
       return decide({
         keepingCosts: by.keepingCosts,
         leaveSettled: by.leaveSettled && !by.replayed?.has(forkKey(relation, 0)),
-        unsettled: since === null ? null : since.needed,
+        since,
         spares: by.settling?.spares ?? 0,
         baseBytes: file.baseBytes,
         liveBytes,
@@ -193,8 +195,8 @@ function namedPages(
 interface Decision {
   readonly keepingCosts: number;
   readonly leaveSettled: boolean;
-  /** Pages of it that are not settled; null: none are. */
-  readonly unsettled: Ranges | null;
+  /** What was changed since the checkpoint: pages that are not settled, and those that the replay overwrites. Null: nothing is settled. */
+  readonly since: { readonly needed: Ranges; readonly left: Ranges } | null;
   readonly spares: number;
   readonly baseBytes: number;
   readonly liveBytes: number;
@@ -233,24 +235,30 @@ function decide(file: Decision): PageWork {
   if (settled === null || !file.leaveSettled)
     return {
       ...{ kind: 'patch', fromBase, changed, leftBytes: rangeBytes(left), settledBytes: 0 },
-      ...{ settledUpTo: 0, zeroed: [] },
+      ...{ overwrittenBytes: 0, settledUpTo: 0, zeroed: [] },
     };
   return {
     ...{ kind: 'patch', fromBase: neededStill, changed, leftBytes: rangeBytes(still(left)), settledBytes },
-    ...{ settledUpTo: settled.upTo, zeroed: cutRanges(settled.except, soundBytes, settled.upTo) },
+    ...{ overwrittenBytes: settled.overwrittenBytes, settledUpTo: settled.upTo },
+    ...{ zeroed: cutRanges(settled.except, soundBytes, settled.upTo) },
   };
 }
 
 /** How far a file has settled pages, but for some; null where it has none. */
 function settle(
-  { unsettled, needed, left, baseBytes, liveWholeBytes }: Decision,
+  { since, needed, left, baseBytes, liveWholeBytes }: Decision,
   soundBytes: number,
-): { readonly upTo: number; readonly except: Ranges; readonly bytes: number } | null {
-  if (unsettled === null) return null;
+): {
+  readonly upTo: number;
+  readonly except: Ranges;
+  readonly bytes: number;
+  readonly overwrittenBytes: number;
+} | null {
+  if (since === null) return null;
   const named = uniteRanges(needed, left);
   const settledOf = (end: number): Ranges => {
     const all = cutRanges(named, 0, end);
-    return commonRanges(all, gapsBetween(unsettled, end));
+    return commonRanges(all, gapsBetween(since.needed, end));
   };
   const found = settledOf(liveWholeBytes);
   const last = found.length - 2;
@@ -258,8 +266,10 @@ function settle(
   // those in front of it.
   const grown = soundBytes === baseBytes && last >= 0 ? found[last]! + found[last + 1]! : 0;
   const upTo = Math.max(soundBytes, grown);
-  const bytes = rangeBytes(settledOf(upTo));
-  return bytes === 0 ? null : { upTo, except: unsettled, bytes };
+  const settled = settledOf(upTo);
+  const overwrittenBytes = rangeBytes(commonRanges(settled, since.left));
+  const bytes = rangeBytes(settled);
+  return bytes === 0 ? null : { upTo, except: since.needed, bytes, overwrittenBytes };
 }
 
 /** The index of the first item that is at least `value`. */

@@ -51,7 +51,7 @@ export async function resumeRewind(
     { id: 'resume', title: 'A rewind that was cut off is gone on with', detail: () => found.requested },
     () => openRewind(context, found, options.signal),
   );
-  // Something may have been replayed over pages that were settled.
+  // Something may have been replayed over pages that were settled; where nothing was, it only takes longer.
   const work = await decideWork(context, { manifest, state, leaveSettled: false }, options.signal);
   const { amount } = work;
   const service = await serviceOf(context, found);

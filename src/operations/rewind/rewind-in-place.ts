@@ -115,7 +115,7 @@ export function outcomeOf(
 ): Pick<Parameters<typeof reportOf>[0], 'recovered' | 'rewind' | 'problems'> {
   const { journal, done, verification, unverified } = completed;
   const { recovered } = journal;
-  const amount = done.amount ?? planned;
+  const amount = done.work?.amount ?? planned;
   const rewind: RewindFacts = {
     amount,
     done:
@@ -127,6 +127,7 @@ export function outcomeOf(
             fetchedBytes: done.rewritten.fetchedBytes,
             keptBytes: amount.keptBytes,
             checkedPages: done.touched?.pages ?? null,
+            isLogThinned: (done.work?.settled ?? null) !== null,
           },
   };
   return {

@@ -15,7 +15,7 @@ import { startLogFeeder } from '../restore/log-feeder.ts';
 import type { Owner } from '../restore/new-files.ts';
 import { syncDirectories } from '../restore/recover-directory.ts';
 import { checkTouched, type TouchedPages } from './check-touched.ts';
-import { decideWork, type RewindAmount, type RewindWork } from './decide-work.ts';
+import { decideWork, type RewindWork } from './decide-work.ts';
 import { guardDirectory, holdControlFile, placeControlFile, unguardDirectory } from './guard.ts';
 import { type RewindJournal, removePointer, writeJournal } from './journal.ts';
 import { flushedLayout, keptPlace } from './places.ts';
@@ -40,8 +40,8 @@ export interface RewindRun {
 export interface RewindDone {
   readonly rewritten: Rewritten | null;
   readonly touched: TouchedPages | null;
-  /** Where it had to be done once more, what that came to. */
-  readonly amount: RewindAmount | null;
+  /** What was decided for it: without settled pages where it had to be done once more. */
+  readonly work: Pick<RewindWork, 'amount' | 'settled'> | null;
 }
 
 /**
@@ -54,7 +54,7 @@ export async function finishRewind(
   options: RunOptions,
 ): Promise<{ readonly journal: RewindJournal; readonly done: RewindDone }> {
   let now = journal;
-  let done: RewindDone = { rewritten: null, touched: null, amount: null };
+  let done: RewindDone = { rewritten: null, touched: null, work: null };
   if (now.phase === 'rewriting') {
     const recovered = await rewriteAndRecover(run, now, options);
     done = recovered.done;
@@ -189,22 +189,22 @@ async function rewriteAndRecoverBy(
   ]);
   return {
     at: { timeline: at.timeline, lsn: formatLsn(at.lsn) },
-    done: { rewritten, touched, amount: work.amount },
+    done: { rewritten, touched, work },
   };
 }
 
 /** How the log up to the checkpoint before the target is thinned. */
-function thinningOf({ work, state, view, manifest }: RewindRun): {
+function thinningOf({ work: { settled }, view, manifest }: RewindRun): {
   readonly thinner: WalThinner;
   readonly before: string;
   readonly from: bigint;
 } | null {
-  if (work.settled === null || state.settling === null) return null;
+  if (settled === null) return null;
   const { segmentSize } = view;
   const startLsn = segmentStart(parseLsn(manifest.backup.startLsn), segmentSize);
-  const { from } = state.settling;
+  const { from } = settled.settling;
   return {
-    thinner: createWalThinner({ segmentSize, startLsn, settled: work.settled.pages }),
+    thinner: createWalThinner({ segmentSize, startLsn, settled: settled.pages }),
     before: view.expectedName(from),
     from,
   };

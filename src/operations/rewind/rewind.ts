@@ -64,7 +64,7 @@ export async function beginRewind(
       id: 'rewind-plan',
       title: 'Every page accounted for',
       detail: ({ work: { amount } }) =>
-        `${formatCount(amount.pagesFromBackup)} from the backup, ${formatCount(amount.pagesLeft)} left to the log${amount.pagesSettled === 0 ? '' : `, ${formatCount(amount.pagesSettled)} good as they are`}`,
+        `${formatCount(amount.pagesFromBackup)} from the backup, ${formatCount(amount.pagesLeft)} left to the log${amount.pagesSettled === 0 ? '' : `, ${formatCount(amount.pagesSettled)} right already`}`,
     },
     () => decide(context, rewinding, options),
   );

@@ -46,7 +46,8 @@ function zero(path: string, ranges: Ranges): void {
  */
 function carryVisibility(settled: SettledFiles, from: SettlingPlace): void {
   const { places, state, backup, owner } = from;
-  for (const { path, key } of settled.relations) {
+  const { settling, relations } = settled;
+  for (const { path, key } of relations) {
     const map = `${path}_vm`;
     const live = livePlace(places, map);
     // That of the backup, whose bits are older than what was taken out of the log.
@@ -55,11 +56,11 @@ function carryVisibility(settled: SettledFiles, from: SettlingPlace): void {
     const kept = keptPlace(places, map);
     if (facts === undefined || !existsSync(kept)) continue;
     const bytes = readKept(kept);
-    clearVisibility(bytes, state.settling?.pages.get(key)?.blocks ?? new Uint32Array(0), {
+    clearVisibility(bytes, settling.pages.get(key)?.blocks ?? new Uint32Array(0), {
       blockSize: backup.blockSize,
       checksums: backup.pageChecksums,
       // What is replayed from there on may set bits again; before it, none of a page whose records are thinned.
-      upTo: state.settling?.from ?? 0n,
+      upTo: settling.from,
     });
     const file = createFile(live, { sizeBytes: 0, mode: facts.mode, owner });
     try {

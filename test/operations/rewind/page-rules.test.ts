@@ -3,8 +3,8 @@ import { describe, expect, test } from 'vitest';
 import { type ChangeMap, type ForkChanges, forkKey } from '../../../src/engines/postgres/change-map.ts';
 import type { StorageEvent } from '../../../src/engines/postgres/wal-storage.ts';
 import { type PageWork, pageRules } from '../../../src/operations/rewind/page-rules.ts';
+import { BLOCK, blocksOf } from './blocks-of.ts';
 
-const BLOCK = 8192;
 const facts = { blockSize: BLOCK, relationSegmentBlocks: 16 };
 const relation = { tablespace: 1663, database: 5, file: 16_400 };
 const path = 'base/5/16400';
@@ -38,15 +38,6 @@ function workOf(map: ChangeMap, file: File): PageWork | null {
     liveBytes: file.live === null ? null : file.live * BLOCK,
     isSpGist: () => file.isSpGist ?? false,
   });
-}
-
-/** The blocks of ranges. */
-function blocksOf(ranges: readonly number[]): Set<number> {
-  const blocks = new Set<number>();
-  for (let index = 0; index < ranges.length; index += 2)
-    for (let at = ranges[index]!; at < ranges[index]! + ranges[index + 1]!; at += BLOCK)
-      blocks.add(at / BLOCK);
-  return blocks;
 }
 
 /** What the file holds after the rewind and before the replay, block by block: of the base, of the live file, or a hole. */
@@ -122,6 +113,7 @@ test('a page whose first record overwrites it - is left; one that a record reads
     changed: [BLOCK, 2 * BLOCK],
     leftBytes: BLOCK,
     settledBytes: 0,
+    overwrittenBytes: 0,
     settledUpTo: 0,
     zeroed: [],
   });

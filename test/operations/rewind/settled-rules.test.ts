@@ -3,8 +3,8 @@ import { describe, expect, test } from 'vitest';
 import { type ChangeMap, type ForkChanges, forkKey } from '../../../src/engines/postgres/change-map.ts';
 import type { StorageEvent } from '../../../src/engines/postgres/wal-storage.ts';
 import { type PageWork, pageRules } from '../../../src/operations/rewind/page-rules.ts';
+import { BLOCK, blocksOf } from './blocks-of.ts';
 
-const BLOCK = 8192;
 const FILE_BLOCKS = 16;
 const relation = { tablespace: 1663, database: 5, file: 16_400 };
 const key = forkKey(relation, 0);
@@ -64,15 +64,6 @@ function workOf(
     liveBytes: file.live * BLOCK,
     isSpGist: () => how.isSpGist ?? false,
   })!;
-}
-
-/** The blocks of ranges. */
-function blocksOf(ranges: readonly number[]): Set<number> {
-  const blocks = new Set<number>();
-  for (let index = 0; index < ranges.length; index += 2)
-    for (let at = ranges[index]!; at < ranges[index]! + ranges[index + 1]!; at += BLOCK)
-      blocks.add(at / BLOCK);
-  return blocks;
 }
 
 const HOLE = -1;
@@ -200,6 +191,7 @@ test('changed before the checkpoint, or overwritten after it - left; changed aft
     changed: [BLOCK, 4 * BLOCK, 10 * BLOCK, 4 * BLOCK],
     leftBytes: 0,
     settledBytes: 4 * BLOCK,
+    overwrittenBytes: 2 * BLOCK,
     settledUpTo: 13 * BLOCK,
     zeroed: [10 * BLOCK, BLOCK],
   });
