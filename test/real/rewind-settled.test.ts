@@ -137,7 +137,6 @@ test.each(cases)(
       name !== 'no images',
     );
     const { amount } = begun.run.work;
-    console.log({ version, name, seed, ...compared, differences: compared.differences.length, ...amount });
     expect(compared.differences.slice(0, 50)).toEqual([]);
     expect((await visibilityBeyond(journal.places, truth, rewinding.plan.backup)).slice(0, 50)).toEqual([]);
     // Otherwise it proves nothing.

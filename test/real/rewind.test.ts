@@ -62,7 +62,6 @@ async function rewindAndCompare(
   const compared = await compareDirectories(truth, journal.places, rewinding.plan.backup);
   expect(compared.differences.slice(0, 50)).toEqual([]);
   expect((await visibilityBeyond(journal.places, truth, rewinding.plan.backup)).slice(0, 50)).toEqual([]);
-  console.log(compared.pages, compared.hinted, begun.run.work.amount);
   // Every way of treating a file was taken.
   const { filesPatched, filesReplaced, filesUntouched, filesRemoved, pagesLeft, pagesKept } =
     begun.run.work.amount;
