@@ -136,7 +136,6 @@ test.each(cases)(
       rewinding.plan.backup,
       name !== 'no images',
     );
-    const { amount } = begun.run.work;
     expect(compared.differences.slice(0, 50)).toEqual([]);
     expect((await visibilityBeyond(journal.places, truth, rewinding.plan.backup)).slice(0, 50)).toEqual([]);
     // Otherwise it proves nothing.
